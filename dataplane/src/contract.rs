@@ -1,0 +1,118 @@
+//! The five wires between the control thread and the shards; nothing else crosses.
+//!
+//! Control publishes snapshots, shards reconcile to the newest; a lost command cannot exist.
+//!
+//! Invariant: no lock, no shared map, no call from one shard to another.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_protocol::delivery::ConsumerStatus;
+use uuid::Uuid;
+
+pub use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::mapping::Mapping;
+use crate::metrics::ShardMetrics;
+
+/// Requests of one shard that may wait for control at once; a full channel is back-pressure.
+pub const REQUESTS_MAX: usize = 64;
+
+/// The whole desired state of one shard.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Grows with each change.
+    pub generation: u64,
+    /// The consumers that shall run here; none means drain.
+    pub consumers: Vec<ConsumerPlan>,
+    /// Calls in flight are given up now: commit what has ended, leave, stop.
+    pub give_up: bool,
+}
+
+/// One consumer that shall run.
+#[derive(Clone, Debug)]
+pub struct ConsumerPlan {
+    /// What it serves.
+    pub mapping: Arc<Mapping>,
+    /// Which of the mapping's consumers it is, from 0.
+    pub ordinal: u32,
+    /// Calls to the function in flight at once, out of the function's `max_in_flight`.
+    pub permits: u32,
+}
+
+/// Keys for signing, newest wins.
+#[derive(Clone)]
+pub struct Credentials {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: String,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: zeroize::Zeroizing<String>,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<zeroize::Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("secret_access_key", &"***")
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a shard says of itself, on transition or once a second.
+#[derive(Clone, Debug, Default)]
+pub struct ShardStatus {
+    /// The plan it has applied: every consumer that the plan left out has ended.
+    pub generation: u64,
+    /// Its consumers.
+    pub consumers: Vec<RunningConsumer>,
+}
+
+/// One consumer of a shard.
+#[derive(Clone, Debug)]
+pub struct RunningConsumer {
+    /// The mapping.
+    pub uuid: Uuid,
+    /// Which of the mapping's consumers.
+    pub ordinal: u32,
+    /// Its own words.
+    pub status: ConsumerStatus,
+}
+
+/// What a shard asks of control; each answer comes through its own `oneshot`.
+#[derive(Debug)]
+pub enum Request {
+    /// The addresses behind a name, all of them, in the resolver's order.
+    Resolve {
+        /// The name.
+        host: String,
+        /// The port to put into the addresses.
+        port: u16,
+        /// The addresses, or why there are none.
+        answer: oneshot::Sender<Result<Vec<SocketAddr>, String>>,
+    },
+    /// Credentials were refused: fetch new ones if the chain has any.
+    RefreshCredentials,
+}
+
+/// A shard's ends of the wires.
+pub struct ShardWires {
+    /// The shard's number.
+    pub shard: usize,
+    /// The desired state; closed means exit.
+    pub plan: watch::Receiver<Arc<Plan>>,
+    /// Keys; `None` until the chain has answered.
+    pub credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    /// What the shard says of itself.
+    pub status: watch::Sender<Arc<ShardStatus>>,
+    /// Questions to control.
+    pub requests: mpsc::Sender<Request>,
+    /// Counters that control reads.
+    pub metrics: Arc<ShardMetrics>,
+    /// What the shard may hold in all, in bytes.
+    pub memory_bytes: usize,
+    /// How often the status is published when nothing changes.
+    pub status_interval: Duration,
+}

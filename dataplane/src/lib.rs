@@ -1,0 +1,5 @@
+//! Forebay: the node.
+
+pub mod contract;
+pub mod mapping;
+pub mod metrics;

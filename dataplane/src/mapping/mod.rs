@@ -1,0 +1,102 @@
+//! An event source mapping, validated: what the data plane is told to serve.
+
+use std::time::Duration;
+
+use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
+use uuid::Uuid;
+
+/// One mapping. All of its values are within AWS's bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mapping {
+    /// Its identity, and the default group id.
+    pub uuid: Uuid,
+    /// What to call.
+    pub function: Function,
+    /// The brokers to begin with, in the configured order.
+    pub bootstrap: Vec<Endpoint>,
+    /// The configured endpoints joined by `,`, as the event shows them.
+    pub bootstrap_servers: String,
+    /// The one topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// Where a partition without a commit starts.
+    pub starting_position: StartingPosition,
+    /// `BatchSize`.
+    pub batch_size: u32,
+    /// `MaximumBatchingWindowInSeconds`; `None` is unset (500 ms).
+    pub window_seconds: Option<u16>,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// `ProvisionedPollerConfig`: minimum and maximum; `None` is on demand.
+    pub pollers: Option<(u32, u32)>,
+    /// What becomes of a record that no body can hold.
+    pub on_oversized: OnOversized,
+    /// A body stays strictly below this many bytes.
+    pub body_limit: usize,
+    /// The consumer's own settings, from the node configuration.
+    pub kafka: KafkaSettings,
+}
+
+/// Settings of the Kafka client, with Kafka's own names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KafkaSettings {
+    /// `client.rack`; empty for none.
+    pub client_rack: String,
+    /// `isolation.level`.
+    pub read_committed: bool,
+    /// `session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// `max.poll.interval.ms` in Java; the rebalance timeout on the wire.
+    pub rebalance_timeout: Duration,
+    /// `request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// `group.instance.id` is `<node_id>-<uuid>-<ordinal>` where a node id is given.
+    pub node_id: Option<String>,
+}
+
+/// A function and how to reach it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// The name or ARN as given.
+    pub name: String,
+    /// Its ARN (account 000000000000 where it is not in AWS), qualified as given.
+    pub arn: String,
+    /// The endpoint's host, no brackets.
+    pub host: String,
+    /// The endpoint's port.
+    pub port: u16,
+    /// The `Host` header.
+    pub host_header: String,
+    /// The request target, already encoded for the wire: path and query.
+    pub target: InvokeTarget,
+    /// How requests are signed.
+    pub signing: Signing,
+    /// How long a call may take.
+    pub call_deadline: Duration,
+    /// Calls in flight at once over all shards; `None` is no limit but the node's.
+    pub max_in_flight: Option<u32>,
+}
+
+/// The request target of an Invoke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvokeTarget {
+    /// The path as sent, percent-encoded once.
+    pub path: String,
+    /// The query as sent, without `?`; empty for none.
+    pub query: String,
+}
+
+/// How Invoke requests are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signing {
+    /// SigV4 for service `lambda` in that region.
+    SigV4 {
+        /// The region.
+        region: String,
+    },
+    /// Not at all: the endpoint checks nothing. Never for AWS's own hosts.
+    None,
+}

@@ -1,0 +1,189 @@
+//! The at-least-once core: one closed machine per consumer.
+//!
+//! [`Consumer`] takes [`Input`]s and the time, and yields [`Effect`]s; the shell moves frames, makes the
+//! calls and keeps the timer. Exactly one task owns a consumer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::lambda::invoke::Outcome;
+use crate::time::Instant;
+
+/// A broker's address, before any name is resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// A host name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Names one connection that a consumer asked for; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Names one call that a consumer asked for; never used twice. A retry is a new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Where a partition without a commit starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartingPosition {
+    /// The log's start.
+    TrimHorizon,
+    /// The log's end when the mapping was declared.
+    Latest,
+    /// The first record at or after that Unix time in milliseconds.
+    AtTimestamp(i64),
+}
+
+/// What becomes of a record that no body can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnOversized {
+    /// The lane stops and says so.
+    Halt,
+    /// AWS's way: counted, logged, passed over.
+    Discard,
+}
+
+/// Everything a consumer is told once.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// The brokers to begin with, in the configured order.
+    pub bootstrap: Vec<Endpoint>,
+    /// The configured endpoints joined by `,`, as the event shows them.
+    pub bootstrap_servers: String,
+    /// The one topic.
+    pub topic: String,
+    /// The consumer group.
+    pub group_id: String,
+    /// `client.id`: `<uuid>-<n>`.
+    pub client_id: String,
+    /// `client.rack`; empty for none.
+    pub rack_id: String,
+    /// `group.instance.id`, for static membership.
+    pub group_instance_id: Option<String>,
+    /// Where a partition without a commit starts.
+    pub starting_position: StartingPosition,
+    /// Records that one invocation carries at most.
+    pub batch_size: u32,
+    /// How long the first record of a batch may wait for company; zero sends at once.
+    pub window: Duration,
+    /// A body stays strictly below this many bytes.
+    pub body_limit: usize,
+    /// What becomes of a record that no body can hold.
+    pub on_oversized: OnOversized,
+    /// Whether open and aborted transactions are left out.
+    pub read_committed: bool,
+    /// The group's session timeout.
+    pub session_timeout: Duration,
+    /// The group's rebalance timeout.
+    pub rebalance_timeout: Duration,
+    /// Between two heartbeats.
+    pub heartbeat_interval: Duration,
+    /// How long a broker may take over an answer (JoinGroup and long polls get more).
+    pub request_timeout: Duration,
+    /// How long a call may take.
+    pub call_deadline: Duration,
+    /// Calls in flight at once; the machine goes below it while the function throttles.
+    pub max_in_flight: u32,
+    /// Seeds jitter.
+    pub seed: u64,
+}
+
+/// Why a connection ended, or never came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// The name does not resolve.
+    Unresolved(String),
+    /// Nobody answered, or it was refused.
+    Unreachable(String),
+    /// The peer closed it or it broke.
+    Closed(String),
+    /// The peer broke the rules of framing.
+    Protocol(String),
+}
+
+/// What a consumer is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The connection stands; frames may be sent.
+    Connected(ConnectionId),
+    /// The connection ended, or could not be made. Nothing more comes of it.
+    Disconnected(ConnectionId, Disconnect),
+    /// One whole frame arrived, without its length prefix.
+    Frame(ConnectionId, Bytes),
+    /// A call ended, one way or another. Each call ends exactly once.
+    CallEnded(CallId, Outcome),
+    /// Calls in flight at once, from now on.
+    MaxInFlight(u32),
+    /// Drain: start no call, let those in flight end, commit, leave, stop.
+    Stop,
+    /// Give up what is in flight: commit what has ended, leave, stop.
+    Abort,
+}
+
+/// One call to make: the pieces of the body, in order.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The body is their concatenation. A retry carries the same bytes.
+    pub pieces: Vec<Bytes>,
+    /// Their length in all.
+    pub body_bytes: usize,
+    /// Records in it.
+    pub records: u32,
+    /// When the call must have ended.
+    pub deadline: Instant,
+}
+
+/// What a consumer wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Connect; answer with `Connected` or `Disconnected`.
+    Connect(ConnectionId, Endpoint),
+    /// Send a whole frame, length prefix included.
+    Send(ConnectionId, Bytes),
+    /// Close the connection; answer with nothing more.
+    Close(ConnectionId),
+    /// Make a call; answer with `CallEnded`.
+    Invoke(CallId, Invocation),
+    /// Close that call's connection now; answer with `CallEnded` all the same.
+    CancelCall(CallId),
+    /// The consumer has ended; nothing follows.
+    Stopped,
+}
+
+mod consumer;
+pub mod status;
+
+pub use consumer::Consumer;
+pub use status::{ConsumerStatus, Fault, PartitionStatus, Phase};
+
+mod budget;
+
+pub use budget::Budget;
+
+/// How loud a [`Notice`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// An operator must act.
+    Error,
+    /// We recovered, and it may matter.
+    Warn,
+    /// Lifecycle and state transitions.
+    Info,
+    /// Each request.
+    Debug,
+}
+
+/// Something to say to the log: a capitalised sentence without data, and the data beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// How loud.
+    pub severity: Severity,
+    /// What happened.
+    pub message: &'static str,
+    /// The data, as `key=value` pairs; never record content, never a secret.
+    pub detail: String,
+}

@@ -1,0 +1,112 @@
+//! What a consumer says of itself, as a snapshot.
+
+/// Where a consumer stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Looking for the cluster, the coordinator, or joining the group.
+    Joining,
+    /// A member with an assignment (which may be empty).
+    Stable,
+    /// Ending what is in flight, committing, leaving.
+    Draining,
+    /// Ended.
+    Stopped,
+}
+
+/// A fault that the mapping's status shows; decision 26 maps it to AWS's code and text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No broker of the list can be reached.
+    ClusterUnreachable(String),
+    /// The topic does not exist.
+    TopicMissing,
+    /// The topic or the group is denied.
+    NotAuthorized(String),
+    /// The cluster cannot do what we need.
+    Incompatible(String),
+    /// The group has members that share no assignor with us.
+    InconsistentGroup(String),
+    /// The function fails: its own error.
+    FunctionFailing(String),
+    /// The function cannot be called: missing, denied, misconfigured.
+    FunctionRefused(String),
+    /// The function's endpoint throttles, errs or cannot be reached.
+    FunctionUnavailable(String),
+    /// Lanes that stand still until an operator acts, with the offset and why.
+    LaneHalted(String),
+}
+
+/// One owned partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// The partition.
+    pub partition: i32,
+    /// The next offset to fetch.
+    pub fetched_offset: i64,
+    /// Below it everything was processed.
+    pub processed_offset: i64,
+    /// What the group's commit says; -1 before the first.
+    pub committed_offset: i64,
+    /// As the last fetch told; -1 before it.
+    pub high_watermark: i64,
+    /// As the last fetch told; -1 before it.
+    pub log_start_offset: i64,
+    /// A call of it is in flight.
+    pub in_flight: bool,
+    /// Why it stands still, if it does.
+    pub halted: Option<String>,
+}
+
+/// Counts since the consumer began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records read from Kafka.
+    pub records_polled: u64,
+    /// Bytes of record sets fetched.
+    pub bytes_fetched: u64,
+    /// Records sent in calls, again for each retry.
+    pub records_invoked: u64,
+    /// Records in calls that failed.
+    pub records_failed: u64,
+    /// Records whose batch succeeded.
+    pub records_succeeded: u64,
+    /// Records given up by the owner's rule.
+    pub records_dropped: u64,
+    /// Records that retention took before we read them.
+    pub records_lost_to_retention: u64,
+    /// Sum of committed-offset deltas.
+    pub offsets_committed: u64,
+    /// Calls started.
+    pub calls: u64,
+    /// Calls that ended in an error of the function.
+    pub function_errors: u64,
+    /// Calls that were throttled.
+    pub throttles: u64,
+    /// Calls that ended in a service error or a broken connection.
+    pub call_failures: u64,
+    /// Fetches that failed.
+    pub fetch_errors: u64,
+    /// Commits that failed.
+    pub commit_errors: u64,
+    /// Rebalances gone through.
+    pub rebalances: u64,
+}
+
+/// A consumer as a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerStatus {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What is wrong, if anything.
+    pub fault: Option<Fault>,
+    /// Whether any record was processed yet.
+    pub processed_any: bool,
+    /// The group's generation; -1 outside.
+    pub generation: i32,
+    /// The partitions it owns, ascending.
+    pub partitions: Vec<PartitionStatus>,
+    /// Bytes it holds of the memory budget.
+    pub memory_bytes: usize,
+    /// Counts since it began.
+    pub counters: Counters,
+}

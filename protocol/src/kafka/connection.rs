@@ -1,0 +1,1 @@
+//! One connection to a broker, without the socket: version negotiation, correlation, order of answers.

@@ -1,0 +1,66 @@
+//! Every bound of the appliance, in one place, with the relations between them checked at compile time.
+//!
+//! Invariant: a queue, loop, buffer or retry anywhere in Forebay names its bound from here (or from a
+//! configuration key whose range stands here).
+
+use std::time::Duration;
+
+/// An event's body stays strictly below this many bytes (AWS: "Request must be smaller than 6291456
+/// bytes for the InvokeFunction operation").
+pub const BODY_BYTES_LIMIT: usize = 6_291_456;
+
+/// A Kafka frame larger than this is refused before a byte of it is stored. A fetch may bring one
+/// record batch larger than asked for (KIP-74), so this is far above what we ask.
+pub const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// What one Fetch asks for in all.
+pub const FETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What one Fetch asks for of one partition.
+pub const FETCH_PARTITION_BYTES_MAX: usize = 1024 * 1024;
+
+/// One record batch may decompress to at most this many bytes.
+pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Elements of any array in a control-plane answer, whatever the wire says.
+pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
+
+/// `BatchSize` of a mapping.
+pub const BATCH_SIZE_MAX: u32 = 10_000;
+
+/// The batching window when `MaximumBatchingWindowInSeconds` is unset.
+pub const DEFAULT_WINDOW: Duration = Duration::from_millis(500);
+
+/// Bytes decoded, encoded or hashed in one turn of an event loop before it yields.
+pub const TURN_BYTES: usize = 1024 * 1024;
+
+/// Commits of one consumer are at least this far apart.
+pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Owned lanes are committed again at least this often: brokers before 2.1 expire commits by age.
+pub const RECOMMIT_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Longest back-off between two attempts of anything.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// First back-off after a function error.
+pub const FUNCTION_ERROR_BACKOFF: Duration = Duration::from_secs(1);
+
+/// First back-off after a throttle, a service error or a broken connection.
+pub const SERVICE_ERROR_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How often a corrupt record batch is fetched anew before its lane halts.
+pub const CORRUPT_FETCHES_MAX: u32 = 3;
+
+/// Slack added to a function's timeout to make a call's deadline (decision 28).
+pub const CALL_DEADLINE_MARGIN: Duration = Duration::from_secs(10);
+
+/// A call's deadline when the function's timeout is not known.
+pub const CALL_DEADLINE_DEFAULT: Duration = Duration::from_secs(910);
+
+const _: () = assert!(FETCH_PARTITION_BYTES_MAX <= FETCH_BYTES_MAX);
+const _: () = assert!(
+    FETCH_BYTES_MAX + BODY_BYTES_LIMIT < FRAME_BYTES_MAX,
+    "a full fetch plus one oversized batch must fit a frame"
+);
+const _: () = assert!(TURN_BYTES < BODY_BYTES_LIMIT);
