@@ -37,8 +37,12 @@ pub struct ConsumerPlan {
     pub mapping: Arc<Mapping>,
     /// Which of the mapping's consumers it is, from 0.
     pub ordinal: u32,
-    /// Calls to the function in flight at once, out of the function's `max_in_flight`.
+    /// Calls to the function in flight at once, out of the function's `max_in_flight`. A shard reports
+    /// the generation as applied only once no more calls than that are in flight.
     pub permits: u32,
+    /// How long a call may take: the function's timeout and a margin, once it is known. A change of it
+    /// holds for the next calls and restarts nothing.
+    pub call_deadline: Duration,
 }
 
 /// Keys for signing, newest wins.

@@ -74,8 +74,6 @@ pub struct Function {
     pub target: InvokeTarget,
     /// How requests are signed.
     pub signing: Signing,
-    /// How long a call may take.
-    pub call_deadline: Duration,
     /// Calls in flight at once over all shards; `None` is no limit but the node's.
     pub max_in_flight: Option<u32>,
 }

@@ -118,6 +118,8 @@ pub enum Input {
     CallEnded(CallId, Outcome),
     /// Calls in flight at once, from now on.
     MaxInFlight(u32),
+    /// How long a call may take, for calls that start from now on.
+    CallDeadline(Duration),
     /// Drain: start no call, let those in flight end, commit, leave, stop.
     Stop,
     /// Give up what is in flight: commit what has ended, leave, stop.

@@ -103,6 +103,8 @@ pub struct ConsumerStatus {
     pub processed_any: bool,
     /// The group's generation; -1 outside.
     pub generation: i32,
+    /// How many partitions the topic has; `None` until the cluster has said.
+    pub topic_partitions: Option<u32>,
     /// The partitions it owns, ascending.
     pub partitions: Vec<PartitionStatus>,
     /// Bytes it holds of the memory budget.
