@@ -1,0 +1,1 @@
+//! How a group shares out partitions: the consumer protocol's two blobs, and the assignors of a leader.
