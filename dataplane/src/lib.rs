@@ -4,3 +4,5 @@ pub mod clock;
 pub mod contract;
 pub mod mapping;
 pub mod metrics;
+pub mod net;
+pub mod shard;

@@ -58,6 +58,25 @@ pub const CALL_DEADLINE_MARGIN: Duration = Duration::from_secs(10);
 /// A call's deadline when the function's timeout is not known.
 pub const CALL_DEADLINE_DEFAULT: Duration = Duration::from_secs(910);
 
+/// What is reserved for a frame before any of it has come; a larger one grows as its bytes arrive.
+pub const FRAME_BYTES_RESERVED: usize = FETCH_BYTES_MAX + 64 * 1024;
+
+/// Inputs that wait for one consumer's event loop; whoever pushes into a full queue waits.
+pub const INPUTS_WAITING_MAX: usize = 256;
+
+/// Inputs that one turn of a consumer's event loop takes.
+pub const INPUTS_PER_TURN: usize = 64;
+
+/// Frames that wait to be written to one broker; one that leaves more than this unread is given up.
+pub const FRAMES_WAITING_MAX: usize = 64;
+
+/// How long a resolver may take over one name.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one address may take to accept a connection (Java's socket.connection.setup.timeout.ms).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(FRAME_BYTES_RESERVED < FRAME_BYTES_MAX);
 const _: () = assert!(FETCH_PARTITION_BYTES_MAX <= FETCH_BYTES_MAX);
 const _: () = assert!(
     FETCH_BYTES_MAX + BODY_BYTES_LIMIT < FRAME_BYTES_MAX,

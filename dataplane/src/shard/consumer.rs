@@ -1,0 +1,402 @@
+//! The event loop of one consumer: it owns the delivery machine, and does what the machine asks for.
+//!
+//! Helper tasks (connections, calls) push [`Input`]s into one bounded queue; the loop feeds them to the
+//! machine, lets it work in bounded turns, and carries out its effects. The reconciler says what it wants
+//! as a snapshot ([`Wanted`]) and reads what the loop shows ([`Running`]).
+//!
+//! Invariant: only this task touches the machine, and it ends only after every task it started has ended.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use forebay_protocol::delivery::{
+    ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice, Phase,
+    Severity,
+};
+use forebay_protocol::lambda::invoke::Outcome;
+use forebay_protocol::limits::{DEFAULT_WINDOW, INPUTS_PER_TURN, INPUTS_WAITING_MAX};
+use forebay_protocol::time::Instant;
+use monoio::task::JoinHandle;
+use monoio::time::Sleep;
+use uuid::Uuid;
+
+use super::Shard;
+use super::broker::Link;
+use super::queue::Queue;
+use crate::clock;
+use crate::contract::ConsumerPlan;
+use crate::mapping::Mapping;
+
+/// A consumer as the reconciler holds it.
+pub(super) struct Running {
+    pub(super) mapping: Arc<Mapping>,
+    desk: Rc<Desk>,
+    task: JoinHandle<()>,
+}
+
+/// What the plan wants of a consumer that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    permits: u32,
+    stop: bool,
+    abort: bool,
+}
+
+/// Where the reconciler and the event loop leave things for each other.
+struct Desk {
+    wanted: Cell<Wanted>,
+    applied: Cell<Wanted>,
+    calls: Cell<usize>,
+    ended: Cell<bool>,
+    status: RefCell<Option<ConsumerStatus>>,
+    inputs: Queue<Input>,
+    /// Raised when the status has changed, or the permits were applied, or the loop has ended.
+    news: Queue<()>,
+}
+
+impl Running {
+    /// Starts a consumer; `news` is raised whenever there is something to see.
+    pub(super) fn start(plan: &ConsumerPlan, shard: Rc<Shard>, news: Queue<()>) -> Self {
+        let wanted = Wanted {
+            permits: plan.permits,
+            stop: false,
+            abort: false,
+        };
+        let desk = Rc::new(Desk {
+            wanted: Cell::new(wanted),
+            applied: Cell::new(wanted),
+            calls: Cell::new(0),
+            ended: Cell::new(false),
+            status: RefCell::new(None),
+            inputs: Queue::new(INPUTS_WAITING_MAX),
+            news,
+        });
+        let now = clock::now();
+        let events = EventLoop {
+            machine: Consumer::new(config(plan), shard.budget.clone(), now),
+            mapping: Arc::clone(&plan.mapping),
+            ordinal: plan.ordinal,
+            links: HashMap::new(),
+            ending: Vec::new(),
+            next_status: now,
+            shown: None,
+            desk: Rc::clone(&desk),
+            shard,
+        };
+        Self {
+            mapping: Arc::clone(&plan.mapping),
+            desk,
+            task: monoio::spawn(events.run()),
+        }
+    }
+
+    /// Drain and end; saying it again changes nothing.
+    pub(super) fn stop(&self) {
+        self.want(|wanted| wanted.stop = true);
+    }
+
+    /// Give up calls in flight, and end.
+    pub(super) fn abort(&self) {
+        self.want(|wanted| {
+            wanted.stop = true;
+            wanted.abort = true;
+        });
+    }
+
+    /// Calls in flight at once, from now on.
+    pub(super) fn permit(&self, permits: u32) {
+        self.want(|wanted| wanted.permits = permits);
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.desk.wanted.get().stop
+    }
+
+    /// Whether it and all its tasks have ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.desk.ended.get()
+    }
+
+    /// Whether no more calls are open than the newest plan permits.
+    pub(super) fn keeps_permits(&self) -> bool {
+        let desk = &self.desk;
+        let permits = usize::try_from(desk.wanted.get().permits).unwrap_or(usize::MAX);
+        desk.applied.get() == desk.wanted.get() && desk.calls.get() <= permits
+    }
+
+    /// Its own words, at most one status interval old; `None` before the first turn.
+    pub(super) fn status(&self) -> Option<ConsumerStatus> {
+        self.desk.status.borrow().clone()
+    }
+
+    /// Waits for the task, which [`has_ended`](Self::has_ended) promised.
+    pub(super) async fn join(self) {
+        self.task.await;
+    }
+
+    fn want(&self, change: impl FnOnce(&mut Wanted)) {
+        let mut wanted = self.desk.wanted.get();
+        change(&mut wanted);
+        if wanted != self.desk.wanted.get() {
+            self.desk.wanted.set(wanted);
+            self.desk.inputs.nudge();
+        }
+    }
+}
+
+impl Desk {
+    fn raise_news(&self) {
+        // Full means that it is raised already.
+        self.news.try_push(()).unwrap_or_default();
+    }
+}
+
+struct EventLoop {
+    machine: Consumer,
+    mapping: Arc<Mapping>,
+    ordinal: u32,
+    links: HashMap<ConnectionId, Link>,
+    /// Tasks whose connection or call has ended or was told to.
+    ending: Vec<JoinHandle<()>>,
+    next_status: Instant,
+    shown: Option<Shown>,
+    desk: Rc<Desk>,
+    shard: Rc<Shard>,
+}
+
+/// The part of a status whose change is a transition.
+#[derive(PartialEq, Eq)]
+struct Shown {
+    phase: Phase,
+    fault: Option<Fault>,
+    generation: i32,
+    partitions: Vec<i32>,
+}
+
+impl EventLoop {
+    async fn run(mut self) {
+        let mut timer = Box::pin(monoio::time::sleep(Duration::ZERO));
+        loop {
+            let now = clock::now();
+            self.apply_wanted(now);
+            self.take_inputs(now);
+            if self.machine.poll_timeout().is_some_and(|due| due <= now) {
+                self.machine.handle_timeout(now);
+            }
+            let more = self.machine.work(now);
+            let stopped = self.carry_out();
+            let spoke = self.speak();
+            self.show(now, spoke || stopped);
+            if stopped {
+                break;
+            }
+            if more || !self.desk.inputs.is_empty() {
+                self.shard.turns.yield_now().await;
+            } else {
+                self.wait(&mut timer).await;
+            }
+        }
+        self.end().await;
+    }
+
+    fn apply_wanted(&mut self, now: Instant) {
+        let wanted = self.desk.wanted.get();
+        let applied = self.desk.applied.replace(wanted);
+        if wanted == applied {
+            return;
+        }
+        if wanted.permits != applied.permits {
+            self.machine.handle(Input::MaxInFlight(wanted.permits), now);
+        }
+        if wanted.abort && !applied.abort {
+            self.machine.handle(Input::Abort, now);
+        } else if wanted.stop && !applied.stop {
+            self.machine.handle(Input::Stop, now);
+        }
+        self.desk.raise_news();
+    }
+
+    fn take_inputs(&mut self, now: Instant) {
+        for _ in 0..INPUTS_PER_TURN {
+            let Some(input) = self.desk.inputs.pop() else {
+                return;
+            };
+            if self.is_expected(&input) {
+                self.machine.handle(input, now);
+            }
+        }
+    }
+
+    /// Forgets what has ended. What a closed connection had still queued is not for the machine.
+    fn is_expected(&mut self, input: &Input) -> bool {
+        match input {
+            Input::Connected(id) | Input::Frame(id, _) => self.links.contains_key(id),
+            Input::Disconnected(id, _) => match self.links.remove(id) {
+                Some(link) => {
+                    self.await_later(link.close());
+                    true
+                }
+                None => false,
+            },
+            Input::CallEnded(..) | Input::MaxInFlight(_) | Input::Stop | Input::Abort => true,
+        }
+    }
+
+    /// Whether the machine has stopped.
+    fn carry_out(&mut self) -> bool {
+        let mut stopped = false;
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Connect(id, endpoint) => {
+                    let inputs = self.desk.inputs.clone();
+                    let link = Link::open(id, endpoint, Rc::clone(&self.shard), inputs);
+                    self.links.insert(id, link);
+                }
+                Effect::Send(id, frame) => {
+                    // Without a link its end is queued for the machine already.
+                    if let Some(link) = self.links.get(&id) {
+                        link.send(frame);
+                    }
+                }
+                Effect::Close(id) => {
+                    if let Some(link) = self.links.remove(&id) {
+                        self.await_later(link.close());
+                    }
+                }
+                Effect::Invoke(id, _) => {
+                    let reason = "this build makes no calls".to_owned();
+                    self.machine.handle(
+                        Input::CallEnded(id, Outcome::Broken { reason }),
+                        clock::now(),
+                    );
+                }
+                Effect::CancelCall(_) => {}
+                Effect::Stopped => stopped = true,
+            }
+        }
+        stopped
+    }
+
+    fn await_later(&mut self, task: JoinHandle<()>) {
+        self.ending.retain(|task| !task.is_finished());
+        self.ending.push(task);
+    }
+
+    /// Says what the machine has to say; true if it said anything louder than debug.
+    fn speak(&mut self) -> bool {
+        let mut loud = false;
+        while let Some(notice) = self.machine.poll_notice() {
+            loud |= notice.severity != Severity::Debug;
+            log(&notice, &self.mapping, self.ordinal);
+        }
+        loud
+    }
+
+    /// Refreshes what the reconciler sees: at intervals, and when something may have changed.
+    fn show(&mut self, now: Instant, maybe_changed: bool) {
+        if !maybe_changed && now < self.next_status {
+            return;
+        }
+        self.next_status = now + self.shard.status_interval;
+        let status = self.machine.status();
+        let shown = Some(Shown {
+            phase: status.phase,
+            fault: status.fault.clone(),
+            generation: status.generation,
+            partitions: status.partitions.iter().map(|p| p.partition).collect(),
+        });
+        self.desk.status.replace(Some(status));
+        if shown != self.shown {
+            self.shown = shown;
+            self.desk.raise_news();
+        }
+    }
+
+    async fn wait(&self, timer: &mut Pin<Box<Sleep>>) {
+        let due = match self.machine.poll_timeout() {
+            Some(due) => due.min(self.next_status),
+            None => self.next_status,
+        };
+        let now = clock::now();
+        if due <= now {
+            // A timer that is over ends without entering the driver: that would be spinning.
+            return self.shard.turns.yield_now().await;
+        }
+        let wake = monoio::time::Instant::now() + due.saturating_since(now);
+        timer.as_mut().reset(wake);
+        poll_fn(|cx| {
+            if self.desk.inputs.poll_filled(cx).is_ready()
+                || self.desk.wanted.get() != self.desk.applied.get()
+            {
+                return Poll::Ready(());
+            }
+            timer.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    async fn end(mut self) {
+        self.desk.inputs.close();
+        for (_, link) in self.links.drain() {
+            self.ending.push(link.close());
+        }
+        for task in self.ending.drain(..) {
+            task.await;
+        }
+        self.desk.ended.set(true);
+        self.desk.raise_news();
+    }
+}
+
+fn config(plan: &ConsumerPlan) -> ConsumerConfig {
+    let mapping = &*plan.mapping;
+    let kafka = &mapping.kafka;
+    let name = format!("{}-{}", mapping.uuid, plan.ordinal);
+    ConsumerConfig {
+        bootstrap: mapping.bootstrap.clone(),
+        bootstrap_servers: mapping.bootstrap_servers.clone(),
+        topic: mapping.topic.clone(),
+        group_id: mapping.group_id.clone(),
+        group_instance_id: kafka.node_id.as_ref().map(|node| format!("{node}-{name}")),
+        client_id: name,
+        rack_id: kafka.client_rack.clone(),
+        starting_position: mapping.starting_position,
+        batch_size: mapping.batch_size,
+        window: mapping.window_seconds.map_or(DEFAULT_WINDOW, |seconds| {
+            Duration::from_secs(u64::from(seconds))
+        }),
+        body_limit: mapping.body_limit,
+        on_oversized: mapping.on_oversized,
+        read_committed: kafka.read_committed,
+        session_timeout: kafka.session_timeout,
+        rebalance_timeout: kafka.rebalance_timeout,
+        heartbeat_interval: kafka.heartbeat_interval,
+        request_timeout: kafka.request_timeout,
+        call_deadline: mapping.function.call_deadline,
+        max_in_flight: plan.permits,
+        seed: Uuid::new_v4().as_u64_pair().0,
+    }
+}
+
+fn log(notice: &Notice, mapping: &Mapping, consumer: u32) {
+    let (uuid, group, topic) = (mapping.uuid, &*mapping.group_id, &*mapping.topic);
+    let (message, detail) = (notice.message, &*notice.detail);
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(mapping = %uuid, consumer, group, topic, detail, "{message}")
+        };
+    }
+    match notice.severity {
+        Severity::Error => say!(error),
+        Severity::Warn => say!(warn),
+        Severity::Info => say!(info),
+        Severity::Debug => say!(debug),
+    }
+}
