@@ -44,6 +44,7 @@ pub(super) struct Running {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
     permits: u32,
+    call_deadline: Duration,
     stop: bool,
     abort: bool,
 }
@@ -65,6 +66,7 @@ impl Running {
     pub(super) fn start(plan: &ConsumerPlan, shard: Rc<Shard>, news: Queue<()>) -> Self {
         let wanted = Wanted {
             permits: plan.permits,
+            call_deadline: plan.call_deadline,
             stop: false,
             abort: false,
         };
@@ -109,9 +111,12 @@ impl Running {
         });
     }
 
-    /// Calls in flight at once, from now on.
-    pub(super) fn permit(&self, permits: u32) {
-        self.want(|wanted| wanted.permits = permits);
+    /// Takes over what a plan may change while the consumer runs.
+    pub(super) fn adjust(&self, plan: &ConsumerPlan) {
+        self.want(|wanted| {
+            wanted.permits = plan.permits;
+            wanted.call_deadline = plan.call_deadline;
+        });
     }
 
     /// Whether it was told to end.
@@ -215,6 +220,10 @@ impl EventLoop {
         if wanted.permits != applied.permits {
             self.machine.handle(Input::MaxInFlight(wanted.permits), now);
         }
+        if wanted.call_deadline != applied.call_deadline {
+            let deadline = Input::CallDeadline(wanted.call_deadline);
+            self.machine.handle(deadline, now);
+        }
         if wanted.abort && !applied.abort {
             self.machine.handle(Input::Abort, now);
         } else if wanted.stop && !applied.stop {
@@ -245,7 +254,11 @@ impl EventLoop {
                 }
                 None => false,
             },
-            Input::CallEnded(..) | Input::MaxInFlight(_) | Input::Stop | Input::Abort => true,
+            Input::CallEnded(..)
+            | Input::MaxInFlight(_)
+            | Input::CallDeadline(_)
+            | Input::Stop
+            | Input::Abort => true,
         }
     }
 
@@ -379,7 +392,7 @@ fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         rebalance_timeout: kafka.rebalance_timeout,
         heartbeat_interval: kafka.heartbeat_interval,
         request_timeout: kafka.request_timeout,
-        call_deadline: mapping.function.call_deadline,
+        call_deadline: plan.call_deadline,
         max_in_flight: plan.permits,
         seed: Uuid::new_v4().as_u64_pair().0,
     }

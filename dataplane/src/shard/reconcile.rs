@@ -104,7 +104,7 @@ impl Reconciler {
         }
         for (key, plan) in wanted {
             match self.running.get(&key) {
-                Some(running) if serves(running, plan) => running.permit(plan.permits),
+                Some(running) if serves(running, plan) => running.adjust(plan),
                 // Its predecessor is still ending.
                 Some(_) => {}
                 None => {
@@ -150,7 +150,7 @@ fn key(plan: &ConsumerPlan) -> Key {
     (plan.mapping.uuid, plan.ordinal)
 }
 
-/// Whether that consumer is what the plan means, but for its permits.
+/// Whether that consumer is what the plan means, but for what may change while it runs.
 fn serves(running: &Running, plan: &ConsumerPlan) -> bool {
     !running.is_stopping()
         && (Arc::ptr_eq(&running.mapping, &plan.mapping) || running.mapping == plan.mapping)
