@@ -2,4 +2,5 @@
 //!
 //! Invariant: knows nothing of `kafka::membership`, `http` or sockets.
 
+pub mod event;
 pub mod invoke;
