@@ -225,22 +225,12 @@ fn shut(socket: &std::net::TcpStream) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream as StdStream};
+    use std::net::TcpListener;
 
     use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 
     use super::*;
-    use crate::net::trial::on_each_driver;
-
-    const LIMIT: Duration = Duration::from_secs(5);
-
-    async fn pair() -> (Stream, Handle, StdStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let handle = Handle::default();
-        let addresses = [listener.local_addr().unwrap()];
-        let stream = connect(&addresses, LIMIT, &handle).await.unwrap();
-        (stream, handle, listener.accept().unwrap().0)
-    }
+    use crate::net::trial::{LIMIT, on_each_driver, pair};
 
     /// An address that never answers: its accept queue is full, so that SYNs are dropped.
     fn silent() -> (SocketAddr, Vec<Socket>) {

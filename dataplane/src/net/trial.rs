@@ -1,8 +1,15 @@
 //! For tests: runs them on each driver, because what may be assumed of one is not true of the other.
 
 use std::future::Future;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use super::tcp::{Handle, Stream, connect};
+
+/// Longer than anything here takes.
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs `test` on io_uring (where the kernel allows it) and on epoll.
 pub(crate) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
@@ -18,4 +25,13 @@ pub(crate) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
         .build()
         .unwrap();
     runtime.block_on(test());
+}
+
+/// A connection, and the other end of it.
+pub(crate) async fn pair() -> (Stream, Handle, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let handle = Handle::default();
+    let addresses = [listener.local_addr().unwrap()];
+    let stream = connect(&addresses, LIMIT, &handle).await.unwrap();
+    (stream, handle, listener.accept().unwrap().0)
 }

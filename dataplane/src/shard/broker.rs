@@ -303,3 +303,248 @@ impl Buffers {
 fn given_up() -> Disconnect {
     Disconnect::Unreachable("the attempt was given up".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::contract::Request;
+    use crate::net::trial::{on_each_driver, pair};
+    use crate::shard::tests::shard;
+
+    const ID: ConnectionId = ConnectionId(7);
+
+    fn framed(payload: &[u8]) -> Vec<u8> {
+        let length = i32::try_from(payload.len()).unwrap();
+        [&length.to_be_bytes(), payload].concat()
+    }
+
+    fn pattern(length: usize) -> Vec<u8> {
+        (0..length).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[test]
+    fn frames_come_whole_whatever_their_size() {
+        on_each_driver(async || {
+            let (stream, _handle, mut peer) = pair().await;
+            let mut frames = FrameReader::new(stream.reader);
+            let sizes = [0, 1, 5000, 40_000, 300_000, 20_000_000, 3, 300_001];
+            let sender = std::thread::spawn(move || {
+                for size in sizes {
+                    peer.write_all(&framed(&pattern(size))).unwrap();
+                }
+            });
+            for size in sizes {
+                let frame = frames.next().await.unwrap();
+                assert!(frame == pattern(size), "a frame of {size} bytes");
+            }
+            assert!(matches!(frames.next().await, Err(FrameError::Closed)));
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_frame_may_drip() {
+        on_each_driver(async || {
+            let (stream, _handle, mut peer) = pair().await;
+            peer.set_nodelay(true).unwrap();
+            let mut frames = FrameReader::new(stream.reader);
+            let sender = std::thread::spawn(move || {
+                for byte in framed(b"drip") {
+                    peer.write_all(&[byte]).unwrap();
+                    #[expect(clippy::disallowed_methods, reason = "a thread of the test's own")]
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            });
+            assert_eq!(frames.next().await.unwrap(), "drip");
+            sender.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_length_outside_the_limit_is_refused_before_the_rest() {
+        on_each_driver(async || {
+            for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32 + 1] {
+                let (stream, _handle, mut peer) = pair().await;
+                peer.write_all(&length.to_be_bytes()).unwrap();
+                let error = FrameReader::new(stream.reader).next().await.unwrap_err();
+                assert!(
+                    matches!(error, FrameError::Length(l) if l == length),
+                    "{error}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn the_end_inside_a_frame_says_how_far_it_came() {
+        on_each_driver(async || {
+            let (stream, _handle, mut peer) = pair().await;
+            peer.write_all(&(100_i32 << 20).to_be_bytes()).unwrap();
+            peer.write_all(b"short").unwrap();
+            drop(peer);
+            let error = FrameReader::new(stream.reader).next().await.unwrap_err();
+            assert!(
+                matches!(error, FrameError::Truncated { arrived: 5, length } if length == 100 << 20),
+                "{error}"
+            );
+        });
+    }
+
+    #[test]
+    fn the_memory_of_a_frame_is_used_again_but_never_while_it_is_held() {
+        on_each_driver(async || {
+            let (stream, _handle, mut peer) = pair().await;
+            let mut frames = FrameReader::new(stream.reader);
+            let sender = std::thread::spawn(move || {
+                for _ in 0..6 {
+                    peer.write_all(&framed(&pattern(200_000))).unwrap();
+                }
+            });
+            let first = frames.next().await.unwrap();
+            let second = frames.next().await.unwrap();
+            let place = first.as_ptr();
+            drop(first);
+            let third = frames.next().await.unwrap();
+            assert_eq!(third.as_ptr(), place);
+            let fourth = frames.next().await.unwrap();
+            assert!(fourth.as_ptr() != second.as_ptr() && fourth.as_ptr() != third.as_ptr());
+            for held in [second, third, fourth] {
+                assert!(held == pattern(200_000));
+            }
+            sender.join().unwrap();
+        });
+    }
+
+    fn listen() -> (TcpListener, Endpoint) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = "127.0.0.1".to_owned();
+        (listener, Endpoint { host, port })
+    }
+
+    async fn connected() -> (Link, Queue<Input>, TcpStream) {
+        let (listener, endpoint) = listen();
+        let inputs = Queue::new(8);
+        let link = Link::open(ID, endpoint, shard().0, inputs.clone());
+        assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
+        (link, inputs, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn frames_go_both_ways_and_the_end_has_a_reason() {
+        on_each_driver(async || {
+            let (link, inputs, mut peer) = connected().await;
+            link.send(Bytes::from_static(b"\0\0\0\x02hi"));
+            link.send(Bytes::from_static(b"\0\0\0\x02ho"));
+            monoio::time::sleep(Duration::from_millis(5)).await;
+            let mut sent = [0; 12];
+            peer.read_exact(&mut sent).unwrap();
+            assert_eq!(&sent, b"\0\0\0\x02hi\0\0\0\x02ho");
+            peer.write_all(&framed(b"answer")).unwrap();
+            peer.write_all(b"\0\0\0\x09half").unwrap();
+            peer.shutdown(Shutdown::Write).unwrap();
+            match inputs.next().await {
+                Some(Input::Frame(ID, frame)) => assert_eq!(frame, "answer"),
+                other => panic!("{other:?}"),
+            }
+            match inputs.next().await {
+                Some(Input::Disconnected(ID, Disconnect::Closed(reason))) => {
+                    assert!(reason.contains("4 of 9 bytes"), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+            link.close().await;
+        });
+    }
+
+    #[test]
+    fn closing_ends_reads_and_writes_that_wait_and_closes_the_socket() {
+        on_each_driver(async || {
+            let (link, inputs, mut peer) = connected().await;
+            link.send(Bytes::from(vec![0; 64 * 1024 * 1024]));
+            monoio::time::sleep(Duration::from_millis(20)).await;
+            link.close().await;
+            assert!(matches!(
+                inputs.next().await,
+                Some(Input::Disconnected(ID, _))
+            ));
+            let reading = std::thread::spawn(move || peer.read_to_end(&mut Vec::new()));
+            while !reading.is_finished() {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_broker_that_reads_nothing_is_given_up() {
+        on_each_driver(async || {
+            let (link, inputs, _peer) = connected().await;
+            let frame = Bytes::from(vec![0; 16 * 1024 * 1024]);
+            for _ in 0..FRAMES_WAITING_MAX + 2 {
+                link.send(frame.clone());
+            }
+            assert!(matches!(
+                inputs.next().await,
+                Some(Input::Disconnected(ID, _))
+            ));
+            link.close().await;
+        });
+    }
+
+    #[test]
+    fn a_name_is_resolved_by_control_and_its_failure_is_told() {
+        on_each_driver(async || {
+            let (listener, endpoint) = listen();
+            let (shard, mut asked) = shard();
+            let control = monoio::spawn(async move {
+                let address = listener.local_addr().unwrap();
+                for addresses in [Ok(vec![address]), Err("no such name".to_owned())] {
+                    match asked.recv().await {
+                        Some(Request::Resolve { host, answer, .. }) => {
+                            assert_eq!(host, "kafka.test");
+                            answer.send(addresses).unwrap();
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+                listener
+            });
+            let named = Endpoint {
+                host: "kafka.test".to_owned(),
+                port: endpoint.port,
+            };
+            let inputs = Queue::new(8);
+            let first = Link::open(ID, named.clone(), Rc::clone(&shard), inputs.clone());
+            assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
+            first.close().await;
+            inputs.next().await.unwrap();
+            let second = Link::open(ID, named, shard, inputs.clone());
+            match inputs.next().await {
+                Some(Input::Disconnected(ID, Disconnect::Unresolved(reason))) => {
+                    assert_eq!(reason, "no such name");
+                }
+                other => panic!("{other:?}"),
+            }
+            second.close().await;
+            control.await;
+        });
+    }
+
+    #[test]
+    fn closing_ends_a_resolution_that_never_answers() {
+        on_each_driver(async || {
+            let (shard, _asked) = shard();
+            let named = Endpoint {
+                host: "silent.test".to_owned(),
+                port: 9,
+            };
+            let link = Link::open(ID, named, shard, Queue::new(8));
+            monoio::time::sleep(Duration::from_millis(5)).await;
+            link.close().await;
+        });
+    }
+}

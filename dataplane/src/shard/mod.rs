@@ -152,6 +152,20 @@ mod tests {
     use super::*;
     use crate::contract::{Plan, ShardStatus};
 
+    /// A shard for tests of its parts: what it asks of control comes out of the receiver.
+    pub(in crate::shard) fn shard() -> (Rc<Shard>, mpsc::Receiver<Request>) {
+        let (wires, _, _, asked) = wires();
+        let shard = Shard {
+            requests: wires.requests,
+            credentials: wires.credentials,
+            metrics: wires.metrics,
+            budget: Budget::new(wires.memory_bytes),
+            status_interval: wires.status_interval,
+            turns: Turns::default(),
+        };
+        (Rc::new(shard), asked)
+    }
+
     fn wires() -> (
         ShardWires,
         watch::Sender<Arc<Plan>>,

@@ -129,3 +129,49 @@ impl<T> Queue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::trial::on_each_driver;
+
+    #[test]
+    fn who_pushes_into_a_full_queue_waits_for_room() {
+        on_each_driver(async || {
+            let queue = Queue::new(2);
+            let pusher = monoio::spawn({
+                let queue = queue.clone();
+                async move {
+                    for item in 0..100 {
+                        queue.push(item).await;
+                    }
+                    queue.close();
+                }
+            });
+            let mut expected = 0;
+            while let Some(item) = queue.next().await {
+                assert_eq!(item, expected);
+                assert!(queue.0.items.borrow().len() <= 2);
+                expected += 1;
+            }
+            assert_eq!(expected, 100);
+            pusher.await;
+        });
+    }
+
+    #[test]
+    fn closing_lets_those_who_wait_go() {
+        on_each_driver(async || {
+            let queue = Queue::new(1);
+            queue.push(1).await;
+            let pusher = monoio::spawn({
+                let queue = queue.clone();
+                async move { queue.push(2).await }
+            });
+            monoio::time::sleep(std::time::Duration::from_millis(1)).await;
+            queue.close();
+            pusher.await;
+            assert_eq!((queue.next().await, queue.next().await), (Some(1), None));
+        });
+    }
+}
