@@ -25,6 +25,13 @@ pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Elements of any array in a control-plane answer, whatever the wire says.
 pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
 
+/// Requests that wait for their answer on one connection.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
+
+/// How long a broker may look into tiered storage to answer a ListOffsets (v10, KIP-1075); Java's
+/// `request.timeout.ms`.
+pub const LIST_OFFSETS_WAIT: Duration = Duration::from_secs(30);
+
 /// `BatchSize` of a mapping.
 pub const BATCH_SIZE_MAX: u32 = 10_000;
 

@@ -1,1 +1,131 @@
-//! versions
+//! Which version of an API is spoken with a broker: the highest that both sides have. KIP-35.
+//!
+//! Our floor is what a broker 0.10.1.0 offers, our ceiling what `kafka-protocol` can encode; a request may
+//! narrow that further by what it carries (a topic id, a static member).
+//!
+//! Invariant: a version outside of what a broker offered is never used.
+
+use std::fmt;
+
+use super::messages::{ApiKey, ApiRange, Request};
+
+/// Versions of one API, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionRange {
+    /// The lowest.
+    pub min: i16,
+    /// The highest.
+    pub max: i16,
+}
+
+impl VersionRange {
+    /// From `min` up to and including `max`.
+    pub const fn new(min: i16, max: i16) -> Self {
+        Self { min, max }
+    }
+
+    /// The versions that are in both; `None` if there are none.
+    fn common(self, other: Self) -> Option<Self> {
+        let both = Self::new(self.min.max(other.min), self.max.min(other.max));
+        (both.min <= both.max).then_some(both)
+    }
+}
+
+impl fmt::Display for VersionRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.min, self.max)
+    }
+}
+
+/// What a broker told of the APIs that we know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BrokerVersions([Option<VersionRange>; ApiKey::ALL.len()]);
+
+impl BrokerVersions {
+    /// Keeps what concerns us; of an API that is listed twice the last entry counts.
+    pub(super) fn new(told: &[ApiRange]) -> Self {
+        Self(ApiKey::ALL.map(|api| {
+            let found = told
+                .iter()
+                .rev()
+                .find(|range| range.api_key == api as i16)?;
+            Some(VersionRange::new(found.min, found.max))
+        }))
+    }
+
+    /// What the broker speaks of that API.
+    pub(super) fn offered(&self, api: ApiKey) -> Option<VersionRange> {
+        let at = ApiKey::ALL.iter().position(|known| *known == api)?;
+        self.0.get(at).copied().flatten()
+    }
+
+    /// The highest version that the broker offers within `wanted`.
+    pub(super) fn choose(&self, api: ApiKey, wanted: VersionRange) -> Option<i16> {
+        let common = self.offered(api)?.common(wanted)?;
+        Some(common.max)
+    }
+}
+
+/// The versions of an API that Forebay speaks.
+pub const fn spoken(api: ApiKey) -> VersionRange {
+    match api {
+        ApiKey::Fetch => VersionRange::new(2, 18),
+        ApiKey::ListOffsets => VersionRange::new(1, 10),
+        ApiKey::Metadata => VersionRange::new(1, 13),
+        ApiKey::OffsetCommit => VersionRange::new(2, 9),
+        ApiKey::OffsetFetch => VersionRange::new(1, 9),
+        ApiKey::FindCoordinator => VersionRange::new(0, 6),
+        ApiKey::JoinGroup => VersionRange::new(1, 9),
+        ApiKey::Heartbeat | ApiKey::ApiVersions => VersionRange::new(0, 4),
+        ApiKey::LeaveGroup | ApiKey::SyncGroup => VersionRange::new(0, 5),
+        ApiKey::OffsetForLeaderEpoch => VersionRange::new(2, 4),
+    }
+}
+
+/// The versions that can carry that request.
+pub(super) fn able(request: &Request) -> VersionRange {
+    let VersionRange { mut min, mut max } = spoken(request.api());
+    match request {
+        // From 13 on a topic goes by its id.
+        Request::Fetch(fetch) if fetch.topic_id.is_nil() => max = 12,
+        // Below these a static member would join as a dynamic one, and be taken for another.
+        Request::JoinGroup(join) if join.group_instance_id.is_some() => min = 5,
+        Request::SyncGroup(sync) if sync.group_instance_id.is_some() => min = 3,
+        Request::Heartbeat(beat) if beat.group_instance_id.is_some() => min = 3,
+        Request::OffsetCommit(commit) if commit.group_instance_id.is_some() => min = 7,
+        Request::ApiVersions
+        | Request::Metadata(_)
+        | Request::FindCoordinator(_)
+        | Request::JoinGroup(_)
+        | Request::SyncGroup(_)
+        | Request::Heartbeat(_)
+        | Request::LeaveGroup(_)
+        | Request::OffsetFetch(_)
+        | Request::OffsetCommit(_)
+        | Request::ListOffsets(_)
+        | Request::OffsetForLeaderEpoch(_)
+        | Request::Fetch(_) => {}
+    }
+    VersionRange { min, max }
+}
+
+/// Whether Forebay does without the API when a broker lacks it.
+pub const fn is_optional(api: ApiKey) -> bool {
+    matches!(api, ApiKey::OffsetForLeaderEpoch)
+}
+
+/// Whether that version of the API has compact lengths and tagged fields.
+pub(super) const fn is_flexible(api: ApiKey, version: i16) -> bool {
+    let first = match api {
+        ApiKey::Fetch => 12,
+        ApiKey::Metadata => 9,
+        ApiKey::OffsetCommit => 8,
+        ApiKey::ListOffsets | ApiKey::OffsetFetch | ApiKey::JoinGroup => 6,
+        ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::SyncGroup
+        | ApiKey::OffsetForLeaderEpoch => 4,
+        ApiKey::FindCoordinator | ApiKey::ApiVersions => 3,
+    };
+    version >= first
+}

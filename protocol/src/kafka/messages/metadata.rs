@@ -3,9 +3,15 @@
 //! A request never lets the broker create a topic: from v4 by its flag, before that the caller asks for
 //! the whole list (`topics: None`).
 
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use bytes::BytesMut;
+use kafka_protocol::messages::{MetadataRequest as WireRequest, TopicName, metadata_request};
 use uuid::Uuid;
 
+use super::{EncodeError, port, put, text};
 use crate::kafka::error::ErrorCode;
+use crate::kafka::wire::{DecodeError, Reader};
 
 /// Asks for brokers and topics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +66,120 @@ pub struct PartitionMetadata {
 pub struct MetadataResponse {
     /// For how long the broker asks us to be silent, in milliseconds.
     pub throttle_ms: i32,
+    /// The whole answer's error (v13, KIP-1102): begin again from the configured brokers.
+    pub error: ErrorCode,
     /// All brokers alive.
     pub brokers: Vec<Broker>,
     /// The cluster's id, from v2.
     pub cluster_id: Option<String>,
     /// The topics asked for.
     pub topics: Vec<TopicMetadata>,
+}
+
+impl MetadataRequest {
+    pub(super) fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), EncodeError> {
+        let topic = |name: &String| {
+            metadata_request::MetadataRequestTopic::default().with_name(Some(TopicName(text(name))))
+        };
+        let topics = self.topics.as_ref();
+        let request = WireRequest::default()
+            .with_topics(topics.map(|names| names.iter().map(topic).collect()))
+            .with_allow_auto_topic_creation(version < 4);
+        put(&request, version, out)
+    }
+}
+
+impl MetadataResponse {
+    pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let throttle_ms = if version >= 3 {
+            reader.i32("throttle_time_ms")?
+        } else {
+            0
+        };
+        let brokers = reader.array("brokers", 10, |reader| {
+            let broker = Broker {
+                node_id: reader.i32("node_id")?,
+                host: reader.string("host")?,
+                port: port("port", reader.i32("port")?)?,
+                rack: reader.nullable_string("rack")?,
+            };
+            reader.skip_tags("brokers")?;
+            Ok(broker)
+        })?;
+        let cluster_id = if version >= 2 {
+            reader.nullable_string("cluster_id")?
+        } else {
+            None
+        };
+        reader.i32("controller_id")?;
+        let topics = reader.array("topics", 6, |reader| TopicMetadata::decode(version, reader))?;
+        if (8..=10).contains(&version) {
+            reader.i32("cluster_authorized_operations")?;
+        }
+        let error = if version >= 13 {
+            reader.i16("error_code")?
+        } else {
+            0
+        };
+        reader.skip_tags("MetadataResponse")?;
+        Ok(Self {
+            throttle_ms,
+            error: ErrorCode(error),
+            brokers,
+            cluster_id,
+            topics,
+        })
+    }
+}
+
+impl TopicMetadata {
+    fn decode(version: i16, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let error = ErrorCode(reader.i16("topic_error_code")?);
+        let name = if version >= 12 {
+            reader.nullable_string("name")?.unwrap_or_default()
+        } else {
+            reader.string("name")?
+        };
+        let topic_id = if version >= 10 {
+            reader.uuid("topic_id")?
+        } else {
+            Uuid::nil()
+        };
+        reader.bool("is_internal")?;
+        let partitions = reader.array("partitions", 12, |reader| {
+            PartitionMetadata::decode(version, reader)
+        })?;
+        if version >= 8 {
+            reader.i32("topic_authorized_operations")?;
+        }
+        reader.skip_tags("topics")?;
+        Ok(Self {
+            error,
+            name,
+            topic_id,
+            partitions,
+        })
+    }
+}
+
+impl PartitionMetadata {
+    fn decode(version: i16, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let partition = Self {
+            error: ErrorCode(reader.i16("partition_error_code")?),
+            partition: reader.i32("partition_index")?,
+            leader: reader.i32("leader_id")?,
+            leader_epoch: if version >= 7 {
+                reader.i32("leader_epoch")?
+            } else {
+                -1
+            },
+            replicas: reader.array("replica_nodes", 4, |reader| reader.i32("replica_nodes"))?,
+        };
+        reader.skip_i32_array("isr_nodes")?;
+        if version >= 5 {
+            reader.skip_i32_array("offline_replicas")?;
+        }
+        reader.skip_tags("partitions")?;
+        Ok(partition)
+    }
 }

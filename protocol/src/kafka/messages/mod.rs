@@ -7,21 +7,23 @@
 mod api_versions;
 mod fetch;
 mod find_coordinator;
-mod group;
+mod heartbeat;
+mod join_group;
+mod leave_group;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod offsets;
+mod sync_group;
 
 pub use api_versions::{ApiRange, ApiVersionsResponse};
 pub use fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchedPartition,
 };
 pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
-pub use group::{
-    GroupAssignment, GroupMember, GroupProtocol, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest, SyncGroupResponse,
-};
+pub use heartbeat::HeartbeatRequest;
+pub use join_group::{GroupMember, GroupProtocol, JoinGroupRequest, JoinGroupResponse};
+pub use leave_group::LeaveGroupRequest;
 pub use list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListedOffset,
 };
@@ -33,8 +35,17 @@ pub use offsets::{
     CommitPartition, CommittedOffset, CommittedPartition, OffsetCommitRequest,
     OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
+pub use sync_group::{GroupAssignment, SyncGroupRequest, SyncGroupResponse};
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use uuid::Uuid;
 
 use super::error::ErrorCode;
+use super::frame;
+use super::wire::{DecodeError, Reader};
 
 /// The APIs that Forebay calls, by their wire key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +64,30 @@ pub enum ApiKey {
     SyncGroup = 14,
     ApiVersions = 18,
     OffsetForLeaderEpoch = 23,
+}
+
+impl ApiKey {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Fetch,
+        Self::ListOffsets,
+        Self::Metadata,
+        Self::OffsetCommit,
+        Self::OffsetFetch,
+        Self::FindCoordinator,
+        Self::JoinGroup,
+        Self::Heartbeat,
+        Self::LeaveGroup,
+        Self::SyncGroup,
+        Self::ApiVersions,
+        Self::OffsetForLeaderEpoch,
+    ];
+}
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
 }
 
 /// Any request that Forebay sends.
@@ -111,4 +146,175 @@ impl Request {
             Self::Fetch(_) => ApiKey::Fetch,
         }
     }
+
+    /// Writes the request's body in that version.
+    pub(super) fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), EncodeError> {
+        match self {
+            Self::ApiVersions => api_versions::encode(version, out),
+            Self::Metadata(request) => request.encode(version, out),
+            Self::FindCoordinator(request) => request.encode(version, out),
+            Self::JoinGroup(request) => request.encode(version, out),
+            Self::SyncGroup(request) => request.encode(version, out),
+            Self::Heartbeat(request) => request.encode(version, out),
+            Self::LeaveGroup(request) => request.encode(version, out),
+            Self::OffsetFetch(request) => request.encode(version, out),
+            Self::OffsetCommit(request) => request.encode(version, out),
+            Self::ListOffsets(request) => request.encode(version, out),
+            Self::OffsetForLeaderEpoch(request) => request.encode(version, out),
+            Self::Fetch(request) => request.encode(version, out),
+        }
+    }
+
+    /// What the answer to this request in that version will be read by.
+    pub fn asked(&self, version: i16) -> Asked {
+        let (group_id, topic, topic_id) = match self {
+            Self::FindCoordinator(request) => (request.group_id.as_str(), "", Uuid::nil()),
+            Self::OffsetFetch(request) => (&*request.group_id, &*request.topic, Uuid::nil()),
+            Self::OffsetCommit(request) => ("", &*request.topic, request.topic_id),
+            Self::ListOffsets(request) => ("", &*request.topic, Uuid::nil()),
+            Self::OffsetForLeaderEpoch(request) => ("", &*request.topic, Uuid::nil()),
+            Self::Fetch(request) => ("", &*request.topic, request.topic_id),
+            Self::ApiVersions
+            | Self::Metadata(_)
+            | Self::JoinGroup(_)
+            | Self::SyncGroup(_)
+            | Self::Heartbeat(_)
+            | Self::LeaveGroup(_) => ("", "", Uuid::nil()),
+        };
+        Asked {
+            api: self.api(),
+            version,
+            group_id: group_id.to_owned(),
+            topic: topic.to_owned(),
+            topic_id,
+        }
+    }
+}
+
+/// What was asked, as far as the answer is read, and checked, by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The API.
+    pub api: ApiKey,
+    /// The version of the request, and so of the answer.
+    pub version: i16,
+    /// The group, where the answer repeats it.
+    pub group_id: String,
+    /// The topic, where the answer repeats it.
+    pub topic: String,
+    /// Its id, where the answer repeats that instead.
+    pub topic_id: Uuid,
+}
+
+impl Response {
+    /// Reads an answer: what follows the correlation id, to its last byte.
+    pub fn decode(asked: &Asked, rest: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = if asked.api == ApiKey::ApiVersions {
+            api_versions::body_reader(asked.version, rest)?
+        } else {
+            frame::body_reader(asked.api, asked.version, rest)?
+        };
+        let response = Self::decode_body(asked, &mut reader)?;
+        reader.finish("answer")?;
+        Ok(response)
+    }
+
+    fn decode_body(asked: &Asked, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = asked.version;
+        Ok(match asked.api {
+            ApiKey::ApiVersions => Self::ApiVersions(ApiVersionsResponse::decode(version, reader)?),
+            ApiKey::Metadata => Self::Metadata(MetadataResponse::decode(version, reader)?),
+            ApiKey::FindCoordinator => Self::FindCoordinator(FindCoordinatorResponse::decode(
+                version,
+                &asked.group_id,
+                reader,
+            )?),
+            ApiKey::JoinGroup => Self::JoinGroup(JoinGroupResponse::decode(version, reader)?),
+            ApiKey::SyncGroup => Self::SyncGroup(SyncGroupResponse::decode(version, reader)?),
+            ApiKey::Heartbeat => Self::Heartbeat(heartbeat::decode(version, reader)?),
+            ApiKey::LeaveGroup => Self::LeaveGroup(leave_group::decode(version, reader)?),
+            ApiKey::OffsetFetch => Self::OffsetFetch(OffsetFetchResponse::decode(asked, reader)?),
+            ApiKey::OffsetCommit => {
+                Self::OffsetCommit(OffsetCommitResponse::decode(asked, reader)?)
+            }
+            ApiKey::ListOffsets => Self::ListOffsets(ListOffsetsResponse::decode(asked, reader)?),
+            ApiKey::OffsetForLeaderEpoch => {
+                Self::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse::decode(asked, reader)?)
+            }
+            ApiKey::Fetch => Self::Fetch(FetchResponse::decode(asked, reader)?),
+        })
+    }
+}
+
+/// A request that the wire format cannot hold: a name or a list is longer than its length can say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EncodeError(pub(super) String);
+
+/// How an answer names its topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Name,
+    Id,
+}
+
+fn put(request: &impl Encodable, version: i16, out: &mut BytesMut) -> Result<(), EncodeError> {
+    request
+        .encode(out, version)
+        .map_err(|error| EncodeError(error.to_string()))
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn port(field: &'static str, value: i32) -> Result<u16, DecodeError> {
+    u16::try_from(value).map_err(|_| DecodeError::BadValue {
+        field,
+        value: i64::from(value),
+    })
+}
+
+/// Reads an array of topics, each of which must be the one that was asked for, and returns their
+/// partitions. `partition_bytes` is the least that one takes on the wire.
+fn decode_topic<T>(
+    asked: &Asked,
+    naming: Naming,
+    reader: &mut Reader,
+    partition_bytes: usize,
+    mut partition: impl FnMut(&mut Reader) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let mut partitions = Vec::new();
+    // A topic takes at least its name's length, its partitions' count and its tags' count.
+    reader.array("topics", 3, |reader| {
+        match naming {
+            Naming::Name => {
+                let found = reader.string("topic")?;
+                if found != asked.topic {
+                    return Err(DecodeError::NotAsked {
+                        field: "topic",
+                        found,
+                    });
+                }
+            }
+            Naming::Id => {
+                let found = reader.uuid("topic_id")?;
+                if found != asked.topic_id {
+                    let found = found.to_string();
+                    return Err(DecodeError::NotAsked {
+                        field: "topic_id",
+                        found,
+                    });
+                }
+            }
+        }
+        let mut more = reader.array("partitions", partition_bytes, &mut partition)?;
+        if partitions.is_empty() {
+            partitions = more;
+        } else {
+            partitions.append(&mut more);
+        }
+        reader.skip_tags("topics")
+    })?;
+    Ok(partitions)
 }
