@@ -22,6 +22,12 @@ pub const FETCH_PARTITION_BYTES_MAX: usize = 1024 * 1024;
 /// One record batch may decompress to at most this many bytes.
 pub const DECOMPRESSED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Decompression buffers of one consumer that wait for the next batch.
+pub const SPARE_BUFFERS_MAX: usize = 4;
+
+/// A larger buffer than this is freed after its batch.
+pub const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Elements of any array in a control-plane answer, whatever the wire says.
 pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
 

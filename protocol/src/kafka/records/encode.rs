@@ -106,12 +106,15 @@ impl TestBatch {
 }
 
 pub(super) fn put_varint(out: &mut Vec<u8>, value: i64) {
-    let mut raw = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    put_unsigned(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+pub(super) fn put_unsigned(out: &mut Vec<u8>, mut raw: u64) {
     while raw >= 0x80 {
         out.push((raw & 0x7f) as u8 | 0x80);
         raw >>= 7;
     }
-    out.push(raw as u8);
+    out.push(u8::try_from(raw).unwrap());
 }
 
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {

@@ -96,6 +96,14 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// As `nullable`, with the length of the formats before v2.
+    pub(super) fn nullable_i32(&mut self) -> Option<Option<&'a [u8]>> {
+        match usize::try_from(self.i32()?) {
+            Ok(length) => self.take(length).map(Some),
+            Err(_) => Some(None),
+        }
+    }
+
     /// One header of a v2 record; its key cannot be null.
     pub(super) fn header(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let key = self.nullable()??;
@@ -108,7 +116,7 @@ impl<'a> Input<'a> {
         self.rest
     }
 
-    fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (chunk, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
         Some(*chunk)

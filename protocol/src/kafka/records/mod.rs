@@ -14,11 +14,17 @@
 
 mod codec;
 #[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod compress;
+#[cfg(test)]
 mod encode;
 mod input;
+mod legacy;
 mod reader;
 #[cfg(test)]
 mod reader_tests;
+mod run;
 mod scan;
 mod transactions;
 mod v2;

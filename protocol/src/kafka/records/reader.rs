@@ -10,17 +10,21 @@
 //! so it comes again; offsets ascend over everything that is given.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use std::fmt;
+
 use bytes::Bytes;
 
+use super::codec::{Buffer, Codec, CodecError};
+use super::legacy::{Inner, Message};
+use super::run::Run;
 use super::scan::{Entry, First};
 use super::transactions::Transactions;
-use super::v2::{self, Batch, RelativeRecord};
-use super::{Decompressor, Record, RecordError, TimestampType};
+use super::v2::{self, Batch};
+use super::{Decompressor, Record, RecordError};
 use crate::kafka::messages::AbortedTransaction;
 
-/// Reads one [`FetchedPartition`](crate::kafka::messages::FetchedPartition)'s records, as many
-/// at a time as its caller likes.
-#[derive(Debug)]
+/// Reads one [`FetchedPartition`](crate::kafka::messages::FetchedPartition)'s records, as many at a
+/// time as its caller likes.
 pub struct RecordReader {
     /// The record set; emptied at its end, so that the frame may go.
     records: Bytes,
@@ -28,6 +32,8 @@ pub struct RecordReader {
     position: usize,
     /// What is left of the entered one.
     run: Run,
+    /// Where the run's records are, when they were compressed.
+    decompressed: Option<Buffer>,
     /// What to go back to on `unread`.
     given: Option<Given>,
     /// Records below it were not asked for.
@@ -54,6 +60,7 @@ impl RecordReader {
             records,
             position: 0,
             run: Run::NONE,
+            decompressed: None,
             given: None,
             fetch_offset,
             next_offset: fetch_offset,
@@ -80,21 +87,23 @@ impl RecordReader {
                 return Ok(None);
             }
         }
-        let run = &mut self.run;
-        let offset = self.next_offset;
-        let data = self.records.get(run.at..run.end).unwrap_or_default();
-        let Some((record, rest)) = v2::read_record(data) else {
-            return Err(corrupt(offset, "a record does not decode"));
+        let source = match &self.decompressed {
+            None => self.records.as_ref(),
+            Some(buffer) => buffer.filled(),
         };
-        let Some(record) = run.absolute(record, offset) else {
-            return Err(corrupt(offset, "its records' offsets do not ascend"));
+        let (at, next_offset) = (self.run.at, self.next_offset);
+        let record = match self.run.read(source) {
+            Ok(record) if record.offset >= next_offset && record.offset <= self.run.last_offset => {
+                record
+            }
+            Ok(_) => {
+                self.run.step_back(at);
+                let what = "its records' offsets do not ascend";
+                return Err(corrupt(next_offset, what));
+            }
+            Err(what) => return Err(corrupt(next_offset, what)),
         };
-        self.given = Some(Given {
-            at: run.at,
-            next_offset: offset,
-        });
-        run.at = run.end.saturating_sub(rest.len());
-        run.left = run.left.saturating_sub(1);
+        self.given = Some(Given { at, next_offset });
         self.next_offset = record.offset.saturating_add(1);
         Ok(Some(record))
     }
@@ -102,18 +111,21 @@ impl RecordReader {
     /// The record just given will be given again by `next`. Without one (at the beginning, at the end,
     /// after an error) nothing changes.
     pub fn unread(&mut self) {
-        if let Some(given) = self.given.take() {
-            self.run.at = given.at;
-            self.run.left = self.run.left.saturating_add(1);
-            self.next_offset = given.next_offset;
+        if let Some(before) = self.given.take() {
+            self.run.step_back(before.at);
+            self.next_offset = before.next_offset;
         }
     }
 
     /// Bytes passed over, checked or decompressed since this was asked last: what bounds a turn.
     pub fn turn_bytes(&mut self) -> usize {
-        let passed = self.run.at.saturating_sub(self.turn_at);
-        self.turn_at = self.run.at;
-        std::mem::take(&mut self.turn_bytes).saturating_add(passed)
+        self.count_turn();
+        std::mem::take(&mut self.turn_bytes)
+    }
+
+    /// Gives the buffer back that a reader which will not be read to its end may have borrowed.
+    pub fn close(mut self, decompressor: &mut Decompressor) {
+        self.give_back(decompressor);
     }
 
     /// The offset after everything given or passed over so far. The control batches, void batches and
@@ -128,10 +140,11 @@ impl RecordReader {
         self.leader_epoch
     }
 
-    /// The memory that it holds: the record set (of which nothing can go before the end) and what is
-    /// decompressed of it. 0 at the end.
+    /// The memory that it holds: the record set (of which nothing can go before the end) and the
+    /// buffer with what is decompressed of it. 0 at the end.
     pub fn remaining_bytes(&self) -> usize {
-        self.records.len()
+        let decompressed = self.decompressed.as_ref().map_or(0, Buffer::held_bytes);
+        self.records.len().saturating_add(decompressed)
     }
 
     /// Leaves the current entry and enters the next; `false` at the end of the set. What it enters may
@@ -140,7 +153,7 @@ impl RecordReader {
     #[inline(never)]
     fn advance(&mut self, decompressor: &mut Decompressor) -> Result<bool, RecordError> {
         self.given = None;
-        self.leave()?;
+        self.leave(decompressor)?;
         let records = self.records.clone();
         let set = records.get(self.position..).unwrap_or_default();
         let first = Entry::first(set).map_err(|what| corrupt(self.next_offset, what))?;
@@ -148,130 +161,231 @@ impl RecordReader {
             self.turn_bytes = self.turn_bytes.saturating_add(set.len());
             self.records = Bytes::new();
             self.position = 0;
-            self.run = Run::NONE;
-            self.turn_at = 0;
+            self.enter(Run::NONE);
             return Ok(false);
         };
         let run = match entry.magic {
+            0 | 1 => self.enter_message(&entry, decompressor)?,
             2 => self.enter_batch(&entry, decompressor)?,
             magic => {
                 let offset = self.next_offset;
                 return Err(RecordError::UnsupportedMagic { offset, magic });
             }
         };
+        let in_place = match self.decompressed {
+            None => run.end.saturating_sub(run.at),
+            Some(_) => 0,
+        };
         // What is read in place is counted as it is passed.
-        let at_once = entry
-            .bytes
-            .len()
-            .saturating_sub(run.end.saturating_sub(run.at));
-        self.turn_bytes = self.turn_bytes.saturating_add(at_once);
-        self.turn_at = run.at;
-        self.run = run;
+        let passed = entry.bytes.len().saturating_sub(in_place);
+        self.turn_bytes = self.turn_bytes.saturating_add(passed);
         self.position = self.position.saturating_add(entry.bytes.len());
+        self.enter(run);
         Ok(true)
     }
 
+    fn enter(&mut self, run: Run) {
+        self.run = run;
+        self.turn_at = run.at;
+    }
+
     /// Goes behind the last offset of the current entry.
-    fn leave(&mut self) -> Result<(), RecordError> {
+    fn leave(&mut self, decompressor: &mut Decompressor) -> Result<(), RecordError> {
         if self.run.at != self.run.end {
             let what = "it has more bytes than its records";
             return Err(corrupt(self.next_offset, what));
         }
-        self.turn_bytes = self
-            .turn_bytes
-            .saturating_add(self.run.at.saturating_sub(self.turn_at));
-        self.turn_at = self.run.at;
+        self.count_turn();
         let after = self.run.last_offset.saturating_add(1);
         self.next_offset = self.next_offset.max(after);
+        self.give_back(decompressor);
         Ok(())
     }
 
-    /// What there is to read of a v2 batch; an empty run for one that is passed over.
+    fn count_turn(&mut self) {
+        let passed = self.run.at.saturating_sub(self.turn_at);
+        self.turn_at = self.run.at;
+        self.turn_bytes = self.turn_bytes.saturating_add(passed);
+    }
+
+    /// What there is to read of a v2 batch; nothing of one that is passed over.
     fn enter_batch(
         &mut self,
         entry: &Entry<'_>,
-        _decompressor: &mut Decompressor,
+        decompressor: &mut Decompressor,
     ) -> Result<Run, RecordError> {
-        let next_offset = self.next_offset;
-        let batch = Batch::read(entry.bytes).map_err(|what| corrupt(next_offset, what))?;
-        // Only what the fetch offset points into may begin before it.
-        if batch.base_offset < next_offset && next_offset > self.fetch_offset {
-            return Err(corrupt(next_offset, "its offsets overlap those before it"));
-        }
-        let end = self.position.saturating_add(entry.bytes.len());
-        let mut run = Run {
-            at: end.saturating_sub(batch.payload.len()),
-            end,
-            left: batch.count,
-            base_offset: batch.base_offset,
-            last_offset: batch.last_offset,
-            timestamps: match batch.timestamp_type() {
-                TimestampType::LogAppendTime => Timestamps::Append(batch.max_timestamp),
-                _ => Timestamps::Create(batch.base_timestamp),
-            },
-        };
+        let offset = self.next_offset;
+        let batch = Batch::read(entry.bytes).map_err(|what| corrupt(offset, what))?;
+        self.check_order(batch.base_offset)?;
         self.leader_epoch = batch.leader_epoch;
-        if batch.codec() != 0 {
-            return Err(RecordError::UnsupportedCodec {
-                offset: next_offset,
-                codec: batch.codec(),
-            });
+        let run = Run::batch(&batch, self.position.saturating_add(entry.bytes.len()));
+        let fate = self.fate(&batch);
+        let is_past = fate == Fate::Given && batch.last_offset < offset;
+        let is_empty = batch.count == 0 && batch.codec() != Ok(None);
+        if fate == Fate::Void || is_past || is_empty {
+            return Ok(run.passed());
         }
-        if self.is_void(&batch, batch.payload)? || batch.last_offset < next_offset {
-            return Ok(run.pass());
+        let codec = batch
+            .codec()
+            .map_err(|codec| RecordError::UnsupportedCodec { offset, codec })?;
+        let mut opened = match codec {
+            None => run,
+            Some(codec) => run.decompressed(self.decompress(codec, batch.payload, decompressor)?),
+        };
+        if fate == Fate::Marker {
+            self.end_transaction(&batch, opened)?;
+            self.give_back(decompressor);
+            return Ok(run.passed());
         }
-        run.skip_to(next_offset, batch.payload)?;
+        if batch.base_offset < offset {
+            opened
+                .skip_to(offset, self.source())
+                .map_err(|what| corrupt(offset, what))?;
+        }
+        Ok(opened)
+    }
+
+    /// What there is to read of a message, or of a wrapper's messages; nothing of one that is passed
+    /// over.
+    fn enter_message(
+        &mut self,
+        entry: &Entry<'_>,
+        decompressor: &mut Decompressor,
+    ) -> Result<Run, RecordError> {
+        let offset = self.next_offset;
+        let (message, _) = Message::read(entry.bytes)
+            .filter(|(message, _)| message.is_intact(entry.bytes))
+            .ok_or(corrupt(
+                offset,
+                "its checksum does not match, or it is cut short",
+            ))?;
+        self.check_order(message.offset)?;
+        self.leader_epoch = -1;
+        let end = self.position.saturating_add(entry.bytes.len());
+        let run = Run::message(&message, entry.bytes.len(), end);
+        if message.offset < offset {
+            return Ok(run.passed());
+        }
+        let codec = message
+            .codec()
+            .map_err(|codec| RecordError::UnsupportedCodec { offset, codec })?;
+        let Some(codec) = codec else {
+            return Ok(run);
+        };
+        let payload = message
+            .value
+            .ok_or(corrupt(offset, "it is a wrapper of nothing"))?;
+        let length = self.decompress(codec, payload, decompressor)?;
+        let inner = Inner::of(&message, self.source()).map_err(|what| corrupt(offset, what))?;
+        let mut run = Run::wrapper(&message, inner, length);
+        if offset == self.fetch_offset {
+            run.skip_to(offset, self.source())
+                .map_err(|what| corrupt(offset, what))?;
+        }
         Ok(run)
     }
 
-    /// Whether nothing of `batch` is given: a control batch, or one of an aborted transaction.
-    fn is_void(&mut self, batch: &Batch<'_>, payload: &[u8]) -> Result<bool, RecordError> {
-        let Some(transactions) = &mut self.transactions else {
-            return Ok(batch.is_control());
-        };
-        if batch.producer_id < 0 {
-            return Ok(batch.is_control());
+    /// Only what the fetch offset points into may begin before it.
+    fn check_order(&self, offset: i64) -> Result<(), RecordError> {
+        if offset < self.next_offset && self.next_offset > self.fetch_offset {
+            let what = "its offsets overlap those before it";
+            return Err(corrupt(self.next_offset, what));
         }
+        Ok(())
+    }
+
+    /// What becomes of a batch's records.
+    fn fate(&mut self, batch: &Batch<'_>) -> Fate {
+        let transactions = match &mut self.transactions {
+            Some(transactions) if batch.producer_id >= 0 => transactions,
+            _ if batch.is_control() => return Fate::Void,
+            _ => return Fate::Given,
+        };
         transactions.begin_up_to(batch.last_offset);
         if batch.is_control() {
-            // An empty one is what compaction left of a marker, as in Java's reader.
-            if batch.count > 0 {
-                let abort =
-                    v2::read_record(payload).and_then(|(marker, _)| v2::is_abort(marker.key));
-                if abort.ok_or(corrupt(
-                    self.next_offset,
-                    "its transaction marker does not decode",
-                ))? {
-                    transactions.end(batch.producer_id);
-                }
-            }
-            return Ok(true);
+            return Fate::Marker;
         }
-        Ok(batch.is_transactional() && transactions.is_aborted(batch.producer_id))
+        if batch.is_transactional() && transactions.is_aborted(batch.producer_id) {
+            return Fate::Void;
+        }
+        Fate::Given
+    }
+
+    /// Reads a transaction's marker, the first record of `run`. A batch without one is what compaction
+    /// left of it.
+    fn end_transaction(&mut self, batch: &Batch<'_>, mut run: Run) -> Result<(), RecordError> {
+        if run.left == 0 {
+            return Ok(());
+        }
+        let wrong = corrupt(self.next_offset, "its transaction marker does not decode");
+        let marker = run.read(self.source()).map_err(|_| wrong)?;
+        let is_abort = v2::is_abort(marker.key).ok_or(wrong)?;
+        if let Some(transactions) = &mut self.transactions
+            && is_abort
+        {
+            transactions.end(batch.producer_id);
+        }
+        Ok(())
+    }
+
+    /// Makes `payload` the source, decompressed; gives its length.
+    fn decompress(
+        &mut self,
+        codec: Codec,
+        payload: &[u8],
+        decompressor: &mut Decompressor,
+    ) -> Result<usize, RecordError> {
+        let offset = self.next_offset;
+        let buffer = decompressor
+            .decompress(codec, payload)
+            .map_err(|error| match error {
+                CodecError::Corrupt(what) => corrupt(offset, what),
+                CodecError::TooLarge => RecordError::TooLarge {
+                    offset,
+                    limit_bytes: decompressor.limit_bytes(),
+                },
+            })?;
+        let length = buffer.filled().len();
+        self.turn_bytes = self.turn_bytes.saturating_add(length);
+        self.decompressed = Some(buffer);
+        Ok(length)
+    }
+
+    /// Where the entered records are.
+    #[inline]
+    fn source(&self) -> &[u8] {
+        match &self.decompressed {
+            None => &self.records,
+            Some(buffer) => buffer.filled(),
+        }
+    }
+
+    fn give_back(&mut self, decompressor: &mut Decompressor) {
+        if let Some(buffer) = self.decompressed.take() {
+            decompressor.take_back(buffer);
+        }
     }
 }
 
-/// What is left of an entry.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    /// Where the next record begins.
-    at: usize,
-    /// Where the last one ends.
-    end: usize,
-    /// How many there are left.
-    left: u32,
-    base_offset: i64,
-    last_offset: i64,
-    timestamps: Timestamps,
+impl fmt::Debug for RecordReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordReader")
+            .field("next_offset", &self.next_offset)
+            .field("position", &self.position)
+            .field("run", &self.run)
+            .field("remaining_bytes", &self.remaining_bytes())
+            .finish_non_exhaustive()
+    }
 }
 
-/// How a run's records come by their timestamps.
-#[derive(Clone, Copy, Debug)]
-enum Timestamps {
-    /// Each has its own, counted from here.
-    Create(i64),
-    /// All have this.
-    Append(i64),
+/// What becomes of a batch's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Given,
+    /// They end a transaction.
+    Marker,
+    /// A control batch that says nothing to us, or one of an aborted transaction.
+    Void,
 }
 
 /// Where a record began, and what `next_offset` was before it.
@@ -279,77 +393,6 @@ enum Timestamps {
 struct Given {
     at: usize,
     next_offset: i64,
-}
-
-impl Run {
-    /// Before the first entry, and behind the last.
-    const NONE: Self = Self {
-        at: 0,
-        end: 0,
-        left: 0,
-        base_offset: -1,
-        last_offset: -1,
-        timestamps: Timestamps::Create(0),
-    };
-
-    /// The same run with nothing left in it.
-    fn pass(self) -> Self {
-        Self {
-            at: self.end,
-            left: 0,
-            ..self
-        }
-    }
-
-    /// Goes past the records below `offset`, which `payload` begins with.
-    fn skip_to(&mut self, offset: i64, payload: &[u8]) -> Result<(), RecordError> {
-        if self.base_offset >= offset {
-            return Ok(());
-        }
-        let mut rest = payload;
-        while self.left > 0 {
-            let (record, after) =
-                v2::read_record(rest).ok_or(corrupt(offset, "a record does not decode"))?;
-            if self
-                .base_offset
-                .saturating_add(i64::from(record.offset_delta))
-                >= offset
-            {
-                break;
-            }
-            rest = after;
-            self.left = self.left.saturating_sub(1);
-        }
-        self.at = self.end.saturating_sub(rest.len());
-        Ok(())
-    }
-
-    /// Places a record in the partition; `None` when its offset is below `floor` or beyond the batch.
-    #[inline]
-    fn absolute<'a>(&self, record: RelativeRecord<'a>, floor: i64) -> Option<Record<'a>> {
-        let offset = self
-            .base_offset
-            .wrapping_add(i64::from(record.offset_delta));
-        if offset < floor || offset > self.last_offset {
-            return None;
-        }
-        let (timestamp, timestamp_type) = match self.timestamps {
-            // Why wrapping: so do producers, when timestamps lie further apart than the delta holds.
-            Timestamps::Create(base) => (
-                base.wrapping_add(record.timestamp_delta),
-                TimestampType::CreateTime,
-            ),
-            Timestamps::Append(time) => (time, TimestampType::LogAppendTime),
-        };
-        Some(Record {
-            offset,
-            timestamp,
-            timestamp_type,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-        })
-    }
 }
 
 fn corrupt(offset: i64, what: &'static str) -> RecordError {

@@ -3,6 +3,7 @@
 //! Invariant: a record is read from its own bytes only, and fills them exactly.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::codec::Codec;
 use super::input::Input;
 use super::{Headers, TimestampType};
 
@@ -43,9 +44,17 @@ impl<'a> Batch<'a> {
         batch.1.ok_or("its header makes no sense")
     }
 
-    /// The number of the compression type.
-    pub(super) fn codec(&self) -> u8 {
-        self.attributes.to_be_bytes()[1] & 0x07
+    /// How the records are compressed, if they are; an error is the number of an unknown type.
+    pub(super) fn codec(&self) -> Result<Option<Codec>, u8> {
+        let [_, low] = self.attributes.to_be_bytes();
+        match low & 0x07 {
+            0 => Ok(None),
+            1 => Ok(Some(Codec::Gzip)),
+            2 => Ok(Some(Codec::Snappy)),
+            3 => Ok(Some(Codec::Lz4)),
+            4 => Ok(Some(Codec::Zstd)),
+            other => Err(other),
+        }
     }
 
     /// Whether it belongs to a transaction.

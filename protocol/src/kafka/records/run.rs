@@ -1,0 +1,201 @@
+//! The records of one entry: of a batch, of a message, or of a wrapper's messages.
+//!
+//! Invariant: `left` records lie in `at..end`, in whichever bytes the run's owner says.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use super::legacy::{Inner, Message};
+use super::v2::{self, Batch};
+use super::{Headers, Record, TimestampType};
+
+const UNREADABLE: &str = "a record does not decode";
+
+/// What is left of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// Where the next record begins.
+    pub(super) at: usize,
+    /// Where the last one ends.
+    pub(super) end: usize,
+    /// How many there are left.
+    pub(super) left: u32,
+    /// The last offset that the entry accounts for.
+    pub(super) last_offset: i64,
+    form: Form,
+}
+
+/// How records are written, and what they are relative to.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Batch {
+        base_offset: i64,
+        base_timestamp: i64,
+        append_time: Option<i64>,
+    },
+    Messages {
+        base_offset: i64,
+        append_time: Option<i64>,
+    },
+}
+
+impl Run {
+    /// Before the first entry, and behind the last.
+    pub(super) const NONE: Self = Self {
+        at: 0,
+        end: 0,
+        left: 0,
+        last_offset: -1,
+        form: Form::Messages {
+            base_offset: 0,
+            append_time: None,
+        },
+    };
+
+    /// A batch whose records end at `end`, uncompressed.
+    pub(super) fn batch(batch: &Batch<'_>, end: usize) -> Self {
+        let append_time = match batch.timestamp_type() {
+            TimestampType::LogAppendTime => Some(batch.max_timestamp),
+            TimestampType::CreateTime | TimestampType::NoTimestamp => None,
+        };
+        Self {
+            at: end.saturating_sub(batch.payload.len()),
+            end,
+            left: batch.count,
+            last_offset: batch.last_offset,
+            form: Form::Batch {
+                base_offset: batch.base_offset,
+                base_timestamp: batch.base_timestamp,
+                append_time,
+            },
+        }
+    }
+
+    /// A message that takes `length` bytes and ends at `end`.
+    pub(super) fn message(message: &Message<'_>, length: usize, end: usize) -> Self {
+        Self {
+            at: end.saturating_sub(length),
+            end,
+            left: 1,
+            last_offset: message.offset,
+            form: Form::Messages {
+                base_offset: 0,
+                append_time: None,
+            },
+        }
+    }
+
+    /// A wrapper's messages, `length` bytes in a buffer of their own.
+    pub(super) fn wrapper(wrapper: &Message<'_>, inner: Inner, length: usize) -> Self {
+        let append_time = match wrapper.timestamp_type() {
+            TimestampType::LogAppendTime => Some(wrapper.timestamp),
+            TimestampType::CreateTime | TimestampType::NoTimestamp => None,
+        };
+        Self {
+            at: 0,
+            end: length,
+            left: inner.count,
+            last_offset: wrapper.offset,
+            form: Form::Messages {
+                base_offset: inner.base_offset,
+                append_time,
+            },
+        }
+    }
+
+    /// The same records, decompressed to `length` bytes in a buffer of their own.
+    pub(super) fn decompressed(self, length: usize) -> Self {
+        Self {
+            at: 0,
+            end: length,
+            ..self
+        }
+    }
+
+    /// The same entry with nothing left in it.
+    pub(super) fn passed(self) -> Self {
+        Self {
+            at: self.end,
+            left: 0,
+            ..self
+        }
+    }
+
+    /// Reads the next of the records in `source`; there must be one left. An error changes nothing.
+    #[inline]
+    pub(super) fn read<'a>(&mut self, source: &'a [u8]) -> Result<Record<'a>, &'static str> {
+        let data = source.get(self.at..self.end).unwrap_or_default();
+        let (record, rest) = match self.form {
+            Form::Batch {
+                base_offset,
+                base_timestamp,
+                append_time,
+            } => {
+                let (record, rest) = v2::read_record(data).ok_or(UNREADABLE)?;
+                let (timestamp, timestamp_type) = match append_time {
+                    // Why wrapping: so do producers, when times lie further apart than a delta holds.
+                    None => (
+                        base_timestamp.wrapping_add(record.timestamp_delta),
+                        TimestampType::CreateTime,
+                    ),
+                    Some(time) => (time, TimestampType::LogAppendTime),
+                };
+                let record = Record {
+                    offset: base_offset.saturating_add(i64::from(record.offset_delta)),
+                    timestamp,
+                    timestamp_type,
+                    key: record.key,
+                    value: record.value,
+                    headers: record.headers,
+                };
+                (record, rest)
+            }
+            Form::Messages {
+                base_offset,
+                append_time,
+            } => read_message(data, base_offset, append_time).ok_or(UNREADABLE)?,
+        };
+        self.at = self.end.saturating_sub(rest.len());
+        self.left = self.left.saturating_sub(1);
+        Ok(record)
+    }
+
+    /// Takes back the last `read`, which began at `at`.
+    pub(super) fn step_back(&mut self, at: usize) {
+        self.at = at;
+        self.left = self.left.saturating_add(1);
+    }
+
+    /// Goes past the records below `offset`, with which the records in `source` may begin.
+    pub(super) fn skip_to(&mut self, offset: i64, source: &[u8]) -> Result<(), &'static str> {
+        while self.left > 0 {
+            let before = *self;
+            if self.read(source)?.offset >= offset {
+                *self = before;
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Out of the way of the batches' path, which is the hot one.
+#[inline(never)]
+fn read_message(
+    data: &[u8],
+    base_offset: i64,
+    append_time: Option<i64>,
+) -> Option<(Record<'_>, &[u8])> {
+    let (message, rest) = Message::read(data)?;
+    let (timestamp, timestamp_type) = match append_time {
+        None => (message.timestamp, message.timestamp_type()),
+        Some(time) => (time, TimestampType::LogAppendTime),
+    };
+    let record = Record {
+        offset: base_offset.checked_add(message.offset)?,
+        timestamp,
+        timestamp_type,
+        key: message.key,
+        value: message.value,
+        headers: Headers::default(),
+    };
+    Some((record, rest))
+}
