@@ -9,12 +9,6 @@ use std::time::Duration;
 /// bytes for the InvokeFunction operation").
 pub const BODY_BYTES_LIMIT: usize = 6_291_456;
 
-/// Of a function's or a service's error document at most this much is kept or read.
-pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// Characters of somebody else's words that a status or a log shows.
-pub const ERROR_TEXT_CHARS_MAX: usize = 512;
-
 /// A Kafka frame larger than this is refused before a byte of it is stored. A fetch may bring one
 /// record batch larger than asked for (KIP-74), so this is far above what we ask.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -102,3 +96,56 @@ const _: () = assert!(
     "a full fetch plus one oversized batch must fit a frame"
 );
 const _: () = assert!(TURN_BYTES < BODY_BYTES_LIMIT);
+
+/// How long a connection may take to stand, whatever the number of addresses behind the name.
+pub const CONNECTING_MAX: Duration = Duration::from_secs(60);
+
+/// First back-off before a broker is connected to again.
+pub const RECONNECT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Longest back-off before a broker is connected to again: a cluster that heals is found in seconds.
+pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Longest silence that a broker's quota is believed to ask for.
+pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
+
+/// A lane that holds fewer fetched bytes than this is fetched for.
+pub const LANE_PENDING_BYTES_MIN: usize = 512 * 1024;
+
+/// Of the memory budget, what each consumer has for fetched bytes alone.
+pub const CONSUMER_FETCH_BYTES_MIN: usize = 2 * 1024 * 1024;
+
+/// Of the memory budget, what each consumer has for encoded bytes alone: one body.
+pub const CONSUMER_BODY_BYTES_MIN: usize = 8 * 1024 * 1024;
+
+const _: () = assert!(CONSUMER_FETCH_BYTES_MIN >= FETCH_PARTITION_BYTES_MAX);
+const _: () = assert!(CONSUMER_BODY_BYTES_MIN >= BODY_BYTES_LIMIT);
+
+/// First back-off after an answer that an operator must act on: it is probed slowly.
+pub const REFUSED_BACKOFF: Duration = Duration::from_secs(2);
+
+/// Longest `Retry-After` that is believed.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// How often a halted lane is probed.
+pub const HALT_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// After an abort, commits and leaving may take this long; then the consumer ends regardless.
+pub const ABORT_GRACE: Duration = Duration::from_secs(3);
+
+/// Notices that may wait for the shell; more are dropped, since the shell drains them after each step.
+pub const NOTICES_MAX: usize = 256;
+
+/// Bytes of one lane decoded before the next lane has its turn.
+pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
+
+/// Bodies kept for recycling by one consumer, in bytes.
+pub const RECYCLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A fetch is not worth asking for fewer bytes than this.
+pub const FETCH_BYTES_MIN: usize = 64 * 1024;
+
+const _: () = assert!(FETCH_BYTES_MIN <= CONSUMER_FETCH_BYTES_MIN);
+
+/// Bytes of a function's own error text that the status and the log show.
+pub const ERROR_TEXT_MAX: usize = 256;

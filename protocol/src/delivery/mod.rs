@@ -156,7 +156,12 @@ pub enum Effect {
     Stopped,
 }
 
+mod batch;
+mod cluster;
 mod consumer;
+mod lane;
+mod links;
+mod memory;
 pub mod status;
 
 pub use consumer::Consumer;

@@ -1,0 +1,171 @@
+//! A batch: what one invocation carries, from its first call to the end of its records.
+//!
+//! ```text
+//!  Ready --call--> InFlight --success--> ended
+//!    ^                |  function error, throttle, service error, broken
+//!    |                v
+//!    +---due----- Waiting (back-off)
+//! ```
+//!
+//! Back-off is exponential with full jitter (decision 11): from 1 s after a function error, from 100 ms
+//! after throttles, service errors and broken connections, which consume no attempt. It has no end of its
+//! own: a batch is retried until it succeeds, its records expire, or its lane is lost.
+//!
+//! Invariant: as long as the set of records is the same, so are the bytes sent.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::lane::Part;
+use super::{CallId, Invocation};
+use crate::lambda::event::{EventShape, frame_event};
+use crate::lambda::invoke::Outcome;
+use crate::limits;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BatchState {
+    /// A call may start.
+    Ready,
+    /// A call is open.
+    InFlight(CallId),
+    /// The last call failed; the next is due then.
+    Waiting(Instant),
+}
+
+/// What became of a batch's call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its records have ended well.
+    Succeeded,
+    /// It is called again later.
+    Retry,
+    /// It is too large for the endpoint: split it, or its one record is oversized.
+    TooLarge,
+}
+
+/// Some parts, one of each lane, that travel together.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) parts: Vec<Part>,
+    pub(super) state: BatchState,
+    pieces: Vec<Bytes>,
+    body_bytes: usize,
+    /// Calls that the function answered with an error.
+    pub(super) attempts: u32,
+    /// Calls in a row that never reached the function, or whose answer was lost.
+    service_failures: u32,
+}
+
+impl Batch {
+    /// A batch of these parts, framed.
+    pub(super) fn new(parts: Vec<Part>, shape: &EventShape) -> Self {
+        let mut batch = Self {
+            parts: Vec::new(),
+            state: BatchState::Ready,
+            pieces: Vec::new(),
+            body_bytes: 0,
+            attempts: 0,
+            service_failures: 0,
+        };
+        batch.reframe(parts, shape);
+        batch
+    }
+
+    /// Carries these parts from now on; attempts stay counted.
+    pub(super) fn reframe(&mut self, parts: Vec<Part>, shape: &EventShape) {
+        assert!(
+            !parts.is_empty(),
+            "an invocation carries at least one record"
+        );
+        let framed: Vec<_> = parts
+            .iter()
+            .map(|p| (&p.body.sealed, p.range.clone()))
+            .collect();
+        self.pieces = frame_event(shape, &framed);
+        self.body_bytes = self.pieces.iter().map(Bytes::len).sum();
+        assert!(
+            self.body_bytes < limits::BODY_BYTES_LIMIT,
+            "a body stays below the cap"
+        );
+        self.parts = parts;
+    }
+
+    /// The call to make now.
+    pub(super) fn invocation(&self, deadline: Instant) -> Invocation {
+        Invocation {
+            pieces: self.pieces.clone(),
+            body_bytes: self.body_bytes,
+            records: u32::try_from(self.records()).unwrap_or(u32::MAX),
+            deadline,
+        }
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.parts.iter().map(Part::records).sum()
+    }
+
+    /// Takes the outcome of the open call.
+    pub(super) fn conclude(
+        &mut self,
+        outcome: &Outcome,
+        now: Instant,
+        random: &mut Random,
+    ) -> Verdict {
+        let (base, failures, retry_after) = match outcome {
+            Outcome::Success { .. } => return Verdict::Succeeded,
+            Outcome::TooLarge { .. } => return Verdict::TooLarge,
+            Outcome::FunctionError { .. } => {
+                self.attempts = self.attempts.saturating_add(1);
+                self.service_failures = 0;
+                (limits::FUNCTION_ERROR_BACKOFF, self.attempts, None)
+            }
+            Outcome::Throttled { retry_after, .. } | Outcome::ServiceError { retry_after, .. } => {
+                self.service_failures = self.service_failures.saturating_add(1);
+                (
+                    limits::SERVICE_ERROR_BACKOFF,
+                    self.service_failures,
+                    *retry_after,
+                )
+            }
+            Outcome::Broken { .. } => {
+                self.service_failures = self.service_failures.saturating_add(1);
+                (limits::SERVICE_ERROR_BACKOFF, self.service_failures, None)
+            }
+            Outcome::Refused { .. } => {
+                self.service_failures = self.service_failures.saturating_add(1);
+                (limits::REFUSED_BACKOFF, self.service_failures, None)
+            }
+        };
+        let wait = backoff(base, failures, random).max(retry_after.unwrap_or(Duration::ZERO));
+        self.state = BatchState::Waiting(now + wait.min(limits::RETRY_AFTER_MAX));
+        Verdict::Retry
+    }
+}
+
+/// Full jitter under an exponential cap; `failures` counts from 1.
+fn backoff(base: Duration, failures: u32, random: &mut Random) -> Duration {
+    let cap = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
+    random.jitter(cap.min(limits::BACKOFF_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_its_cap_and_no_further() {
+        let mut random = Random::new(1);
+        let longest = |failures, random: &mut Random| {
+            (0..500)
+                .map(|_| backoff(limits::FUNCTION_ERROR_BACKOFF, failures, random))
+                .max()
+        };
+        assert!(longest(1, &mut random) <= Some(Duration::from_secs(1)));
+        assert!(longest(3, &mut random) > Some(Duration::from_secs(2)));
+        assert!(longest(4000, &mut random) <= Some(limits::BACKOFF_MAX));
+    }
+}

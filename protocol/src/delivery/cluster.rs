@@ -1,0 +1,318 @@
+//! The cluster as we last saw it: brokers, and the leader of each of our topic's partitions.
+//!
+//! A stale view is repaired, not retried against: whoever finds it wrong calls [`Cluster::invalidate`]
+//! with the view's number, so that a late complaint cannot throw away a fresh view.
+//!
+//! Invariant: a view is replaced whole; leader epochs never go back while the topic stays the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Endpoint;
+use crate::kafka::error::ErrorCode;
+use crate::kafka::messages::{MetadataResponse, TopicMetadata};
+use crate::time::Instant;
+
+/// A view is asked for again after this long, to see new partitions and brokers.
+const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Between two requests for a view, at least.
+const METADATA_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Between two requests for a view while the topic is missing or has no leader.
+const METADATA_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Who leads one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) node: i32,
+    /// -1 when unknown.
+    pub(super) epoch: i32,
+}
+
+/// What a new view showed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// The topic, with its number of partitions.
+    Topic {
+        partitions: i32,
+        /// The number grew since the last view.
+        grew: bool,
+        /// The topic was created anew: its id differs from the last view's.
+        recreated: bool,
+    },
+    /// No such topic (or, on brokers before 1.1, no right to see it).
+    Missing,
+    /// We may not describe the topic.
+    Denied,
+    /// The broker could not tell; asked again.
+    Failed(ErrorCode),
+}
+
+/// The view.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    bootstrap: Vec<Endpoint>,
+    brokers: BTreeMap<i32, Endpoint>,
+    leaders: BTreeMap<i32, Leader>,
+    topic_id: Uuid,
+    partitions: i32,
+    /// Counts the views; 0 before the first.
+    view: u64,
+    stale: bool,
+    asked: bool,
+    next_refresh: Instant,
+    failures: u32,
+    seed: usize,
+}
+
+impl Cluster {
+    pub(super) fn new(bootstrap: Vec<Endpoint>, now: Instant) -> Self {
+        assert!(
+            !bootstrap.is_empty(),
+            "a mapping has at least one bootstrap server"
+        );
+        Self {
+            bootstrap,
+            brokers: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            topic_id: Uuid::nil(),
+            partitions: 0,
+            view: 0,
+            stale: true,
+            asked: false,
+            next_refresh: now,
+            failures: 0,
+            seed: 0,
+        }
+    }
+
+    /// Whether a view is to be asked for now.
+    pub(super) fn wants_refresh(&self, now: Instant) -> bool {
+        !self.asked && now >= self.next_refresh
+    }
+
+    /// A request for a view is under way.
+    pub(super) fn asked(&mut self) {
+        self.asked = true;
+    }
+
+    /// The request for a view came to nothing: another broker is asked.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.asked = false;
+        self.back_off(now);
+    }
+
+    /// The broker that answers for the seed role could not be used.
+    pub(super) fn rotate_seed(&mut self) {
+        self.seed = self.seed.wrapping_add(1);
+    }
+
+    /// Which broker to ask for views: the configured ones first, then those that we know.
+    pub(super) fn seed(&self) -> Endpoint {
+        let known: Vec<&Endpoint> = self.bootstrap.iter().chain(self.brokers.values()).collect();
+        let at = self.seed.checked_rem(known.len()).unwrap_or(0);
+        known.get(at).copied().unwrap_or(&self.bootstrap[0]).clone()
+    }
+
+    /// How many brokers the seed role can choose from.
+    pub(super) fn seeds(&self) -> usize {
+        self.bootstrap.len() + self.brokers.len()
+    }
+
+    /// The view of that number is wrong; newer ones are not touched.
+    pub(super) fn invalidate(&mut self, view: u64, now: Instant) {
+        if view == self.view && !self.stale {
+            self.stale = true;
+            self.next_refresh = self.next_refresh.min(now + METADATA_BACKOFF);
+        }
+    }
+
+    /// Takes an answer for our topic.
+    pub(super) fn apply(&mut self, response: &MetadataResponse, topic: &str, now: Instant) -> Seen {
+        self.asked = false;
+        self.view += 1;
+        self.brokers = response
+            .brokers
+            .iter()
+            .map(|b| {
+                (
+                    b.node_id,
+                    Endpoint {
+                        host: b.host.clone(),
+                        port: b.port,
+                    },
+                )
+            })
+            .collect();
+        let seen = match response.topics.iter().find(|t| t.name == topic) {
+            None => Seen::Missing,
+            Some(t) => match t.error {
+                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => self.take_topic(t),
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::INVALID_TOPIC_EXCEPTION => {
+                    Seen::Missing
+                }
+                ErrorCode::TOPIC_AUTHORIZATION_FAILED => Seen::Denied,
+                other => Seen::Failed(other),
+            },
+        };
+        let leaderless = self.leaders.values().any(|leader| leader.node < 0);
+        if matches!(seen, Seen::Topic { .. }) && !leaderless {
+            self.stale = false;
+            self.failures = 0;
+            self.next_refresh = now + METADATA_MAX_AGE;
+        } else {
+            self.back_off(now);
+        }
+        seen
+    }
+
+    fn take_topic(&mut self, topic: &TopicMetadata) -> Seen {
+        let recreated =
+            !self.topic_id.is_nil() && !topic.topic_id.is_nil() && self.topic_id != topic.topic_id;
+        if recreated {
+            self.leaders.clear();
+        }
+        self.topic_id = topic.topic_id;
+        let mut leaders = BTreeMap::new();
+        for p in &topic.partitions {
+            let leader = Leader {
+                node: p.leader,
+                epoch: p.leader_epoch,
+            };
+            let kept = match self.leaders.get(&p.partition) {
+                // A broker that lags behind may still name the leader of an older epoch.
+                Some(old) if old.epoch > leader.epoch && leader.epoch >= 0 => *old,
+                _ => leader,
+            };
+            leaders.insert(p.partition, kept);
+        }
+        self.leaders = leaders;
+        let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+        let grew = self.partitions > 0 && count > self.partitions;
+        self.partitions = count;
+        Seen::Topic {
+            partitions: count,
+            grew,
+            recreated,
+        }
+    }
+
+    /// A broker told the leader along with an error (KIP-951).
+    pub(super) fn learn_leader(&mut self, partition: i32, node: i32, epoch: i32) {
+        if let Some(leader) = self.leaders.get_mut(&partition)
+            && epoch > leader.epoch
+            && self.brokers.contains_key(&node)
+        {
+            *leader = Leader { node, epoch };
+        }
+    }
+
+    pub(super) fn view(&self) -> u64 {
+        self.view
+    }
+
+    pub(super) fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    /// The number of partitions; 0 while unknown.
+    pub(super) fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// The leader of a partition, if it has one.
+    pub(super) fn leader(&self, partition: i32) -> Option<Leader> {
+        self.leaders
+            .get(&partition)
+            .copied()
+            .filter(|leader| leader.node >= 0)
+    }
+
+    pub(super) fn broker(&self, node: i32) -> Option<&Endpoint> {
+        self.brokers.get(&node)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (!self.asked).then_some(self.next_refresh)
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        let wait = METADATA_BACKOFF * 2u32.saturating_pow(self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.next_refresh = now + wait.min(METADATA_BACKOFF_MAX);
+        self.stale = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::messages::{Broker, PartitionMetadata};
+
+    fn answer(leader: i32, epoch: i32) -> MetadataResponse {
+        MetadataResponse {
+            throttle_ms: 0,
+            error: ErrorCode::NONE,
+            brokers: vec![Broker {
+                node_id: 1,
+                host: "b".to_owned(),
+                port: 1,
+                rack: None,
+            }],
+            cluster_id: None,
+            topics: vec![TopicMetadata {
+                error: ErrorCode::NONE,
+                name: "t".to_owned(),
+                topic_id: Uuid::nil(),
+                partitions: vec![PartitionMetadata {
+                    error: ErrorCode::NONE,
+                    partition: 0,
+                    leader,
+                    leader_epoch: epoch,
+                    replicas: vec![],
+                }],
+            }],
+        }
+    }
+
+    fn cluster() -> Cluster {
+        Cluster::new(
+            vec![Endpoint {
+                host: "a".to_owned(),
+                port: 1,
+            }],
+            Instant::ZERO,
+        )
+    }
+
+    #[test]
+    fn late_complaint_does_not_discard_a_fresh_view() {
+        let mut cluster = cluster();
+        cluster.apply(&answer(1, 5), "t", Instant::ZERO);
+        let old = cluster.view();
+        cluster.apply(&answer(1, 6), "t", Instant::ZERO);
+        cluster.invalidate(old, Instant::ZERO);
+        assert!(!cluster.wants_refresh(Instant::ZERO + METADATA_BACKOFF));
+        cluster.invalidate(cluster.view(), Instant::ZERO);
+        assert!(cluster.wants_refresh(Instant::ZERO + METADATA_BACKOFF));
+    }
+
+    #[test]
+    fn older_epoch_does_not_replace_a_newer_leader() {
+        let mut cluster = cluster();
+        cluster.apply(&answer(1, 5), "t", Instant::ZERO);
+        cluster.apply(&answer(2, 4), "t", Instant::ZERO);
+        assert_eq!(cluster.leader(0), Some(Leader { node: 1, epoch: 5 }));
+    }
+
+    #[test]
+    fn leaderless_partition_is_asked_for_again_soon() {
+        let mut cluster = cluster();
+        cluster.apply(&answer(-1, 5), "t", Instant::ZERO);
+        assert_eq!(cluster.leader(0), None);
+        assert!(cluster.wants_refresh(Instant::ZERO + METADATA_BACKOFF));
+    }
+}

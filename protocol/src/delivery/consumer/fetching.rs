@@ -1,0 +1,299 @@
+//! Fetching: one request in flight for each broker, with every lane of it that has room.
+//!
+//! The next fetch is asked for before what came is decoded: a walk over the batch headers tells where it
+//! goes on. Bytes are reserved in the budget before they are asked for; a fetch may still bring one batch
+//! that is larger (KIP-74). Requests carry no session: a session saves bytes only where thousands of
+//! partitions are idle, and costs a state that both sides can lose.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::lane::Search;
+use super::super::links::Role;
+use super::super::{Fault, Severity};
+use super::{Consumer, Owned, Ticket};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::messages::{
+    FetchPartition, FetchRequest, FetchResponse, FetchedPartition, Request,
+};
+use crate::kafka::records::{RecordReader, scan};
+use crate::limits;
+
+/// How long a broker may hold a fetch that brings nothing.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+
+/// The same, while lanes that are left out because they hold enough may want more at any moment.
+const FETCH_WAIT_BUSY: Duration = Duration::from_millis(20);
+
+/// Before a partition whose fetch failed is asked for again.
+const FETCH_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The same where an operator must act.
+const DENIED_BACKOFF: Duration = Duration::from_secs(5);
+
+/// How long a replica stays preferred before the leader is asked again (Java: metadata.max.age.ms).
+const REPLICA_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// A fetch in flight.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) node: i32,
+    pub(super) view: u64,
+    /// Bytes reserved for its answer.
+    pub(super) reserved: usize,
+    /// Ascending by partition, each with the offset asked for.
+    pub(super) lanes: Vec<(Owned, i64)>,
+}
+
+impl Consumer {
+    pub(super) fn pump_fetch(&mut self) {
+        self.probe_halted();
+        let mut by_node: BTreeMap<i32, (Vec<i32>, bool)> = BTreeMap::new();
+        let mut leaderless = false;
+        for lane in self.lanes.values_mut() {
+            if lane
+                .read_replica
+                .is_some_and(|(_, until)| self.now >= until)
+            {
+                lane.read_replica = None;
+            }
+            let (wants, saturated) = (lane.wants_fetch(self.now), lane.is_saturated());
+            if !wants && !saturated {
+                continue;
+            }
+            let replica = lane.read_replica.map(|(node, _)| node);
+            let node = replica.filter(|node| self.cluster.broker(*node).is_some());
+            let leader = self
+                .cluster
+                .leader(lane.partition)
+                .map(|leader| leader.node);
+            let Some(node) = node.or(leader) else {
+                leaderless = true;
+                continue;
+            };
+            let (lanes, busy) = by_node.entry(node).or_default();
+            *busy |= saturated;
+            if wants {
+                lanes.push(lane.partition);
+            }
+        }
+        if leaderless {
+            self.cluster.invalidate(self.cluster.view(), self.now);
+        }
+        for (node, (lanes, busy)) in by_node {
+            if !lanes.is_empty() && !self.fetching.contains(&node) {
+                self.fetch_from(node, &lanes, busy);
+            }
+        }
+    }
+
+    fn fetch_from(&mut self, node: i32, lanes: &[i32], busy: bool) {
+        let Some(endpoint) = self.cluster.broker(node).cloned() else {
+            self.cluster.invalidate(self.cluster.view(), self.now);
+            return;
+        };
+        if !self.is_ready(Role::Fetch(node), &endpoint) {
+            return;
+        }
+        let wanted: usize = lanes
+            .iter()
+            .filter_map(|partition| self.lanes.get(partition))
+            .map(|lane| lane.fetch_bytes)
+            .sum();
+        let Some(reserved) = self.reserve_fetch(wanted) else {
+            return;
+        };
+        // Brokers fill an answer in the order asked until it is full: each turn another lane is first.
+        self.fetch_turn = self.fetch_turn.wrapping_add(1);
+        let first = self.fetch_turn % lanes.len();
+        let order = lanes[first..].iter().chain(&lanes[..first]);
+        let mut asked = Vec::with_capacity(lanes.len());
+        let mut partitions = Vec::with_capacity(lanes.len());
+        for partition in order {
+            let Some(lane) = self.lanes.get(partition) else {
+                continue;
+            };
+            asked.push((
+                Owned {
+                    partition: *partition,
+                    ownership: lane.ownership,
+                },
+                lane.fetched(),
+            ));
+            partitions.push(FetchPartition {
+                partition: *partition,
+                current_leader_epoch: self.leader_epoch(*partition),
+                fetch_offset: lane.fetched(),
+                last_fetched_epoch: -1,
+                max_bytes: i32::try_from(lane.fetch_bytes.min(reserved)).unwrap_or(i32::MAX),
+            });
+        }
+        let wait = if busy { FETCH_WAIT_BUSY } else { FETCH_WAIT };
+        let request = Request::Fetch(FetchRequest {
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: 1,
+            max_bytes: i32::try_from(reserved).unwrap_or(i32::MAX),
+            read_committed: self.config.read_committed,
+            topic: self.config.topic.clone(),
+            topic_id: self.cluster.topic_id(),
+            partitions,
+            rack_id: self.config.rack_id.clone(),
+        });
+        asked.sort_unstable_by_key(|(of, _)| of.partition);
+        self.fetching.insert(node);
+        let fetching = Fetching {
+            node,
+            view: self.cluster.view(),
+            reserved,
+            lanes: asked,
+        };
+        self.send(Role::Fetch(node), &request, Ticket::Fetch(fetching));
+    }
+
+    /// Reserves what a fetch may bring: what is wanted, or what there is.
+    fn reserve_fetch(&mut self, wanted: usize) -> Option<usize> {
+        let mut bytes = wanted.min(limits::FETCH_BYTES_MAX);
+        while bytes >= limits::FETCH_BYTES_MIN {
+            if self.fetched.try_add(bytes) {
+                return Some(bytes);
+            }
+            bytes /= 2;
+        }
+        self.pressure = true;
+        None
+    }
+
+    pub(super) fn handle_fetch(&mut self, fetching: Fetching, response: FetchResponse) {
+        self.fetching.remove(&fetching.node);
+        self.fetched.sub(fetching.reserved);
+        if !response.error.is_ok() {
+            self.counters.fetch_errors += 1;
+            self.notice(
+                Severity::Warn,
+                "Fetch failed",
+                format!("error={}", response.error),
+            );
+            for (of, _) in &fetching.lanes {
+                self.ask_again(*of);
+            }
+            return;
+        }
+        for fetched in response.partitions {
+            let at = fetching
+                .lanes
+                .binary_search_by_key(&fetched.partition, |(of, _)| of.partition);
+            // What was not asked for is not taken.
+            if let Some((of, offset)) = at.ok().and_then(|at| fetching.lanes.get(at)) {
+                self.take_partition(*of, *offset, fetching.view, fetched);
+            }
+        }
+    }
+
+    fn take_partition(&mut self, of: Owned, asked: i64, view: u64, fetched: FetchedPartition) {
+        let now = self.now;
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        // The lane was moved, or its fetched bytes dropped, since this was asked.
+        if lane.fetched() != asked || lane.revoking || lane.reposition.is_some() {
+            return;
+        }
+        if !fetched.error.is_ok() {
+            self.partition_error(of, view, &fetched);
+            return;
+        }
+        lane.high_watermark = fetched.high_watermark;
+        lane.last_stable_offset = fetched.last_stable_offset;
+        if fetched.log_start_offset >= 0 {
+            lane.log_start = fetched.log_start_offset;
+        }
+        if fetched.preferred_read_replica >= 0 {
+            lane.read_replica = Some((fetched.preferred_read_replica, now + REPLICA_MAX_AGE));
+        }
+        self.faults.topic = None;
+        if !fetched.records.is_empty() {
+            self.take_records(of, asked, fetched);
+        }
+    }
+
+    fn take_records(&mut self, of: Owned, asked: i64, fetched: FetchedPartition) {
+        let found = match scan(&fetched.records) {
+            Ok(found) => found,
+            Err(error) => {
+                self.handle_corrupt(of.partition, asked, &error.to_string());
+                return;
+            }
+        };
+        let read_committed = self.config.read_committed;
+        self.counters.bytes_fetched += fetched.records.len() as u64;
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        let Some(next_offset) = found.next_offset else {
+            // Not even one whole batch: ask for as much as it takes.
+            let needed = found
+                .cut_first_bytes
+                .unwrap_or(lane.fetch_bytes.saturating_mul(2));
+            lane.fetch_bytes = needed.clamp(lane.fetch_bytes, limits::FRAME_BYTES_MAX / 2);
+            return;
+        };
+        lane.fetch_bytes = limits::FETCH_PARTITION_BYTES_MAX;
+        if next_offset <= asked {
+            self.handle_corrupt(
+                of.partition,
+                asked,
+                "the broker sent only what lies before the offset asked for",
+            );
+            return;
+        }
+        let reader = RecordReader::new(
+            fetched.records,
+            asked,
+            fetched.aborted_transactions,
+            read_committed,
+        );
+        let bytes = lane.take_fetched(reader, next_offset);
+        self.fetched.add(bytes);
+        self.queue_encoding(of.partition);
+    }
+
+    fn partition_error(&mut self, of: Owned, view: u64, fetched: &FetchedPartition) {
+        self.counters.fetch_errors += 1;
+        let now = self.now;
+        if let Some((node, epoch)) = fetched.current_leader {
+            self.cluster.learn_leader(of.partition, node, epoch);
+        }
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        lane.not_before = now + FETCH_BACKOFF;
+        let was_replica = lane.read_replica.take().is_some();
+        match fetched.error {
+            // A follower may simply not have caught up: the leader knows.
+            ErrorCode::OFFSET_OUT_OF_RANGE if was_replica => {}
+            ErrorCode::OFFSET_OUT_OF_RANGE => {
+                let wanted = lane.fetched();
+                lane.reposition = Some(Search::OutOfRange {
+                    wanted,
+                    log_start: None,
+                });
+            }
+            ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+                lane.not_before = now + DENIED_BACKOFF;
+                let fault = Fault::NotAuthorized(format!("topic {}", self.config.topic));
+                self.faults.topic = Some(fault);
+            }
+            ErrorCode::CORRUPT_MESSAGE => {
+                let offset = lane.fetched();
+                self.handle_corrupt(of.partition, offset, "the broker says CORRUPT_MESSAGE");
+            }
+            // Everything else says that our view is stale, or that the broker is not ready.
+            _ => self.cluster.invalidate(view, now),
+        }
+        self.notice(
+            Severity::Debug,
+            "Partition could not be fetched",
+            format!("partition={} error={}", of.partition, fetched.error),
+        );
+    }
+}

@@ -1,0 +1,389 @@
+//! The machine itself: one group member with its connections, lanes, calls and commits.
+//!
+//! Every public method ends in [`Consumer::pump`], which looks at the whole state and does whatever has
+//! become possible, in a fixed order: see the cluster, be a member, find where lanes start, make calls,
+//! fetch, commit, give partitions up, end. Nothing is remembered as "to be done later", so a lost answer
+//! or a lost connection cannot leave a step undone.
+//!
+//! The concerns stand in the files beside this one, each as one `impl Consumer`.
+//!
+//! Invariant: the four delivery rules of `dataplane/ARCHITECTURE.md`; a call starts only through
+//! `calling::start_call`, an offset is committed only through `committing`.
+
+mod calling;
+mod committing;
+mod encoding;
+mod ending;
+mod fetching;
+mod group;
+mod positions;
+mod reporting;
+mod seeding;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::committing::Commits;
+use self::ending::Ending;
+use self::seeding::Coordinator;
+use super::batch::Batch;
+use super::cluster::Cluster;
+use super::lane::Lane;
+use super::links::{Broken, Links, Role};
+use super::memory::Account;
+use super::status::Counters;
+use super::{Budget, CallId, ConsumerConfig, Effect, Fault, Input, Notice, Severity};
+use crate::kafka::membership::{Membership, MembershipConfig};
+use crate::kafka::messages::{ApiKey, Response};
+use crate::kafka::records::Decompressor;
+use crate::lambda::event::EventShape;
+use crate::limits;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// What a request in flight was for.
+#[derive(Debug)]
+enum Ticket {
+    /// The view of our topic.
+    Metadata,
+    /// Partition counts of the topics that members of the group subscribe to.
+    PartitionCounts,
+    Coordinator,
+    /// One of the group requests.
+    Membership(ApiKey),
+    CommittedOffsets(Vec<Owned>),
+    ListedOffsets {
+        view: u64,
+        lanes: Vec<Owned>,
+    },
+    EpochEnds {
+        view: u64,
+        lanes: Vec<Owned>,
+    },
+    Commit {
+        generation: i32,
+        sent: Vec<committing::Committing>,
+    },
+    Fetch(fetching::Fetching),
+}
+
+/// A lane as a request names it: it may be lost, or lost and owned again, when the answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Owned {
+    partition: i32,
+    ownership: u64,
+}
+
+/// Faults by what they are about; the first that stands is shown.
+#[derive(Debug, Default)]
+struct Faults {
+    cluster: Option<Fault>,
+    topic: Option<Fault>,
+    group: Option<Fault>,
+    function: Option<Fault>,
+}
+
+/// One group member.
+#[derive(Debug)]
+pub struct Consumer {
+    config: ConsumerConfig,
+    shape: EventShape,
+    now: Instant,
+    random: Random,
+    effects: VecDeque<Effect>,
+    notices: VecDeque<Notice>,
+    counters: Counters,
+    faults: Faults,
+
+    links: Links<Ticket>,
+    cluster: Cluster,
+    /// Connections in a row that failed before the cluster was seen.
+    seed_failures: usize,
+    coordinator: Coordinator,
+    membership: Membership,
+    /// Topics of other members whose partition counts the membership, leading, waits for.
+    counts_wanted: Vec<String>,
+    counts_asked: bool,
+
+    lanes: BTreeMap<i32, Lane>,
+    /// Partitions assigned again while their old ownership is still being given up.
+    returning: BTreeSet<i32>,
+    ownerships: u64,
+    /// The number of partitions when the mapping's start was first resolved; later ones start at their
+    /// beginning.
+    declared_partitions: Option<i32>,
+    encode_queue: VecDeque<i32>,
+    decompressor: Decompressor,
+    fetching: BTreeSet<i32>,
+    fetch_turn: usize,
+    fetched: Account,
+    bodies: Account,
+    /// The budget is short: half-full bodies go early.
+    pressure: bool,
+    buffers: encoding::Buffers,
+
+    batches: BTreeMap<u64, Batch>,
+    next_batch: u64,
+    calls: BTreeMap<CallId, u64>,
+    next_call: u64,
+    /// Partitions that an open call carries, whoever owns them by now.
+    called_partitions: BTreeSet<i32>,
+    concurrency: calling::Concurrency,
+    scan_from: i32,
+
+    commits: Commits,
+    ending: Ending,
+}
+
+impl Consumer {
+    /// A consumer that has done nothing yet.
+    pub fn new(config: ConsumerConfig, budget: Budget, now: Instant) -> Self {
+        let membership = Membership::new(
+            MembershipConfig {
+                group_id: config.group_id.clone(),
+                topic: config.topic.clone(),
+                group_instance_id: config.group_instance_id.clone(),
+                rack_id: config.rack_id.clone(),
+                session_timeout: config.session_timeout,
+                rebalance_timeout: config.rebalance_timeout,
+                heartbeat_interval: config.heartbeat_interval,
+                request_timeout: config.request_timeout,
+            },
+            config.seed,
+        );
+        Self {
+            shape: EventShape::new(&config.bootstrap_servers, &config.topic),
+            now,
+            random: Random::new(config.seed ^ 0x5eed),
+            effects: VecDeque::new(),
+            notices: VecDeque::new(),
+            counters: Counters::default(),
+            faults: Faults::default(),
+            links: Links::new(&config.client_id, config.request_timeout, config.seed),
+            cluster: Cluster::new(config.bootstrap.clone(), now),
+            seed_failures: 0,
+            coordinator: Coordinator::unknown(now),
+            membership,
+            counts_wanted: Vec::new(),
+            counts_asked: false,
+            lanes: BTreeMap::new(),
+            returning: BTreeSet::new(),
+            ownerships: 0,
+            declared_partitions: None,
+            encode_queue: VecDeque::new(),
+            decompressor: Decompressor::new(),
+            fetching: BTreeSet::new(),
+            fetch_turn: 0,
+            fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
+            bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget),
+            pressure: false,
+            buffers: encoding::Buffers::default(),
+            batches: BTreeMap::new(),
+            next_batch: 0,
+            calls: BTreeMap::new(),
+            next_call: 0,
+            called_partitions: BTreeSet::new(),
+            concurrency: calling::Concurrency::new(config.max_in_flight, now),
+            scan_from: 0,
+            commits: Commits::new(now),
+            ending: Ending::No,
+            config,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        self.now = now;
+        match input {
+            Input::Connected(id) => self.links.handle_connected(id, now, &mut self.effects),
+            Input::Disconnected(id, reason) => {
+                if let Some(broken) = self.links.handle_disconnected(id, &reason, now) {
+                    self.handle_broken(broken);
+                }
+            }
+            Input::Frame(id, frame) => {
+                match self.links.handle_frame(id, frame, now, &mut self.effects) {
+                    Ok(Some(answer)) => self.handle_answer(answer),
+                    Ok(None) => {}
+                    Err(broken) => self.handle_broken(broken),
+                }
+            }
+            Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
+            Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
+            Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
+            Input::Stop => self.begin_drain(),
+            Input::Abort => self.begin_abort(),
+        }
+        self.pump();
+    }
+
+    /// Does what has come due; call it when `poll_timeout` has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        for broken in self.links.expire(now, &mut self.effects) {
+            self.handle_broken(broken);
+        }
+        self.membership.handle_timeout(now);
+        self.pump();
+    }
+
+    /// Decodes and encodes at most about [`TURN_BYTES`](limits::TURN_BYTES); true while more is to be
+    /// done: then yield and call it again.
+    pub fn work(&mut self, now: Instant) -> bool {
+        self.now = now;
+        if self.encode_queue.is_empty() || !self.ending.is_running() {
+            return false;
+        }
+        let more = self.encode_turn();
+        self.pump();
+        more
+    }
+
+    /// The next thing to do, if any. Drain it after each of the calls above.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What there is to say to the log since the last call; the shell adds the mapping's fields.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// When `handle_timeout` is to be called, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.ending.has_ended() {
+            return None;
+        }
+        let sources = [
+            self.links.poll_timeout(self.now),
+            self.cluster.poll_timeout(),
+            self.coordinator.poll_timeout(),
+            self.membership.poll_timeout(),
+            self.lanes_timeout(),
+            self.calls_timeout(),
+            self.commit_timeout(),
+            self.ending.poll_timeout(),
+        ];
+        // What is due by now waits for something else than time: `pump` has just seen it.
+        sources
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > self.now)
+            .min()
+    }
+
+    /// Does whatever has become possible.
+    fn pump(&mut self) {
+        if self.ending.has_ended() {
+            return;
+        }
+        self.pump_seed();
+        self.pump_group();
+        if self.ending.is_running() {
+            self.pump_positions();
+            self.pump_calls();
+            self.pump_fetch();
+            if self.pressure {
+                self.pump_calls();
+                self.pressure = false;
+            }
+        }
+        self.pump_commit();
+        self.pump_release();
+        self.pump_ending();
+    }
+
+    fn handle_answer(&mut self, answer: super::links::Answer<Ticket>) {
+        match (answer.ticket, answer.response) {
+            (Ticket::Metadata, Response::Metadata(r)) => self.handle_metadata(&r),
+            (Ticket::PartitionCounts, Response::Metadata(r)) => self.handle_counts(&r),
+            (Ticket::Coordinator, Response::FindCoordinator(r)) => self.handle_coordinator(r),
+            (Ticket::Membership(_), response) => self.handle_group_answer(&response),
+            (Ticket::CommittedOffsets(lanes), Response::OffsetFetch(r)) => {
+                self.handle_committed(&lanes, &r);
+            }
+            (Ticket::ListedOffsets { view, lanes }, Response::ListOffsets(r)) => {
+                self.handle_listed(view, &lanes, &r);
+            }
+            (Ticket::EpochEnds { view, lanes }, Response::OffsetForLeaderEpoch(r)) => {
+                self.handle_epoch_ends(view, &lanes, &r);
+            }
+            (Ticket::Commit { generation, sent }, Response::OffsetCommit(r)) => {
+                self.handle_commit(generation, &sent, &r);
+            }
+            (Ticket::Fetch(fetching), Response::Fetch(r)) => self.handle_fetch(fetching, r),
+            (ticket, response) => {
+                unreachable!("the connection pairs {ticket:?} with {response:?} by correlation id")
+            }
+        }
+    }
+
+    /// A connection ended: what was asked on it will not be answered.
+    fn handle_broken(&mut self, broken: Broken<Ticket>) {
+        let Broken {
+            role,
+            endpoint,
+            was_open,
+            reason,
+            tickets,
+        } = broken;
+        self.notice(
+            if was_open {
+                Severity::Info
+            } else {
+                Severity::Warn
+            },
+            "Connection to a broker ended",
+            format!(
+                "role={role:?} broker={}:{} reason={reason:?}",
+                endpoint.host, endpoint.port
+            ),
+        );
+        for ticket in tickets {
+            self.handle_unanswered(ticket);
+        }
+        match role {
+            Role::Seed => self.handle_seed_broken(&endpoint, &reason),
+            Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
+            Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
+        }
+    }
+
+    fn handle_unanswered(&mut self, ticket: Ticket) {
+        match ticket {
+            Ticket::Metadata => self.cluster.failed(self.now),
+            Ticket::PartitionCounts => self.counts_asked = false,
+            Ticket::Coordinator => self.coordinator.failed(self.now),
+            Ticket::Membership(api) => self.membership.handle_request_lost(api, self.now),
+            Ticket::CommittedOffsets(lanes)
+            | Ticket::ListedOffsets { lanes, .. }
+            | Ticket::EpochEnds { lanes, .. } => {
+                for owned in lanes {
+                    self.ask_again(owned);
+                }
+            }
+            Ticket::Commit { .. } => self.commits.failed(self.now, &mut self.counters),
+            Ticket::Fetch(fetching) => {
+                self.fetching.remove(&fetching.node);
+                self.fetched.sub(fetching.reserved);
+                self.counters.fetch_errors += 1;
+            }
+        }
+    }
+
+    /// The lane that a request named, if it is still that ownership.
+    fn owned_lane(&mut self, owned: Owned) -> Option<&mut Lane> {
+        self.lanes
+            .get_mut(&owned.partition)
+            .filter(|lane| lane.ownership == owned.ownership)
+    }
+
+    fn notice(&mut self, severity: Severity, message: &'static str, detail: String) {
+        if self.notices.len() < limits::NOTICES_MAX {
+            self.notices.push_back(Notice {
+                severity,
+                message,
+                detail,
+            });
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! Where a lane starts, and where it goes on when the log is no longer what it was (decisions 15 and 34).
+//!
+//! The group's commit wins; else the policy, whose answer (for LATEST or a time) is committed before the
+//! first fetch, so that nobody resolves it anew. A partition that appeared after the mapping's start was
+//! resolved starts at its beginning: the commit's text keeps how many there were.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::lane::{Lane, Search, Stage};
+use super::super::links::Role;
+use super::super::{Severity, StartingPosition};
+use super::committing::CommitMark;
+use super::{Consumer, Owned, Ticket};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::messages::{
+    ApiKey, CommittedOffset, LeaderEpochPartition, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsResponse, ListedOffset, OffsetFetchRequest, OffsetFetchResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, Request,
+};
+use crate::time::Instant;
+
+/// Before a question about an offset is asked again.
+const ASK_BACKOFF: Duration = Duration::from_millis(200);
+
+impl Consumer {
+    pub(super) fn pump_positions(&mut self) {
+        self.move_drained_lanes();
+        self.ask_committed();
+        self.ask_leaders();
+    }
+
+    /// A lane that must go elsewhere first ends what it holds.
+    fn move_drained_lanes(&mut self) {
+        for lane in self.lanes.values_mut() {
+            if lane.is_drained()
+                && let Some(search) = lane.reposition.take()
+            {
+                lane.stage = Stage::Locating(search);
+            }
+        }
+    }
+
+    fn ask_committed(&mut self) {
+        let lanes: Vec<Owned> = self
+            .askable(|lane| lane.stage == Stage::AwaitingCommit)
+            .map(owned)
+            .collect();
+        let Some(coordinator) = self.coordinator.endpoint() else {
+            return;
+        };
+        if lanes.is_empty() || !self.is_ready(Role::Coordinator, &coordinator) {
+            return;
+        }
+        // All partitions, not only ours: any commit of ours tells how many there were at the start.
+        let request = Request::OffsetFetch(OffsetFetchRequest {
+            group_id: self.config.group_id.clone(),
+            topic: self.config.topic.clone(),
+            partitions: (0..self.cluster.partitions()).collect(),
+            require_stable: true,
+        });
+        self.mark_asked(&lanes);
+        self.send(Role::Coordinator, &request, Ticket::CommittedOffsets(lanes));
+    }
+
+    fn ask_leaders(&mut self) {
+        let mut by_node: BTreeMap<i32, Vec<(Owned, Search)>> = BTreeMap::new();
+        let searching: Vec<(Owned, Search)> = self
+            .lanes
+            .values()
+            .filter(|lane| !lane.asked && !lane.revoking && self.now >= lane.not_before)
+            .filter_map(|lane| match lane.stage {
+                Stage::Locating(search) => Some((owned(lane), search)),
+                _ => None,
+            })
+            .collect();
+        for (lane, search) in searching {
+            match self.cluster.leader(lane.partition) {
+                Some(leader) => by_node.entry(leader.node).or_default().push((lane, search)),
+                None => self.cluster.invalidate(self.cluster.view(), self.now),
+            }
+        }
+        for (node, lanes) in by_node {
+            let Some(endpoint) = self.cluster.broker(node).cloned() else {
+                continue;
+            };
+            if self.is_ready(Role::Fetch(node), &endpoint) {
+                self.ask_leader(node, &lanes);
+            }
+        }
+    }
+
+    fn ask_leader(&mut self, node: i32, lanes: &[(Owned, Search)]) {
+        let view = self.cluster.view();
+        let (epochs, offsets): (Vec<_>, Vec<_>) = lanes
+            .iter()
+            .copied()
+            .partition(|(_, search)| matches!(search, Search::Truncated { .. }));
+        if !offsets.is_empty() {
+            let request = Request::ListOffsets(ListOffsetsRequest {
+                read_committed: self.config.read_committed,
+                topic: self.config.topic.clone(),
+                partitions: offsets
+                    .iter()
+                    .map(|(lane, search)| ListOffsetsPartition {
+                        partition: lane.partition,
+                        current_leader_epoch: self.leader_epoch(lane.partition),
+                        timestamp: question(*search),
+                    })
+                    .collect(),
+            });
+            let lanes: Vec<Owned> = offsets.iter().map(|(lane, _)| *lane).collect();
+            self.mark_asked(&lanes);
+            self.send(
+                Role::Fetch(node),
+                &request,
+                Ticket::ListedOffsets { view, lanes },
+            );
+        }
+        if epochs.is_empty() || !self.is_link_up(node) {
+            return;
+        }
+        let lanes: Vec<Owned> = epochs.iter().map(|(lane, _)| *lane).collect();
+        if self
+            .links
+            .version(Role::Fetch(node), ApiKey::OffsetForLeaderEpoch)
+            .is_none()
+        {
+            // The broker knows no epochs: the log's start it is.
+            for lane in lanes {
+                self.end_of_epoch(lane, None);
+            }
+            return;
+        }
+        let request = Request::OffsetForLeaderEpoch(OffsetForLeaderEpochRequest {
+            topic: self.config.topic.clone(),
+            partitions: lanes
+                .iter()
+                .map(|lane| LeaderEpochPartition {
+                    partition: lane.partition,
+                    current_leader_epoch: self.leader_epoch(lane.partition),
+                    leader_epoch: self
+                        .lanes
+                        .get(&lane.partition)
+                        .map_or(-1, |lane| lane.epoch),
+                })
+                .collect(),
+        });
+        self.mark_asked(&lanes);
+        self.send(
+            Role::Fetch(node),
+            &request,
+            Ticket::EpochEnds { view, lanes },
+        );
+    }
+
+    fn is_link_up(&mut self, node: i32) -> bool {
+        let endpoint = self.cluster.broker(node).cloned();
+        endpoint.is_some_and(|endpoint| self.is_ready(Role::Fetch(node), &endpoint))
+    }
+
+    pub(super) fn handle_committed(&mut self, lanes: &[Owned], response: &OffsetFetchResponse) {
+        if !response.error.is_ok() {
+            self.committed_error(response.error);
+            lanes.iter().for_each(|lane| self.ask_again(*lane));
+            return;
+        }
+        let marks = response
+            .partitions
+            .iter()
+            .filter(|p| p.committed_offset >= 0);
+        if let Some(mark) = marks.filter_map(|p| CommitMark::parse(&p.metadata)).next() {
+            self.declared_partitions
+                .get_or_insert(mark.declared_partitions);
+        }
+        for lane in lanes {
+            match response
+                .partitions
+                .iter()
+                .find(|p| p.partition == lane.partition)
+            {
+                Some(found) if found.error.is_ok() => self.start_lane(*lane, found),
+                Some(found) => {
+                    self.committed_error(found.error);
+                    self.ask_again(*lane);
+                }
+                None => self.ask_again(*lane),
+            }
+        }
+    }
+
+    fn committed_error(&mut self, error: ErrorCode) {
+        match error {
+            ErrorCode::GROUP_AUTHORIZATION_FAILED => self.group_denied(),
+            ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
+                self.coordinator.forget(self.now);
+            }
+            _ => {}
+        }
+        self.notice(
+            Severity::Debug,
+            "Committed offsets are not to be had yet",
+            format!("error={error}"),
+        );
+    }
+
+    fn start_lane(&mut self, of: Owned, found: &CommittedOffset) {
+        let topic_id = self.cluster.topic_id();
+        let policy = self.policy(of.partition);
+        let partitions = self.cluster.partitions();
+        let now = self.now;
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        lane.asked = false;
+        if found.committed_offset < 0 {
+            lane.stage = Stage::Locating(Search::Start { timestamp: policy });
+            self.declared_partitions.get_or_insert(partitions);
+            return;
+        }
+        let kept = CommitMark::parse(&found.metadata).map(|mark| mark.topic_id);
+        let recreated = kept.is_some_and(|id| !id.is_nil() && !topic_id.is_nil() && id != topic_id);
+        if recreated {
+            lane.stage = Stage::Locating(Search::Start {
+                timestamp: ListOffsetsRequest::EARLIEST,
+            });
+            self.notice(
+                Severity::Warn,
+                "Topic was created anew since the commit; starting at its beginning",
+                format!(
+                    "partition={} committed_offset={}",
+                    of.partition, found.committed_offset
+                ),
+            );
+            return;
+        }
+        lane.begin_at(found.committed_offset);
+        lane.committed = found.committed_offset;
+        lane.epoch = found.leader_epoch;
+        lane.stage = Stage::Active;
+        lane.committed_at = Some(now);
+    }
+
+    /// The timestamp to ask for where nothing is committed.
+    fn policy(&self, partition: i32) -> i64 {
+        let later = self
+            .declared_partitions
+            .is_some_and(|declared| partition >= declared);
+        match self.config.starting_position {
+            _ if later => ListOffsetsRequest::EARLIEST,
+            StartingPosition::TrimHorizon => ListOffsetsRequest::EARLIEST,
+            StartingPosition::Latest => ListOffsetsRequest::LATEST,
+            StartingPosition::AtTimestamp(millis) => millis,
+        }
+    }
+
+    pub(super) fn handle_listed(
+        &mut self,
+        view: u64,
+        lanes: &[Owned],
+        response: &ListOffsetsResponse,
+    ) {
+        for of in lanes {
+            let Some(found) = response
+                .partitions
+                .iter()
+                .find(|p| p.partition == of.partition)
+            else {
+                self.ask_again(*of);
+                continue;
+            };
+            if found.error.is_ok() {
+                self.located(*of, found);
+            } else {
+                self.cluster.invalidate(view, self.now);
+                self.notice(
+                    Severity::Debug,
+                    "Offset is not to be had yet",
+                    format!("partition={} error={}", of.partition, found.error),
+                );
+                self.ask_again(*of);
+            }
+        }
+    }
+
+    fn located(&mut self, of: Owned, found: &ListedOffset) {
+        let now = self.now;
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        lane.asked = false;
+        let Stage::Locating(search) = lane.stage else {
+            return;
+        };
+        match search {
+            Search::Start { .. } if found.offset < 0 => {
+                // No record is that young: the end, so that whatever comes now is taken.
+                lane.stage = Stage::Locating(Search::Start {
+                    timestamp: ListOffsetsRequest::LATEST,
+                });
+            }
+            Search::Start { timestamp } => {
+                lane.begin_at(found.offset);
+                lane.committed = -1;
+                lane.epoch = found.leader_epoch;
+                let first = timestamp != ListOffsetsRequest::EARLIEST;
+                lane.stage = if first {
+                    Stage::AwaitingFirstCommit
+                } else {
+                    Stage::Active
+                };
+            }
+            Search::OutOfRange {
+                wanted,
+                log_start: None,
+            } => {
+                lane.log_start = found.offset;
+                if wanted < found.offset {
+                    self.overtaken(of, wanted, found.offset);
+                } else {
+                    let log_start = Some(found.offset);
+                    lane.stage = Stage::Locating(Search::OutOfRange { wanted, log_start });
+                }
+            }
+            Search::OutOfRange {
+                wanted,
+                log_start: Some(log_start),
+            } => {
+                if wanted <= found.offset {
+                    // Within the log after all: a replica that lagged had answered.
+                    lane.stage = Stage::Active;
+                    lane.not_before = now + ASK_BACKOFF;
+                } else {
+                    lane.stage = Stage::Locating(Search::Truncated { wanted, log_start });
+                }
+            }
+            Search::Truncated { .. } => {}
+        }
+    }
+
+    /// Retention removed what we had not read: go on at the log's start, and count what is lost.
+    fn overtaken(&mut self, of: Owned, wanted: i64, log_start: i64) {
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        lane.begin_at(log_start);
+        lane.stage = Stage::Active;
+        let lost = u64::try_from(log_start - wanted).unwrap_or(0);
+        self.counters.records_lost_to_retention += lost;
+        self.notice(
+            Severity::Error,
+            "Retention removed records before they were read",
+            format!(
+                "partition={} from_offset={wanted} to_offset={log_start} lost={lost}",
+                of.partition
+            ),
+        );
+    }
+
+    pub(super) fn handle_epoch_ends(
+        &mut self,
+        view: u64,
+        lanes: &[Owned],
+        response: &OffsetForLeaderEpochResponse,
+    ) {
+        for of in lanes {
+            match response
+                .partitions
+                .iter()
+                .find(|p| p.partition == of.partition)
+            {
+                Some(found) if found.error.is_ok() => {
+                    let end = (found.end_offset >= 0).then_some(found.end_offset);
+                    self.end_of_epoch(*of, end);
+                }
+                _ => {
+                    self.cluster.invalidate(view, self.now);
+                    self.ask_again(*of);
+                }
+            }
+        }
+    }
+
+    /// The log was truncated below what we read: go back to the end of our own epoch, or to the start.
+    fn end_of_epoch(&mut self, of: Owned, end: Option<i64>) {
+        let Some(lane) = self.owned_lane(of) else {
+            return;
+        };
+        let Stage::Locating(Search::Truncated { wanted, log_start }) = lane.stage else {
+            return;
+        };
+        let offset = end
+            .filter(|_| lane.epoch >= 0)
+            .unwrap_or(log_start)
+            .clamp(log_start, wanted.max(log_start));
+        lane.asked = false;
+        lane.begin_at(offset);
+        lane.committed = -1;
+        lane.stage = Stage::Active;
+        self.notice(
+            Severity::Error,
+            "Log was truncated below what was read",
+            format!(
+                "partition={} read_to={wanted} going_on_at={offset}",
+                of.partition
+            ),
+        );
+    }
+
+    /// The topic was created anew while we ran: every lane ends what it holds and starts at the beginning.
+    pub(super) fn handle_recreated(&mut self) {
+        self.notice(
+            Severity::Warn,
+            "Topic was created anew; starting at its beginning",
+            format!(
+                "topic={} topic_id={}",
+                self.config.topic,
+                self.cluster.topic_id()
+            ),
+        );
+        let partitions: Vec<i32> = self.lanes.keys().copied().collect();
+        for partition in partitions {
+            self.drop_pending(partition);
+            if let Some(lane) = self.lanes.get_mut(&partition) {
+                lane.reposition = Some(Search::Start {
+                    timestamp: ListOffsetsRequest::EARLIEST,
+                });
+            }
+        }
+    }
+
+    /// The question came to nothing: it is asked again after a while.
+    pub(super) fn ask_again(&mut self, of: Owned) {
+        let not_before = self.now + ASK_BACKOFF;
+        if let Some(lane) = self.owned_lane(of) {
+            lane.asked = false;
+            lane.not_before = not_before;
+        }
+    }
+
+    pub(super) fn leader_epoch(&self, partition: i32) -> i32 {
+        self.cluster
+            .leader(partition)
+            .map_or(-1, |leader| leader.epoch)
+    }
+
+    fn askable(&self, stage: impl Fn(&Lane) -> bool) -> impl Iterator<Item = &Lane> {
+        let now = self.now;
+        self.lanes
+            .values()
+            .filter(move |lane| !lane.asked && !lane.revoking && now >= lane.not_before)
+            .filter(move |lane| stage(lane))
+    }
+
+    fn mark_asked(&mut self, lanes: &[Owned]) {
+        for of in lanes {
+            if let Some(lane) = self.owned_lane(*of) {
+                lane.asked = true;
+            }
+        }
+    }
+
+    pub(super) fn lanes_timeout(&self) -> Option<Instant> {
+        self.lanes
+            .values()
+            .flat_map(|lane| {
+                let retry = lane.halted.as_ref().map(|halt| halt.retry_at);
+                [Some(lane.not_before), retry]
+            })
+            .flatten()
+            .filter(|at| *at > self.now)
+            .min()
+    }
+}
+
+fn owned(lane: &Lane) -> Owned {
+    Owned {
+        partition: lane.partition,
+        ownership: lane.ownership,
+    }
+}
+
+fn question(search: Search) -> i64 {
+    match search {
+        Search::Start { timestamp } => timestamp,
+        Search::OutOfRange {
+            log_start: None, ..
+        } => ListOffsetsRequest::EARLIEST,
+        Search::OutOfRange {
+            log_start: Some(_), ..
+        }
+        | Search::Truncated { .. } => ListOffsetsRequest::LATEST,
+    }
+}

@@ -1,0 +1,65 @@
+//! What a consumer says of itself.
+
+use super::super::status::{ConsumerStatus, Fault, PartitionStatus, Phase};
+use super::Consumer;
+
+impl Consumer {
+    /// How it stands.
+    pub fn status(&self) -> ConsumerStatus {
+        let joined = self.membership.generation() >= 0;
+        let phase = self.ending.phase().unwrap_or(if joined {
+            Phase::Stable
+        } else {
+            Phase::Joining
+        });
+        ConsumerStatus {
+            phase,
+            fault: self.fault(),
+            processed_any: self.counters.records_succeeded > 0,
+            generation: self.membership.generation(),
+            partitions: self
+                .lanes
+                .values()
+                .map(|lane| PartitionStatus {
+                    partition: lane.partition,
+                    fetched_offset: lane.fetched(),
+                    processed_offset: lane.processed(),
+                    committed_offset: lane.committed,
+                    high_watermark: lane.high_watermark,
+                    log_start_offset: lane.log_start,
+                    in_flight: self.called_partitions.contains(&lane.partition),
+                    halted: lane.halted.as_ref().map(|halt| halt.reason.clone()),
+                })
+                .collect(),
+            topic_partitions: u32::try_from(self.cluster.partitions())
+                .ok()
+                .filter(|n| *n > 0),
+            memory_bytes: self.fetched.held() + self.bodies.held(),
+            counters: self.counters,
+        }
+    }
+
+    /// The fault to show: what keeps most from working comes first.
+    fn fault(&self) -> Option<Fault> {
+        let halted = self.lanes.values().find_map(|lane| {
+            let halt = lane.halted.as_ref()?;
+            let (partition, offset) = (lane.partition, halt.offset);
+            Some(Fault::LaneHalted(format!(
+                "partition {partition} at offset {offset}: {}",
+                halt.reason
+            )))
+        });
+        let faults = &self.faults;
+        [
+            &faults.cluster,
+            &faults.topic,
+            &faults.group,
+            &halted,
+            &faults.function,
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+        .cloned()
+    }
+}

@@ -1,0 +1,278 @@
+//! Seeing the cluster: metadata, and where the group's coordinator is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::cluster::Seen;
+use super::super::links::Role;
+use super::super::{Endpoint, Fault, Severity};
+use super::{Consumer, Ticket};
+use crate::kafka::error::ErrorCode;
+use crate::kafka::messages::{
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, MetadataRequest, MetadataResponse,
+    Request,
+};
+use crate::limits;
+use crate::time::Instant;
+
+/// First back-off between two look-ups of the coordinator.
+const COORDINATOR_BACKOFF: Duration = Duration::from_millis(100);
+
+/// From this version on, a metadata request can forbid to create the topics that it names.
+const METADATA_NO_CREATION: i16 = 4;
+
+/// What we know of the group's coordinator (the broker with that role).
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    endpoint: Option<Endpoint>,
+    asked: bool,
+    failures: u32,
+    not_before: Instant,
+}
+
+impl Coordinator {
+    pub(super) fn unknown(now: Instant) -> Self {
+        Self {
+            endpoint: None,
+            asked: false,
+            failures: 0,
+            not_before: now,
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint.clone()
+    }
+
+    /// It is not there any more: look it up again.
+    pub(super) fn forget(&mut self, now: Instant) {
+        if self.endpoint.take().is_some() {
+            self.not_before = now + COORDINATOR_BACKOFF;
+        }
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.asked = false;
+        let wait = COORDINATOR_BACKOFF * 2u32.saturating_pow(self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + wait.min(limits::RECONNECT_BACKOFF_MAX);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (self.endpoint.is_none() && !self.asked).then_some(self.not_before)
+    }
+
+    fn wants_lookup(&self, now: Instant) -> bool {
+        self.endpoint.is_none() && !self.asked && now >= self.not_before
+    }
+
+    fn found(&mut self, endpoint: Endpoint) {
+        *self = Self {
+            endpoint: Some(endpoint),
+            asked: false,
+            ..*self
+        };
+        self.failures = 0;
+    }
+}
+
+impl Consumer {
+    pub(super) fn pump_seed(&mut self) {
+        let wants_view = self.cluster.wants_refresh(self.now) && self.ending.is_running();
+        let wants_coordinator = self.coordinator.wants_lookup(self.now) && self.needs_coordinator();
+        let wants_counts = !self.counts_wanted.is_empty() && !self.counts_asked;
+        if !(wants_view || wants_coordinator || wants_counts) {
+            return;
+        }
+        let seed = self.cluster.seed();
+        if !self.is_ready(Role::Seed, &seed) {
+            return;
+        }
+        // Before that version naming a topic may create it: ask for the whole list instead.
+        let by_name = self
+            .links
+            .version(Role::Seed, ApiKey::Metadata)
+            .is_some_and(|version| version >= METADATA_NO_CREATION);
+        if wants_view {
+            let topics = by_name.then(|| vec![self.config.topic.clone()]);
+            let request = Request::Metadata(MetadataRequest { topics });
+            if self.send(Role::Seed, &request, Ticket::Metadata) {
+                self.cluster.asked();
+            }
+        }
+        if wants_coordinator {
+            let group_id = self.config.group_id.clone();
+            let request = Request::FindCoordinator(FindCoordinatorRequest { group_id });
+            if self.send(Role::Seed, &request, Ticket::Coordinator) {
+                self.coordinator.asked = true;
+            }
+        }
+        if wants_counts {
+            let topics = by_name.then(|| self.counts_wanted.clone());
+            let request = Request::Metadata(MetadataRequest { topics });
+            self.counts_asked = self.send(Role::Seed, &request, Ticket::PartitionCounts);
+        }
+    }
+
+    /// Whether a connection of that role can be used now; makes it if it does not stand.
+    pub(super) fn is_ready(&mut self, role: Role, endpoint: &Endpoint) -> bool {
+        match self
+            .links
+            .ready(role, endpoint, self.now, &mut self.effects)
+        {
+            Ok(ready) => ready,
+            Err(broken) => {
+                self.handle_broken(broken);
+                false
+            }
+        }
+    }
+
+    /// Sends on a connection that is ready. False: the broker does not speak what we need.
+    pub(super) fn send(&mut self, role: Role, request: &Request, ticket: Ticket) -> bool {
+        match self
+            .links
+            .send(role, request, ticket, self.now, &mut self.effects)
+        {
+            Ok(()) => true,
+            Err((error, ticket)) => {
+                self.faults.cluster = Some(Fault::Incompatible(error.to_string()));
+                self.notice(
+                    Severity::Error,
+                    "Broker does not speak a version that is needed",
+                    format!("role={role:?} error={:?}", error.to_string()),
+                );
+                self.handle_unanswered(ticket);
+                if let Some(broken) = self.links.close(role, "unusable", &mut self.effects) {
+                    self.handle_broken(broken);
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn handle_metadata(&mut self, response: &MetadataResponse) {
+        self.seed_failures = 0;
+        self.faults.cluster = None;
+        let topic = self.config.topic.clone();
+        match self.cluster.apply(response, &topic, self.now) {
+            Seen::Topic {
+                partitions,
+                grew,
+                recreated,
+            } => {
+                self.faults.topic = None;
+                if recreated {
+                    self.handle_recreated();
+                }
+                if grew {
+                    self.notice(
+                        Severity::Info,
+                        "Number of partitions changed",
+                        format!("partitions={partitions}"),
+                    );
+                }
+                self.tell_partition_counts(partitions);
+            }
+            Seen::Missing => {
+                self.topic_fault(Fault::TopicMissing, "Topic does not exist");
+            }
+            Seen::Denied => {
+                let what = format!("topic {topic}");
+                self.topic_fault(Fault::NotAuthorized(what), "Topic is not authorized");
+            }
+            Seen::Failed(code) => self.notice(
+                Severity::Warn,
+                "Broker could not describe the topic",
+                format!("error={code}"),
+            ),
+        }
+    }
+
+    /// As leader the membership rebalances the group when a topic has grown.
+    fn tell_partition_counts(&mut self, partitions: i32) {
+        let mut topics = self.membership.metadata_topics();
+        topics.retain(|topic| *topic != self.config.topic);
+        if topics.is_empty() {
+            let counts = BTreeMap::from([(self.config.topic.clone(), partitions)]);
+            self.membership.set_partition_counts(&counts, self.now);
+        } else if self.counts_wanted.is_empty() {
+            topics.push(self.config.topic.clone());
+            self.counts_wanted = topics;
+        }
+    }
+
+    fn topic_fault(&mut self, fault: Fault, message: &'static str) {
+        if self.faults.topic.as_ref() != Some(&fault) {
+            self.notice(
+                Severity::Error,
+                message,
+                format!("topic={}", self.config.topic),
+            );
+            self.faults.topic = Some(fault);
+        }
+    }
+
+    pub(super) fn handle_counts(&mut self, response: &MetadataResponse) {
+        self.counts_asked = false;
+        self.counts_wanted.clear();
+        let counts: BTreeMap<String, i32> = response
+            .topics
+            .iter()
+            .filter(|topic| topic.error.is_ok())
+            .map(|topic| {
+                (
+                    topic.name.clone(),
+                    i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+                )
+            })
+            .collect();
+        self.membership.set_partition_counts(&counts, self.now);
+    }
+
+    pub(super) fn handle_coordinator(&mut self, response: FindCoordinatorResponse) {
+        match response.error {
+            ErrorCode::NONE => {
+                self.coordinator.found(Endpoint {
+                    host: response.host,
+                    port: response.port,
+                });
+            }
+            ErrorCode::GROUP_AUTHORIZATION_FAILED => {
+                self.coordinator.failed(self.now);
+                self.group_denied();
+            }
+            other => {
+                self.coordinator.failed(self.now);
+                self.notice(
+                    Severity::Debug,
+                    "Coordinator is not to be found yet",
+                    format!("error={other}"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn group_denied(&mut self) {
+        let fault = Fault::NotAuthorized(format!("group {}", self.config.group_id));
+        if self.faults.group.as_ref() != Some(&fault) {
+            self.notice(
+                Severity::Error,
+                "Group is not authorized",
+                format!("group={}", self.config.group_id),
+            );
+            self.faults.group = Some(fault);
+        }
+    }
+
+    pub(super) fn handle_seed_broken(&mut self, endpoint: &Endpoint, reason: &str) {
+        self.seed_failures += 1;
+        self.cluster.rotate_seed();
+        if self.seed_failures >= self.cluster.seeds() {
+            self.faults.cluster = Some(Fault::ClusterUnreachable(format!(
+                "{}:{}: {reason}",
+                endpoint.host, endpoint.port
+            )));
+        }
+    }
+}

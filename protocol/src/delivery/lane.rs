@@ -1,0 +1,441 @@
+//! A lane: the pipeline of one partition that we own.
+//!
+//! ```text
+//!  AwaitingCommit --commit found--> Active <--------------------------+
+//!        |                            |  out of range, lane drained   |
+//!        | none                       v                               |
+//!        +-----------------------> Locating --offset found--> AwaitingFirstCommit (LATEST, a time)
+//!                                     |                               |
+//!                                     +-----(start of the log)--------+
+//!  any --record no body holds, batch that stays corrupt--> `halted`, until it heals
+//! ```
+//!
+//! Records wait as fetched bytes (`pending`), are encoded into the body they will be sent in (`open`), and
+//! leave in a batch (`backlog` holds what a batch was split into). A lane is busy while a batch holds a part
+//! of it, so order holds by construction.
+//!
+//! Invariant: `fetched >= encoded >= processed >= committed`; nothing at or above `processed` is committed.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::kafka::records::{Decompressor, RecordError, RecordReader};
+use crate::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
+use crate::limits;
+use crate::time::Instant;
+
+/// A sealed body, with the memory that stands for it in the budget.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) sealed: Sealed,
+    pub(super) held_bytes: usize,
+}
+
+/// Some records of one lane, already encoded.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) partition: i32,
+    /// Which ownership of the partition it belongs to.
+    pub(super) ownership: u64,
+    pub(super) body: Rc<Body>,
+    pub(super) range: Range<usize>,
+}
+
+impl Part {
+    pub(super) fn first_offset(&self) -> i64 {
+        self.body.sealed.records()[self.range.start].offset
+    }
+
+    pub(super) fn last_offset(&self) -> i64 {
+        self.body.sealed.records()[self.range.end - 1].offset
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.range.len()
+    }
+}
+
+/// Why an offset is being looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// The partition starts without a commit: the policy's timestamp is asked for.
+    Start { timestamp: i64 },
+    /// The fetch was out of range: the log's start, then its end.
+    OutOfRange { wanted: i64, log_start: Option<i64> },
+    /// The log ends below what we read: the end of our own leader epoch.
+    Truncated { wanted: i64, log_start: i64 },
+}
+
+/// Where a lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The group's committed offset is to be asked for.
+    AwaitingCommit,
+    /// An offset is to be asked of the leader.
+    Locating(Search),
+    /// The start is known and must be committed before the first fetch.
+    AwaitingFirstCommit,
+    /// Records flow.
+    Active,
+}
+
+/// Why a lane stands still until it heals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Halt {
+    pub(super) offset: i64,
+    pub(super) reason: String,
+    /// When the next probe is due.
+    pub(super) retry_at: Instant,
+}
+
+/// What a turn of encoding came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Encoded {
+    /// Nothing more is pending.
+    Drained,
+    /// The open body takes no more.
+    Full,
+    /// The turn's bytes are used up; there is more.
+    Paused,
+    /// This record fits no body; the lane stands before it.
+    Oversized { offset: i64, body_bytes: usize },
+    /// The batch at this offset does not decode.
+    Corrupt { offset: i64, error: RecordError },
+}
+
+/// What encoding needs beside the lane.
+pub(super) struct Workbench<'a> {
+    pub(super) shape: &'a EventShape,
+    pub(super) decompressor: &'a mut Decompressor,
+    pub(super) body_limit: usize,
+    pub(super) batch_size: usize,
+    pub(super) now: Instant,
+    /// Bytes that this turn may still decode.
+    pub(super) turn_bytes: usize,
+    /// Records read, filtered or not.
+    pub(super) polled: u64,
+}
+
+/// One partition's pipeline.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) partition: i32,
+    /// Counts the times this partition was assigned to us.
+    pub(super) ownership: u64,
+    pub(super) stage: Stage,
+    /// A request of the present stage is under way.
+    pub(super) asked: bool,
+    /// Nothing is asked or fetched before then.
+    pub(super) not_before: Instant,
+    pub(super) halted: Option<Halt>,
+    /// Once it holds no record, another offset is looked for.
+    pub(super) reposition: Option<Search>,
+    /// It is being given up: no new call, no fetch.
+    pub(super) revoking: bool,
+
+    fetched: i64,
+    encoded: i64,
+    processed: i64,
+    pub(super) committed: i64,
+    pub(super) committed_at: Option<Instant>,
+    /// The leader epoch of the last record read; -1 when unknown.
+    pub(super) epoch: i32,
+
+    pending: VecDeque<RecordReader>,
+    pending_bytes: usize,
+    open: Option<Fragment>,
+    /// The first record of the open body: its offset, and since when it waits.
+    open_first: Option<(i64, Instant)>,
+    full: bool,
+    pub(super) backlog: VecDeque<Part>,
+    /// A batch holds a part of this lane.
+    pub(super) busy: bool,
+    /// It stands in the queue of lanes to encode.
+    pub(super) queued: bool,
+    /// A part of it was dropped without an end: `processed` stands still from now on.
+    abandoned: bool,
+
+    pub(super) high_watermark: i64,
+    pub(super) last_stable_offset: i64,
+    pub(super) log_start: i64,
+    /// The replica to read from, and until when.
+    pub(super) read_replica: Option<(i32, Instant)>,
+    /// What the next fetch asks for: grows when a batch was cut.
+    pub(super) fetch_bytes: usize,
+    pub(super) corrupt_fetches: u32,
+}
+
+impl Lane {
+    pub(super) fn new(partition: i32, ownership: u64, now: Instant) -> Self {
+        Self {
+            partition,
+            ownership,
+            stage: Stage::AwaitingCommit,
+            asked: false,
+            not_before: now,
+            halted: None,
+            reposition: None,
+            revoking: false,
+            fetched: 0,
+            encoded: 0,
+            processed: 0,
+            committed: -1,
+            committed_at: None,
+            epoch: -1,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            open: None,
+            open_first: None,
+            full: false,
+            backlog: VecDeque::new(),
+            busy: false,
+            queued: false,
+            abandoned: false,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start: -1,
+            read_replica: None,
+            fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
+            corrupt_fetches: 0,
+        }
+    }
+
+    /// Begins at `offset`: nothing below it is ours to process. The lane must hold no record.
+    pub(super) fn begin_at(&mut self, offset: i64) {
+        assert!(
+            self.is_drained(),
+            "a lane that holds records cannot be moved"
+        );
+        self.fetched = offset;
+        self.encoded = offset;
+        self.processed = offset;
+    }
+
+    /// Whether it holds no record, fetched, encoded or in a batch.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.busy && self.open.is_none() && self.backlog.is_empty() && self.pending.is_empty()
+    }
+
+    pub(super) fn fetched(&self) -> i64 {
+        self.fetched
+    }
+
+    pub(super) fn processed(&self) -> i64 {
+        self.processed
+    }
+
+    /// Whether it would take more from a fetch.
+    pub(super) fn wants_fetch(&self, now: Instant) -> bool {
+        self.stage == Stage::Active
+            && !self.revoking
+            && self.halted.is_none()
+            && self.reposition.is_none()
+            && now >= self.not_before
+            && self.pending_bytes < limits::LANE_PENDING_BYTES_MIN
+    }
+
+    /// Whether it is left out of fetches only because it holds enough.
+    pub(super) fn is_saturated(&self) -> bool {
+        self.stage == Stage::Active
+            && !self.revoking
+            && self.halted.is_none()
+            && self.pending_bytes >= limits::LANE_PENDING_BYTES_MIN
+    }
+
+    /// Takes what a fetch brought, up to `next_offset`; returns the bytes it now holds more.
+    pub(super) fn take_fetched(&mut self, reader: RecordReader, next_offset: i64) -> usize {
+        assert!(
+            next_offset >= self.fetched,
+            "a fetch never moves a lane back"
+        );
+        self.fetched = next_offset;
+        let bytes = reader.remaining_bytes();
+        self.pending_bytes += bytes;
+        self.pending.push_back(reader);
+        bytes
+    }
+
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether encoding could go on.
+    pub(super) fn can_encode(&self) -> bool {
+        !self.full
+            && !self.pending.is_empty()
+            && self.halted.is_none()
+            && !self.revoking
+            && !self.abandoned
+    }
+
+    /// Memory that the open body holds.
+    pub(super) fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, Fragment::capacity_bytes)
+    }
+
+    /// Records that wait in the open body.
+    pub(super) fn open_records(&self) -> usize {
+        self.open.as_ref().map_or(0, Fragment::records)
+    }
+
+    /// What the open body would add to a joint event.
+    pub(super) fn open_lane_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, Fragment::lane_bytes)
+    }
+
+    /// Since when the first record of the open body waits.
+    pub(super) fn open_since(&self) -> Option<Instant> {
+        self.open_first.map(|(_, since)| since)
+    }
+
+    /// Whether the open body takes no more.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Encodes pending records into the open body until it is full, the turn is over or nothing is left.
+    /// The open body comes from `buffer` when there is none yet.
+    pub(super) fn encode(
+        &mut self,
+        bench: &mut Workbench<'_>,
+        buffer: impl FnOnce() -> Buffer,
+    ) -> Encoded {
+        let mut buffer = Some(buffer);
+        let outcome = loop {
+            let Some(reader) = self.pending.front_mut() else {
+                break Encoded::Drained;
+            };
+            if self.full {
+                break Encoded::Full;
+            }
+            if bench.turn_bytes == 0 {
+                break Encoded::Paused;
+            }
+            match reader.next(bench.decompressor) {
+                Ok(Some(record)) => {
+                    let open = match &mut self.open {
+                        Some(open) => open,
+                        none => {
+                            let buffer = buffer.take().map(|b| b()).unwrap_or_default();
+                            none.insert(Fragment::new(bench.shape, self.partition, buffer))
+                        }
+                    };
+                    match open.push(&record, bench.body_limit) {
+                        Push::Appended => {
+                            debug_assert!(record.offset >= self.encoded, "offsets ascend");
+                            self.encoded = record.offset + 1;
+                            bench.polled += 1;
+                            self.open_first.get_or_insert((record.offset, bench.now));
+                            self.full = open.records() >= bench.batch_size;
+                        }
+                        Push::Full => {
+                            reader.unread();
+                            self.full = true;
+                        }
+                        Push::Oversized { body_bytes } => {
+                            let offset = record.offset;
+                            reader.unread();
+                            break Encoded::Oversized { offset, body_bytes };
+                        }
+                    }
+                }
+                Ok(None) => {
+                    self.encoded = self.encoded.max(reader.next_offset());
+                    if reader.leader_epoch() >= 0 {
+                        self.epoch = reader.leader_epoch();
+                    }
+                    self.corrupt_fetches = 0;
+                    self.pending.pop_front();
+                }
+                Err(error) => {
+                    break Encoded::Corrupt {
+                        offset: reader.next_offset(),
+                        error,
+                    };
+                }
+            }
+            if let Some(reader) = self.pending.front_mut() {
+                bench.turn_bytes = bench.turn_bytes.saturating_sub(reader.turn_bytes());
+            }
+        };
+        if self.open.as_ref().is_some_and(|open| open.records() == 0) {
+            self.open = None;
+        }
+        self.pending_bytes = self.pending.iter().map(RecordReader::remaining_bytes).sum();
+        self.settle();
+        outcome
+    }
+
+    /// Passes over the record that `encode` stopped before.
+    pub(super) fn skip_record(&mut self, decompressor: &mut Decompressor) {
+        if let Some(reader) = self.pending.front_mut()
+            && let Ok(Some(record)) = reader.next(decompressor)
+        {
+            self.encoded = record.offset + 1;
+        }
+        self.settle();
+    }
+
+    /// Lets go of what was fetched but not encoded, to fetch it anew.
+    pub(super) fn drop_pending(&mut self) {
+        self.pending.clear();
+        self.pending_bytes = 0;
+        self.fetched = self.encoded;
+    }
+
+    /// Closes the open body and hands it over as one part.
+    pub(super) fn take_open(&mut self) -> Option<Part> {
+        let open = self.open.take()?;
+        self.open_first = None;
+        self.full = false;
+        let held_bytes = open.capacity_bytes();
+        let sealed = open.seal();
+        let range = 0..sealed.records().len();
+        assert!(!range.is_empty(), "an open body holds a record");
+        let body = Rc::new(Body { sealed, held_bytes });
+        Some(Part {
+            partition: self.partition,
+            ownership: self.ownership,
+            body,
+            range,
+        })
+    }
+
+    /// Everything up to the end of this part has ended; the lane is free for its next.
+    pub(super) fn finish(&mut self, part: &Part) {
+        assert!(self.busy, "only a part in a batch can end");
+        assert!(
+            part.first_offset() >= self.processed,
+            "a part ends once, in order"
+        );
+        self.busy = false;
+        self.processed = part.last_offset() + 1;
+        self.settle();
+    }
+
+    /// The lane is being given up: `processed` stands still from now on, but for the end of what a call
+    /// carries. Records let go without an end are read again by whoever owns the partition next.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Moves `processed` over what lies between the last record that ended and the first that waits:
+    /// control batches, aborted and compacted records. Never past a record that has not ended.
+    fn settle(&mut self) {
+        if self.busy || self.abandoned {
+            return;
+        }
+        let first_waiting = match (self.backlog.front(), self.open_first) {
+            (Some(part), _) => part.first_offset(),
+            (None, Some((offset, _))) => offset,
+            (None, None) => self.encoded,
+        };
+        assert!(
+            first_waiting >= self.processed,
+            "what has ended never waits again"
+        );
+        assert!(first_waiting <= self.encoded && self.encoded <= self.fetched.max(self.encoded));
+        self.processed = first_waiting;
+    }
+}
