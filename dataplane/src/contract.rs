@@ -20,7 +20,7 @@ use crate::metrics::ShardMetrics;
 pub const REQUESTS_MAX: usize = 64;
 
 /// The whole desired state of one shard.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Grows with each change.
     pub generation: u64,
@@ -31,7 +31,7 @@ pub struct Plan {
 }
 
 /// One consumer that shall run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerPlan {
     /// What it serves.
     pub mapping: Arc<Mapping>,

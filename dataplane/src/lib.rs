@@ -1,8 +1,142 @@
-//! Forebay: the node.
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod clock;
+pub mod config;
 pub mod contract;
+pub mod control;
 pub mod mapping;
 pub mod metrics;
 pub mod net;
 pub mod shard;
+
+use std::net::SocketAddr;
+
+use config::{Config, Problems};
+use contract::watch;
+use control::{Lifecycle, Orders, Progress};
+pub use control::{ShutdownReport, Unfinished};
+
+/// The whole node, running: tests, the bench and the binary start the same one.
+///
+/// Several may run in one process. Dropping it without [`shutdown`](Self::shutdown) gives up what is in
+/// flight.
+#[derive(Debug)]
+pub struct Appliance {
+    metrics_addr: SocketAddr,
+    orders: watch::Sender<Orders>,
+    progress: watch::Receiver<Progress>,
+    control: tokio::task::JoinHandle<ShutdownReport>,
+}
+
+/// Sockets that the caller has bound already; what is missing is bound as the configuration says.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Serves `/metrics`, `/healthz` and `/readyz`.
+    pub metrics: Option<std::net::TcpListener>,
+}
+
+/// Why the node did not start. Nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration or the mappings are wrong. No port was bound.
+    #[error("{0}")]
+    Config(Problems),
+    /// The metrics address cannot be served.
+    #[error("listen = {addr}: cannot be bound: {source}; free it or choose another address")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Appliance {
+    /// Starts the node on the caller's tokio runtime, which runs its control side, and on threads of its
+    /// own for the shards. Returns as soon as the shards have their plans; the outside world may be down.
+    pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
+        let set = control::load(&config).map_err(StartError::Config)?;
+        let addr = config.listen;
+        let listen = |source| StartError::Listen { addr, source };
+        let listener = match listeners.metrics {
+            Some(listener) => {
+                listener.set_nonblocking(true).map_err(listen)?;
+                tokio::net::TcpListener::from_std(listener).map_err(listen)?
+            }
+            None => tokio::net::TcpListener::bind(addr).await.map_err(listen)?,
+        };
+        let metrics_addr = listener.local_addr().map_err(listen)?;
+        let (orders, orders_end) = watch::channel(Orders::default());
+        let (progress_end, progress) = watch::channel(Progress::default());
+        let control = control::Control::new(config, set, orders_end, progress_end);
+        let control = tokio::spawn(control.run(listener));
+        Ok(Self {
+            metrics_addr,
+            orders,
+            progress,
+            control,
+        })
+    }
+
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.metrics_addr
+    }
+
+    /// Reads the mappings again, soon.
+    pub fn reload(&self) {
+        self.orders.send_modify(|orders| orders.reloads += 1);
+    }
+
+    /// Waits until every reading that was asked for has been done.
+    pub async fn reloaded(&self) {
+        let asked = self.orders.borrow().reloads;
+        let mut progress = self.progress.clone();
+        // An error means that control has ended: nothing is read any more.
+        progress
+            .wait_for(|progress| progress.reloads >= asked)
+            .await
+            .map(|_| ())
+            .unwrap_or_default();
+    }
+
+    /// Gives up what is in flight: commits what has ended, leaves the groups, and ends.
+    /// [`shutdown`](Self::shutdown) still has to be awaited.
+    pub fn give_up(&self) {
+        self.orders
+            .send_modify(|orders| orders.lifecycle = Lifecycle::GiveUp);
+    }
+
+    /// Drains: starts no call, lets those in flight end up to the configured grace, commits, leaves.
+    /// Get a [`give_up_handle`](Self::give_up_handle) first to cut it short.
+    pub async fn shutdown(self) -> ShutdownReport {
+        self.orders.send_if_modified(|orders| {
+            let runs = orders.lifecycle == Lifecycle::Run;
+            if runs {
+                orders.lifecycle = Lifecycle::Drain;
+            }
+            runs
+        });
+        match self.control.await {
+            Ok(report) => report,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Calls [`give_up`](Self::give_up) while `shutdown` holds the node.
+    pub fn give_up_handle(&self) -> GiveUp {
+        GiveUp(self.orders.clone())
+    }
+}
+
+/// See [`Appliance::give_up_handle`].
+#[derive(Clone, Debug)]
+pub struct GiveUp(watch::Sender<Orders>);
+
+impl GiveUp {
+    /// Gives up what is in flight.
+    pub fn now(&self) {
+        self.0
+            .send_modify(|orders| orders.lifecycle = Lifecycle::GiveUp);
+    }
+}

@@ -1,9 +1,23 @@
 //! An event source mapping, validated: what the data plane is told to serve.
+//!
+//! [`read`] takes the files of a directory, [`conflicts`] says what is wrong between them.
+//!
+//! Invariant: every [`Mapping`] is within AWS's bounds and asks for nothing that is not carried out.
+
+mod declared;
+mod file;
+mod function;
+mod set;
+mod timestamp;
 
 use std::time::Duration;
 
 use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
 use uuid::Uuid;
+
+pub use declared::initial_call_deadline;
+pub use function::{ACCOUNT_UNKNOWN, FunctionName};
+pub use set::{Declared, MAPPINGS_MAX, Reading, conflicts, read};
 
 /// One mapping. All of its values are within AWS's bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +88,8 @@ pub struct Function {
     pub target: InvokeTarget,
     /// How requests are signed.
     pub signing: Signing,
+    /// Its timeout, where the node's configuration gives it.
+    pub timeout: Option<Duration>,
     /// Calls in flight at once over all shards; `None` is no limit but the node's.
     pub max_in_flight: Option<u32>,
 }

@@ -1,0 +1,49 @@
+//! The configuration file as written: raw TOML, every value with the place it stands at.
+//!
+//! [`super::Config`] turns it into checked values; nothing else reads it.
+//!
+//! Invariant: an unknown key is an error, so a misspelt key never silently keeps its default.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// All of the keys. Each is documented with its default in `systemd/forebay.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigFile {
+    pub(super) mappings_dir: Option<Spanned<String>>,
+    pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) region: Option<Spanned<String>>,
+    pub(super) account_id: Option<Spanned<String>>,
+    pub(super) endpoint_url: Option<Spanned<String>>,
+    pub(super) grace_ms: Option<Spanned<u64>>,
+    pub(super) memory_bytes: Option<Spanned<u64>>,
+    pub(super) shards: Option<Spanned<u64>>,
+    pub(super) log_format: Option<Spanned<String>>,
+    pub(super) log_level: Option<Spanned<String>>,
+    pub(super) client_rack: Option<Spanned<String>>,
+    pub(super) isolation_level: Option<Spanned<String>>,
+    pub(super) session_timeout_ms: Option<Spanned<u64>>,
+    pub(super) heartbeat_interval_ms: Option<Spanned<u64>>,
+    pub(super) rebalance_timeout_ms: Option<Spanned<u64>>,
+    pub(super) request_timeout_ms: Option<Spanned<u64>>,
+    pub(super) node_id: Option<Spanned<String>>,
+    pub(super) body_limit_bytes: Option<Spanned<u64>>,
+    pub(super) on_oversized_record: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) functions: BTreeMap<String, FunctionFile>,
+}
+
+/// One `[functions.NAME]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FunctionFile {
+    pub(super) endpoint_url: Option<Spanned<String>>,
+    pub(super) invoke_as: Option<Spanned<String>>,
+    pub(super) signing: Option<Spanned<String>>,
+    pub(super) max_in_flight: Option<Spanned<u64>>,
+    pub(super) timeout_seconds: Option<Spanned<u64>>,
+}

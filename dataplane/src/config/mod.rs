@@ -1,0 +1,481 @@
+//! The node's configuration, checked once: what comes after never sees a value that is half right.
+//!
+//! [`Config::load`] reads the file, [`Config::parse`] a text; both take what the environment and the
+//! machine say as a value, so a test can say it for them. The keys and their defaults are documented in
+//! `systemd/forebay.toml`.
+//!
+//! Invariant: a `Config` that exists is valid in itself; only the mappings are checked later.
+
+mod endpoint;
+mod file;
+mod machine;
+mod problem;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use forebay_protocol::delivery::OnOversized;
+use forebay_protocol::limits::BODY_BYTES_LIMIT;
+use toml::Spanned;
+
+pub use endpoint::EndpointUrl;
+use file::{ConfigFile, FunctionFile};
+pub use machine::Machine;
+pub(crate) use problem::Findings;
+pub use problem::{Problem, Problems};
+
+/// The node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Where mappings are declared.
+    pub mappings_dir: PathBuf,
+    /// Where the node keeps what must outlive it.
+    pub state_dir: PathBuf,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub listen: SocketAddr,
+    /// The region of functions that do not name one.
+    pub region: Option<String>,
+    /// The account of functions that do not name one.
+    pub account_id: Option<String>,
+    /// The Lambda endpoint of functions without one of their own.
+    pub endpoint: Option<EndpointUrl>,
+    /// How long calls in flight may go on after SIGTERM.
+    pub grace: Duration,
+    /// Memory for records and bodies, over all shards.
+    pub memory_bytes: usize,
+    /// How many shards run.
+    pub shards: usize,
+    /// The CPUs that shards are pinned to, in turn.
+    pub cpus: Vec<usize>,
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// The least severe level that is written.
+    pub log_level: tracing::Level,
+    /// What the Kafka client is told.
+    pub kafka: KafkaConfig,
+    /// An event's body stays strictly below this many bytes.
+    pub body_limit: usize,
+    /// What becomes of a record that no body can hold.
+    pub on_oversized: OnOversized,
+    /// Functions that need settings of their own, by the name that mappings use.
+    pub functions: BTreeMap<String, FunctionConfig>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of the Kafka client, with Kafka's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `client.rack`; empty for none.
+    pub client_rack: String,
+    /// `isolation.level`.
+    pub read_committed: bool,
+    /// `session.timeout.ms`.
+    pub session_timeout: Duration,
+    /// `heartbeat.interval.ms`.
+    pub heartbeat_interval: Duration,
+    /// The rebalance timeout; `None` follows the call's deadline.
+    pub rebalance_timeout: Option<Duration>,
+    /// `request.timeout.ms`.
+    pub request_timeout: Duration,
+    /// Makes members static.
+    pub node_id: Option<String>,
+}
+
+/// `[functions.NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionConfig {
+    /// Its own endpoint.
+    pub endpoint: Option<EndpointUrl>,
+    /// The name to call it by.
+    pub invoke_as: Option<String>,
+    /// Whether calls are signed.
+    pub unsigned: bool,
+    /// Calls in flight at once, over all shards.
+    pub max_in_flight: Option<u32>,
+    /// Its timeout, where the endpoint cannot be asked for it.
+    pub timeout: Option<Duration>,
+}
+
+/// What the process's environment and machine say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Surroundings {
+    /// What may be used of the machine.
+    pub machine: Machine,
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+    /// `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`.
+    pub endpoint_url: Option<String>,
+}
+
+/// AWS allows a function in an event source mapping to run this long (contract 3.4).
+pub const FUNCTION_TIMEOUT_MAX: Duration = Duration::from_secs(840);
+
+const GRACE_MS_DEFAULT: u64 = 60_000;
+const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
+const MAPPINGS_DIR_DEFAULT: &str = "/etc/forebay/mappings.d";
+const STATE_DIR_DEFAULT: &str = "/var/lib/forebay";
+const SHARDS_MAX: u64 = 1024;
+/// One part of so many of the machine's memory is the default budget: the rest is for the kernel's page
+/// cache and socket buffers, and for what is outside the budget (receive buffers, decompression).
+const MEMORY_SHARE: u64 = 2;
+
+impl Surroundings {
+    /// Asks the environment and the kernel.
+    pub fn here() -> Self {
+        let first = |names: [&str; 2]| {
+            names
+                .iter()
+                .filter_map(|name| std::env::var(name).ok())
+                .find(|value| !value.is_empty())
+        };
+        Self {
+            machine: Machine::here(),
+            region: first(["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            endpoint_url: first(["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"]),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let message = format!("cannot be read: {error}; give the path with --config");
+            Problems(vec![Problem::of_file(path, message)])
+        })?;
+        Self::parse(&text, path, &Surroundings::here())
+    }
+
+    /// Checks `text`, which stands in the file at `path`. Relative paths in it start from there.
+    pub fn parse(text: &str, path: &Path, around: &Surroundings) -> Result<Self, Problems> {
+        let mut findings = Findings::new(path, text);
+        let file: ConfigFile = match toml::from_str(text) {
+            Ok(file) => file,
+            Err(error) => {
+                findings.toml(&error);
+                return Err(Problems(findings.problems));
+            }
+        };
+        let config = build(file, path, around, &mut findings);
+        if findings.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(Problems(findings.problems))
+        }
+    }
+}
+
+fn build(
+    file: ConfigFile,
+    path: &Path,
+    around: &Surroundings,
+    findings: &mut Findings<'_>,
+) -> Config {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let dir = |value: Option<Spanned<String>>, default: &str| {
+        base.join(value.map_or_else(|| default.to_owned(), Spanned::into_inner))
+    };
+    let memory_default = around.machine.memory_bytes / MEMORY_SHARE;
+    let shards_default = around.machine.shards() as u64;
+    let body_limit_max = BODY_BYTES_LIMIT as u64;
+    let kafka = kafka(&file, findings);
+    Config {
+        file: path.to_owned(),
+        mappings_dir: dir(file.mappings_dir, MAPPINGS_DIR_DEFAULT),
+        state_dir: dir(file.state_dir, STATE_DIR_DEFAULT),
+        listen: listen(file.listen, findings),
+        region: region(file.region, around, findings),
+        account_id: account_id(file.account_id, findings),
+        endpoint: endpoint::of_node(file.endpoint_url, around, findings),
+        grace: Duration::from_millis(number(
+            "grace_ms",
+            file.grace_ms,
+            0..=3_600_000,
+            GRACE_MS_DEFAULT,
+            findings,
+        )),
+        memory_bytes: to_usize(number(
+            "memory_bytes",
+            file.memory_bytes,
+            1..=isize::MAX as u64,
+            memory_default,
+            findings,
+        )),
+        shards: to_usize(number(
+            "shards",
+            file.shards,
+            1..=SHARDS_MAX,
+            shards_default,
+            findings,
+        )),
+        cpus: around.machine.cpus.clone(),
+        log_format: choice(
+            "log_format",
+            file.log_format,
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            findings,
+        ),
+        log_level: choice(
+            "log_level",
+            file.log_level,
+            &[
+                ("info", tracing::Level::INFO),
+                ("error", tracing::Level::ERROR),
+                ("warn", tracing::Level::WARN),
+                ("debug", tracing::Level::DEBUG),
+                ("trace", tracing::Level::TRACE),
+            ],
+            findings,
+        ),
+        kafka,
+        body_limit: to_usize(number(
+            "body_limit_bytes",
+            file.body_limit_bytes,
+            4096..=body_limit_max,
+            body_limit_max,
+            findings,
+        )),
+        on_oversized: choice(
+            "on_oversized_record",
+            file.on_oversized_record,
+            &[
+                ("halt", OnOversized::Halt),
+                ("discard", OnOversized::Discard),
+            ],
+            findings,
+        ),
+        functions: file
+            .functions
+            .into_iter()
+            .map(|(name, raw)| {
+                let function = function(&name, raw, findings);
+                (name, function)
+            })
+            .collect(),
+    }
+}
+
+fn kafka(file: &ConfigFile, findings: &mut Findings<'_>) -> KafkaConfig {
+    let mut millis = |key, value: &Option<Spanned<u64>>, range, default| {
+        Duration::from_millis(number(key, value.clone(), range, default, findings))
+    };
+    let session_timeout = millis(
+        "session_timeout_ms",
+        &file.session_timeout_ms,
+        1_000..=3_600_000,
+        45_000,
+    );
+    let heartbeat_interval = millis(
+        "heartbeat_interval_ms",
+        &file.heartbeat_interval_ms,
+        100..=1_200_000,
+        3_000,
+    );
+    let request_timeout = millis(
+        "request_timeout_ms",
+        &file.request_timeout_ms,
+        1_000..=600_000,
+        30_000,
+    );
+    let rebalance_timeout = file.rebalance_timeout_ms.is_some().then(|| {
+        millis(
+            "rebalance_timeout_ms",
+            &file.rebalance_timeout_ms,
+            1_000..=86_400_000,
+            0,
+        )
+    });
+    // Why a third: the lease must survive two lost heartbeats, as Kafka advises for the same pair.
+    if heartbeat_interval * 3 > session_timeout {
+        let key = "heartbeat_interval_ms";
+        let message = format!(
+            "must be at most a third of session_timeout_ms ({}); lower it or raise the other",
+            session_timeout.as_millis()
+        );
+        match &file.heartbeat_interval_ms {
+            Some(given) => findings.at(given.span(), key, given.get_ref(), message),
+            None => findings.missing(key, message),
+        }
+    }
+    KafkaConfig {
+        client_rack: file
+            .client_rack
+            .as_ref()
+            .map(|rack| rack.get_ref().clone())
+            .unwrap_or_default(),
+        read_committed: choice(
+            "isolation_level",
+            file.isolation_level.clone(),
+            &[("read_committed", true), ("read_uncommitted", false)],
+            findings,
+        ),
+        session_timeout,
+        heartbeat_interval,
+        rebalance_timeout,
+        request_timeout,
+        node_id: node_id(file.node_id.as_ref(), findings),
+    }
+}
+
+fn function(name: &str, raw: FunctionFile, findings: &mut Findings<'_>) -> FunctionConfig {
+    let key = |member: &str| format!("functions.{name}.{member}");
+    let endpoint = raw
+        .endpoint_url
+        .and_then(|url| endpoint::parse(&key("endpoint_url"), &url, findings));
+    let invoke_as = raw.invoke_as.and_then(|given| {
+        let valid = !given.get_ref().is_empty() && given.get_ref().len() <= 256;
+        if !valid {
+            let message = "must be 1 to 256 characters: the name that the endpoint knows";
+            findings.at(given.span(), &key("invoke_as"), given.get_ref(), message);
+        }
+        valid.then(|| given.into_inner())
+    });
+    let signing = raw.signing.clone();
+    let unsigned = choice(
+        &key("signing"),
+        raw.signing,
+        &[("sigv4", false), ("none", true)],
+        findings,
+    );
+    if let (true, Some(signing), Some(endpoint)) = (unsigned, signing, &endpoint)
+        && endpoint.is_aws()
+    {
+        let message =
+            "AWS's own hosts check signatures; leave the key out or give another endpoint_url";
+        findings.at(signing.span(), &key("signing"), "none", message);
+    }
+    FunctionConfig {
+        endpoint,
+        invoke_as,
+        unsigned,
+        max_in_flight: raw.max_in_flight.map(|given| {
+            let permits = number(&key("max_in_flight"), Some(given), 1..=10_000, 1, findings);
+            u32::try_from(permits).unwrap_or(u32::MAX)
+        }),
+        timeout: raw.timeout_seconds.map(|given| {
+            let range = 1..=FUNCTION_TIMEOUT_MAX.as_secs();
+            Duration::from_secs(number(
+                &key("timeout_seconds"),
+                Some(given),
+                range,
+                1,
+                findings,
+            ))
+        }),
+    }
+}
+
+fn listen(value: Option<Spanned<String>>, findings: &mut Findings<'_>) -> SocketAddr {
+    let default = SocketAddr::from(([127, 0, 0, 1], 9464));
+    debug_assert_eq!(default.to_string(), LISTEN_DEFAULT);
+    let Some(given) = value else { return default };
+    given.get_ref().parse().unwrap_or_else(|_| {
+        let message = format!("must be an address and a port, such as {LISTEN_DEFAULT}");
+        findings.at(given.span(), "listen", given.get_ref(), message);
+        default
+    })
+}
+
+fn region(
+    value: Option<Spanned<String>>,
+    around: &Surroundings,
+    findings: &mut Findings<'_>,
+) -> Option<String> {
+    let valid = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 64
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let message = "must be an AWS region, such as eu-central-1";
+    let (region, span) = match value {
+        Some(given) => (given.get_ref().clone(), Some(given.span())),
+        None => (around.region.clone()?, None),
+    };
+    if valid(&region) {
+        return Some(region);
+    }
+    match span {
+        Some(span) => findings.at(span, "region", region, message),
+        None => findings.missing("AWS_REGION", format!("{message}, not {region}")),
+    }
+    None
+}
+
+fn account_id(value: Option<Spanned<String>>, findings: &mut Findings<'_>) -> Option<String> {
+    let given = value?;
+    let valid = given.get_ref().len() == 12 && given.get_ref().bytes().all(|b| b.is_ascii_digit());
+    if !valid {
+        let message = "must be the 12 digits of an AWS account, in quotes";
+        findings.at(given.span(), "account_id", given.get_ref(), message);
+    }
+    valid.then(|| given.into_inner())
+}
+
+fn node_id(value: Option<&Spanned<String>>, findings: &mut Findings<'_>) -> Option<String> {
+    let given = value?;
+    // It becomes part of group.instance.id, which has a topic name's alphabet and 249 characters.
+    let valid = (1..=128).contains(&given.get_ref().len())
+        && given
+            .get_ref()
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !valid {
+        let message =
+            "must be 1 to 128 of the characters a-z A-Z 0-9 . _ -, and differ between nodes";
+        findings.at(given.span(), "node_id", given.get_ref(), message);
+    }
+    valid.then(|| given.get_ref().clone())
+}
+
+fn number(
+    key: &str,
+    value: Option<Spanned<u64>>,
+    range: RangeInclusive<u64>,
+    default: u64,
+    findings: &mut Findings<'_>,
+) -> u64 {
+    let Some(given) = value else { return default };
+    if range.contains(given.get_ref()) {
+        return *given.get_ref();
+    }
+    let message = format!("must be between {} and {}", range.start(), range.end());
+    findings.at(given.span(), key, given.get_ref(), message);
+    default
+}
+
+/// The first of `options` is the default.
+fn choice<T: Copy>(
+    key: &str,
+    value: Option<Spanned<String>>,
+    options: &[(&str, T)],
+    findings: &mut Findings<'_>,
+) -> T {
+    let default = options[0].1;
+    let Some(given) = value else { return default };
+    if let Some((_, value)) = options.iter().find(|(name, _)| name == given.get_ref()) {
+        return *value;
+    }
+    let names: Vec<_> = options.iter().map(|(name, _)| *name).collect();
+    let message = format!("must be one of: {}", names.join(", "));
+    findings.at(given.span(), key, given.get_ref(), message);
+    default
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}

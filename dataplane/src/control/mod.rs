@@ -1,0 +1,352 @@
+//! The control side: one task that owns the mappings and the plans, and a few that serve it.
+//!
+//! [`load`] reads what shall be served; [`Control::run`] serves it until it is told to end. Shards are
+//! reached over the wires of `contract.rs` only.
+//!
+//! Invariant: one task decides; the others bring it news or carry out what it published.
+
+mod attend;
+mod health;
+mod plan;
+mod store;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::config::{Config, Problems};
+use crate::contract::{Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, mpsc, watch};
+use crate::mapping::{Declared, initial_call_deadline};
+use crate::metrics::ShardMetrics;
+use crate::shard;
+use plan::{Demand, Planner};
+use store::Store;
+
+pub use plan::capacity;
+
+/// How often a shard says how it stands when nothing changes.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long shards may take to end after they were told to give up; then they are left behind.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a shard's thread is looked at while it ends.
+const JOIN_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What the owner of the node wants of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Whether it runs.
+    pub lifecycle: Lifecycle,
+    /// How often the mappings were to be read again.
+    pub reloads: u64,
+}
+
+/// Whether the node runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It serves.
+    #[default]
+    Run,
+    /// It lets calls in flight end, up to the grace, and ends.
+    Drain,
+    /// It ends now.
+    GiveUp,
+}
+
+/// How far control has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many of the ordered readings are done.
+    pub reloads: u64,
+}
+
+/// How the node ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Calls were given up, at the grace deadline or by order.
+    pub gave_up: bool,
+    /// A shard did not end in time and was left behind.
+    pub left_behind: bool,
+    /// What was in flight then, and will come again.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// Records of one partition that will be delivered again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The mapping.
+    pub mapping: Uuid,
+    /// Its topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that will come again.
+    pub next_offset: i64,
+}
+
+/// Reads and checks the mappings that `config` names, and whether the node can serve them.
+pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
+    let store = Store::open(config)?;
+    let problems = capacity(config, store.declared());
+    if problems.is_empty() {
+        Ok(store.into_declared())
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// The one task that decides.
+pub(crate) struct Control {
+    config: Config,
+    store: Store,
+    planner: Planner,
+    shards: Vec<ShardEnd>,
+    orders: watch::Receiver<Orders>,
+    progress: watch::Sender<Progress>,
+    credentials: watch::Sender<Option<Arc<Credentials>>>,
+    /// Raised when a shard has said something.
+    news: Arc<Notify>,
+    tasks: JoinSet<()>,
+}
+
+/// Control's ends of one shard's wires.
+struct ShardEnd {
+    plan: watch::Sender<Arc<Plan>>,
+    status: watch::Receiver<Arc<ShardStatus>>,
+    metrics: Arc<ShardMetrics>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    pub(crate) fn new(
+        config: Config,
+        declared: Vec<Declared>,
+        orders: watch::Receiver<Orders>,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            planner: Planner::new(config.shards),
+            store: Store::of(declared),
+            shards: Vec::new(),
+            orders,
+            progress,
+            credentials: watch::Sender::new(None),
+            news: Arc::new(Notify::new()),
+            tasks: JoinSet::new(),
+            config,
+        }
+    }
+
+    /// Serves until it is told to end.
+    pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
+        self.start_shards();
+        self.tasks.spawn(health::serve(listener));
+        self.publish();
+        loop {
+            let orders = *self.orders.borrow_and_update();
+            if orders.lifecycle != Lifecycle::Run {
+                break;
+            }
+            if orders.reloads > self.progress.borrow().reloads {
+                self.reload();
+                self.progress
+                    .send_modify(|progress| progress.reloads = orders.reloads);
+            }
+            tokio::select! {
+                changed = self.orders.changed() => if changed.is_err() {
+                    break;
+                },
+                () = self.news.notified() => self.take_news(),
+            }
+        }
+        self.end().await
+    }
+
+    fn start_shards(&mut self) {
+        let memory_bytes = self.config.memory_bytes / self.config.shards;
+        for shard in 0..self.config.shards {
+            let (plan, plan_end) = watch::channel(Arc::new(Plan::default()));
+            let (status_end, status) = watch::channel(Arc::new(ShardStatus::default()));
+            let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
+            let metrics = Arc::new(ShardMetrics::default());
+            let wires = ShardWires {
+                shard,
+                plan: plan_end,
+                credentials: self.credentials.subscribe(),
+                status: status_end,
+                requests: requests_end,
+                metrics: Arc::clone(&metrics),
+                memory_bytes,
+                status_interval: STATUS_INTERVAL,
+            };
+            let cpu = self.config.cpus.get(shard % self.config.cpus.len());
+            let thread = shard::spawn(wires, cpu.copied());
+            let news = Arc::clone(&self.news);
+            self.tasks.spawn(attend::status(status.clone(), news));
+            self.tasks.spawn(attend::requests(requests));
+            self.shards.push(ShardEnd {
+                plan,
+                status,
+                metrics,
+                thread,
+            });
+        }
+    }
+
+    /// Reads the mappings again, and keeps what ran where the new text is wrong.
+    fn reload(&mut self) {
+        let outcome = self.store.reload(&self.config);
+        for problem in &outcome.problems {
+            error!(%problem, "Mapping was not taken over; what ran before goes on");
+        }
+        info!(
+            mappings = self.store.declared().len(),
+            problems = outcome.problems.len(),
+            "Mappings were read again"
+        );
+        self.publish();
+    }
+
+    /// Publishes the plans that differ from what the shards have.
+    fn publish(&mut self) {
+        let demands: Vec<Demand> = self
+            .store
+            .declared()
+            .iter()
+            .map(|declared| Demand {
+                mapping: Arc::clone(&declared.mapping),
+                call_deadline: initial_call_deadline(&declared.mapping.function),
+                partitions: self.partitions(declared.mapping.uuid),
+            })
+            .collect();
+        let plans = self.planner.plan(&demands);
+        self.send(plans);
+    }
+
+    fn send(&self, plans: Vec<(usize, Plan)>) {
+        for (shard, plan) in plans {
+            self.shards[shard].plan.send_replace(Arc::new(plan));
+        }
+    }
+
+    fn take_news(&mut self) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let status = Arc::clone(&shard.status.borrow());
+            self.planner.acknowledge(index, status.generation);
+        }
+        self.publish();
+    }
+
+    /// How many partitions the mapping's topic has, as any of its consumers last said.
+    fn partitions(&self, uuid: Uuid) -> Option<u32> {
+        self.shards
+            .iter()
+            .flat_map(|shard| {
+                let status = Arc::clone(&shard.status.borrow());
+                status
+                    .consumers
+                    .iter()
+                    .filter(|consumer| consumer.uuid == uuid)
+                    .filter_map(|consumer| consumer.status.topic_partitions)
+                    .collect::<Vec<_>>()
+            })
+            .max()
+    }
+
+    /// Drains up to the grace, gives up after it, and waits for the shards.
+    async fn end(mut self) -> ShutdownReport {
+        let mut report = ShutdownReport::default();
+        if self.lifecycle() == Lifecycle::Drain {
+            info!(grace_ms = self.config.grace.as_millis() as u64, "Draining");
+            let plans = self.planner.drain(false);
+            self.send(plans);
+            report.gave_up = !self.drained_within_grace().await;
+        } else {
+            report.gave_up = true;
+        }
+        if report.gave_up {
+            report.unfinished = self.in_flight();
+            warn!(
+                unfinished = report.unfinished.len(),
+                "Giving up what is in flight"
+            );
+            let plans = self.planner.drain(true);
+            self.send(plans);
+        }
+        report.left_behind = !self.join_shards().await;
+        self.tasks.shutdown().await;
+        report
+    }
+
+    fn lifecycle(&self) -> Lifecycle {
+        // An owner that is gone cannot wait for a grace.
+        match self.orders.has_changed() {
+            Err(_) => Lifecycle::GiveUp,
+            Ok(_) => self.orders.borrow().lifecycle,
+        }
+    }
+
+    async fn drained_within_grace(&mut self) -> bool {
+        let deadline = tokio::time::Instant::now() + self.config.grace;
+        loop {
+            let drained = self.shards.iter().enumerate().all(|(index, shard)| {
+                shard.status.borrow().generation >= self.planner.generation(index)
+            });
+            if drained {
+                return true;
+            }
+            if self.lifecycle() == Lifecycle::GiveUp {
+                return false;
+            }
+            tokio::select! {
+                () = self.news.notified() => {}
+                _ = self.orders.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return false,
+            }
+        }
+    }
+
+    fn in_flight(&self) -> Vec<Unfinished> {
+        let mut unfinished = Vec::new();
+        for shard in &self.shards {
+            let status = Arc::clone(&shard.status.borrow());
+            for consumer in &status.consumers {
+                let topic = self.store.topic(consumer.uuid).unwrap_or_default();
+                let open = consumer.status.partitions.iter().filter(|it| it.in_flight);
+                unfinished.extend(open.map(|partition| Unfinished {
+                    mapping: consumer.uuid,
+                    topic: topic.to_owned(),
+                    partition: partition.partition,
+                    next_offset: partition.processed_offset,
+                }));
+            }
+        }
+        unfinished
+    }
+
+    /// Closes the wires and waits for the threads; false if one did not end in time.
+    async fn join_shards(&mut self) -> bool {
+        let deadline = tokio::time::Instant::now() + GIVE_UP_WAIT;
+        let threads: Vec<_> = self.shards.drain(..).map(|shard| shard.thread).collect();
+        let mut ended = true;
+        for (shard, thread) in threads.into_iter().enumerate() {
+            while !thread.is_finished() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(JOIN_INTERVAL).await;
+            }
+            if !thread.is_finished() {
+                error!(shard, "Shard did not end in time and is left behind");
+                ended = false;
+            } else if thread.join().is_err() {
+                error!(shard, "Shard ended by a panic");
+                ended = false;
+            }
+        }
+        ended
+    }
+}

@@ -1,0 +1,152 @@
+//! The mappings of a directory, and what must hold between them.
+//!
+//! Invariant: no two mappings of a set share an identity, a group, or a topic of one cluster into one
+//! function.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Mapping, declared};
+use crate::config::{Config, Problem};
+
+/// A mapping and the file that declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared {
+    /// The file.
+    pub file: PathBuf,
+    /// The mapping.
+    pub mapping: Arc<Mapping>,
+}
+
+/// One reading of the directory: what can be served, and what is wrong with the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The files that are right in themselves, in the order of their names.
+    pub declared: Vec<Declared>,
+    /// What is wrong with the others.
+    pub problems: Vec<Problem>,
+    /// Every file that is there, right or wrong.
+    pub files: Vec<PathBuf>,
+}
+
+/// Mappings that one node may declare; a directory with more files is refused.
+pub const MAPPINGS_MAX: usize = 1_000;
+
+/// A mapping's file may be this large.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads every `*.toml` of the configured directory.
+pub fn read(config: &Config) -> Reading {
+    let mut reading = Reading::default();
+    match files(&config.mappings_dir) {
+        Ok(files) => reading.files = files,
+        Err(problem) => {
+            reading.problems.push(problem);
+            return reading;
+        }
+    }
+    for file in &reading.files {
+        match read_file(file, config) {
+            Ok(mapping) => reading.declared.push(Declared {
+                file: file.clone(),
+                mapping: Arc::new(mapping),
+            }),
+            Err(problems) => reading.problems.extend(problems),
+        }
+    }
+    reading
+}
+
+/// What must hold between the mappings of a set (contract 7.8 and 7.12). Each problem is blamed on the
+/// later of the two.
+pub fn conflicts(set: &[Declared]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, later) in set.iter().enumerate() {
+        if let Some(problem) = set[..index].iter().find_map(|first| conflict(first, later)) {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+fn conflict(first: &Declared, later: &Declared) -> Option<Problem> {
+    let (a, b) = (&first.mapping, &later.mapping);
+    let problem = |key: &str, value: &str, message: String| {
+        Some(Problem {
+            file: later.file.clone(),
+            line: None,
+            key: key.to_owned(),
+            value: value.to_owned(),
+            message,
+        })
+    };
+    let file = first.file.display();
+    if a.uuid == b.uuid {
+        let message = format!("is also the UUID of {file}; give each mapping its own");
+        return problem("UUID", &b.uuid.to_string(), message);
+    }
+    if a.group_id == b.group_id {
+        let message =
+            format!("is also the consumer group of {file}; it must be unique among all mappings");
+        return problem("ConsumerGroupId", &b.group_id, message);
+    }
+    let shared_server = a
+        .bootstrap
+        .iter()
+        .any(|server| b.bootstrap.contains(server));
+    if a.function.arn == b.function.arn && a.topic == b.topic && shared_server {
+        // AWS's own text for the same conflict.
+        let message = format!(
+            "An event source mapping with event source (\"{}\"), function (\"{}\"), topics (\"{}\") \
+             already exists. Please update or delete the existing mapping with UUID {} ({file})",
+            b.bootstrap_servers, b.function.arn, b.topic, a.uuid,
+        );
+        return problem("Topics", &b.topic, message);
+    }
+    None
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let unreadable = |error: std::io::Error| {
+        let message = format!("cannot be read: {error}; create it or correct mappings_dir");
+        Problem::of_file(dir, message)
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+        {
+            files.push(path);
+        }
+    }
+    if files.len() > MAPPINGS_MAX {
+        let message = format!(
+            "holds {} mappings; a node takes {MAPPINGS_MAX}",
+            files.len()
+        );
+        return Err(Problem::of_file(dir, message));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_file(file: &Path, config: &Config) -> Result<Mapping, Vec<Problem>> {
+    let unreadable = |message: String| vec![Problem::of_file(file, message)];
+    let size = std::fs::metadata(file)
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(unreadable(format!(
+            "has {size} bytes; a mapping takes {FILE_BYTES_MAX}"
+        )));
+    }
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    declared::parse(&text, file, config)
+}
