@@ -89,6 +89,13 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address may take to accept a connection (Java's socket.connection.setup.timeout.ms).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Connections to one function endpoint that are kept open between calls.
+pub const IDLE_CONNECTIONS_MAX: usize = 256;
+
+/// How long such a connection is kept: less than the 5 s after which Node's servers close theirs, since a
+/// call that meets that close must count as one that may have run.
+pub const IDLE_CONNECTION_AGE_MAX: Duration = Duration::from_secs(4);
+
 const _: () = assert!(FRAME_BYTES_RESERVED < FRAME_BYTES_MAX);
 const _: () = assert!(FETCH_PARTITION_BYTES_MAX <= FETCH_BYTES_MAX);
 const _: () = assert!(

@@ -109,25 +109,25 @@ impl Handle {
         .await;
     }
 
-    /// Whether an idle connection is still good: open, and nothing to read (an answer that nobody asked
-    /// for is as bad as an end).
-    pub(crate) fn is_idle_and_open(&self) -> bool {
-        let socket = self.0.socket.borrow();
-        let Some(socket) = socket.as_ref() else {
-            return false;
-        };
-        let mut byte = [0_u8; 1];
-        let peeked = rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    /// Takes a connection over whose second descriptor is `socket`.
+    pub(crate) fn attach(&self, socket: std::net::TcpStream) {
+        if self.is_cut() {
+            shut(&socket);
+        }
+        self.0.socket.replace(Some(socket));
+    }
+
+    /// Gives the connection's second descriptor up; unless somebody cut it.
+    pub(crate) fn detach(&self) -> Option<std::net::TcpStream> {
+        if self.is_cut() {
+            return None;
+        }
+        self.0.socket.take()
     }
 
     /// Lets go of the second descriptor, so that the connection closes with its halves.
     pub(crate) fn release(&self) {
         self.0.socket.take();
-    }
-
-    fn attach(&self, socket: std::net::TcpStream) {
-        self.0.socket.replace(Some(socket));
     }
 }
 
@@ -215,6 +215,14 @@ fn tune(socket: &Socket) -> io::Result<()> {
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES),
     )
+}
+
+/// Whether an idle connection is still good: open, and nothing to read (an answer that nobody asked for is
+/// as bad as an end).
+pub(crate) fn is_idle_and_open(socket: &std::net::TcpStream) -> bool {
+    let mut byte = [0_u8; 1];
+    let peeked = rustix::net::recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Err(rustix::io::Errno::AGAIN))
 }
 
 fn shut(socket: &std::net::TcpStream) {
@@ -388,12 +396,13 @@ mod tests {
     fn an_idle_connection_is_good_until_it_has_something_to_read() {
         on_each_driver(async || {
             let (_stream, handle, mut peer) = pair().await;
-            assert!(handle.is_idle_and_open());
+            let socket = handle.detach().unwrap();
+            assert!(is_idle_and_open(&socket));
             peer.write_all(b"x").unwrap();
-            assert!(!handle.is_idle_and_open());
+            assert!(!is_idle_and_open(&socket));
             let (_stream, handle, peer) = pair().await;
             drop(peer);
-            assert!(!handle.is_idle_and_open());
+            assert!(!is_idle_and_open(&handle.detach().unwrap()));
         });
     }
 }

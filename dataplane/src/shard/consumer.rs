@@ -188,6 +188,8 @@ struct Shown {
 impl EventLoop {
     async fn run(mut self) {
         let mut timer = Box::pin(monoio::time::sleep(Duration::ZERO));
+        // A new machine has nothing due yet: the first call sets it going.
+        self.machine.handle_timeout(clock::now());
         loop {
             let now = clock::now();
             self.apply_wanted(now);

@@ -6,6 +6,7 @@
 
 mod broker;
 mod consumer;
+mod pool;
 mod queue;
 mod reconcile;
 mod turn;
@@ -149,8 +150,58 @@ fn say_no_ring() {
 
 #[cfg(test)]
 mod tests {
+    use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
+    use forebay_protocol::limits::BODY_BYTES_LIMIT;
+    use uuid::Uuid;
+
     use super::*;
     use crate::contract::{Plan, ShardStatus};
+    use crate::mapping::{Function, InvokeTarget, KafkaSettings, Mapping, Signing};
+
+    /// A mapping whose cluster and function refuse every connection.
+    pub(in crate::shard) fn mapping() -> Mapping {
+        let second = Duration::from_secs(1);
+        let uuid = Uuid::new_v4();
+        Mapping {
+            uuid,
+            function: Function {
+                name: "f".to_owned(),
+                arn: "arn:aws:lambda:us-east-1:000000000000:function:f".to_owned(),
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+                host_header: "127.0.0.1:1".to_owned(),
+                target: InvokeTarget {
+                    path: "/2015-03-31/functions/f/invocations".to_owned(),
+                    query: String::new(),
+                },
+                signing: Signing::None,
+                max_in_flight: None,
+            },
+            bootstrap: vec![Endpoint {
+                host: "127.0.0.1".to_owned(),
+                port: 1,
+            }],
+            bootstrap_servers: "127.0.0.1:1".to_owned(),
+            topic: "t".to_owned(),
+            group_id: uuid.to_string(),
+            starting_position: StartingPosition::TrimHorizon,
+            batch_size: 100,
+            window_seconds: Some(0),
+            enabled: true,
+            pollers: None,
+            on_oversized: OnOversized::Halt,
+            body_limit: BODY_BYTES_LIMIT,
+            kafka: KafkaSettings {
+                client_rack: String::new(),
+                read_committed: true,
+                session_timeout: 45 * second,
+                heartbeat_interval: 3 * second,
+                rebalance_timeout: 300 * second,
+                request_timeout: 30 * second,
+                node_id: None,
+            },
+        }
+    }
 
     /// A shard for tests of its parts: what it asks of control comes out of the receiver.
     pub(in crate::shard) fn shard() -> (Rc<Shard>, mpsc::Receiver<Request>) {

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use forebay_protocol::limits::{CONSUMER_BODY_BYTES_MIN, CONSUMER_FETCH_BYTES_MIN};
 use uuid::Uuid;
 
 use super::Shard;
@@ -20,6 +21,9 @@ use crate::contract::{ConsumerPlan, Plan, RunningConsumer, ShardStatus, watch};
 
 type Key = (Uuid, u32);
 
+/// What each consumer has of the memory budget for itself alone.
+const CONSUMER_BYTES: usize = CONSUMER_FETCH_BYTES_MIN + CONSUMER_BODY_BYTES_MIN;
+
 /// Runs until the plan wire is closed and the last consumer has ended.
 pub(super) async fn run(
     shard: Rc<Shard>,
@@ -28,16 +32,12 @@ pub(super) async fn run(
 ) {
     let news = Queue::new(1);
     let mut closed = false;
-    let mut reconciler = Reconciler {
-        plan: Arc::clone(&plans.borrow_and_update()),
-        applied: 0,
-        running: BTreeMap::new(),
-        news: news.clone(),
-        shard,
-    };
+    let plan = Arc::clone(&plans.borrow_and_update());
+    let mut reconciler = Reconciler::new(plan, news.clone(), shard);
     loop {
         reconciler.reap().await;
         reconciler.reconcile();
+        reconciler.set_aside();
         reconciler.note_applied();
         status.send_replace(Arc::new(reconciler.status()));
         if closed && reconciler.running.is_empty() {
@@ -72,12 +72,25 @@ struct Reconciler {
     plan: Arc<Plan>,
     /// The newest generation that was seen to be in force.
     applied: u64,
+    /// Bytes taken out of the shared budget for what consumers have for themselves.
+    set_aside: usize,
     running: BTreeMap<Key, Running>,
     news: Queue<()>,
     shard: Rc<Shard>,
 }
 
 impl Reconciler {
+    fn new(plan: Arc<Plan>, news: Queue<()>, shard: Rc<Shard>) -> Self {
+        Self {
+            plan,
+            applied: 0,
+            set_aside: 0,
+            running: BTreeMap::new(),
+            news,
+            shard,
+        }
+    }
+
     /// Forgets the consumers that have ended.
     async fn reap(&mut self) {
         for (_, consumer) in self
@@ -111,6 +124,22 @@ impl Reconciler {
                     let started = Running::start(plan, Rc::clone(&self.shard), self.news.clone());
                     self.running.insert(key, started);
                 }
+            }
+        }
+    }
+
+    /// Keeps every consumer's own bytes out of the shared budget. A consumer that starts while others hold
+    /// all of it starts nevertheless: what is missing is taken as they give it back.
+    fn set_aside(&mut self) {
+        let budget = &self.shard.budget;
+        let wanted = self.running.len() * CONSUMER_BYTES;
+        if wanted < self.set_aside {
+            budget.give(self.set_aside - wanted);
+            self.set_aside = wanted;
+        } else {
+            let more = (wanted - self.set_aside).min(budget.available());
+            if budget.take(more) {
+                self.set_aside += more;
             }
         }
     }
@@ -154,4 +183,109 @@ fn key(plan: &ConsumerPlan) -> Key {
 fn serves(running: &Running, plan: &ConsumerPlan) -> bool {
     !running.is_stopping()
         && (Arc::ptr_eq(&running.mapping, &plan.mapping) || running.mapping == plan.mapping)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use forebay_protocol::limits::CALL_DEADLINE_DEFAULT;
+
+    use super::*;
+    use crate::mapping::Mapping;
+    use crate::net::trial::on_each_driver;
+    use crate::shard::tests::{mapping, shard};
+
+    fn plan(generation: u64, mappings: &[&Arc<Mapping>]) -> Arc<Plan> {
+        let consumers = mappings.iter().map(|mapping| ConsumerPlan {
+            mapping: Arc::clone(mapping),
+            ordinal: 0,
+            permits: 1,
+            call_deadline: CALL_DEADLINE_DEFAULT,
+        });
+        Arc::new(Plan {
+            generation,
+            consumers: consumers.collect(),
+            give_up: false,
+        })
+    }
+
+    fn uuids(status: &ShardStatus) -> Vec<Uuid> {
+        status
+            .consumers
+            .iter()
+            .map(|running| running.uuid)
+            .collect()
+    }
+
+    #[test]
+    fn consumers_follow_the_plan_and_end_with_it() {
+        on_each_driver(async || {
+            let (shard, _asked) = shard();
+            let budget = shard.budget.available();
+            let pump = monoio::spawn({
+                let turns = shard.turns.clone();
+                async move { turns.pump().await.unwrap() }
+            });
+            let (first, second) = (Arc::new(mapping()), Arc::new(mapping()));
+            let (plans, plans_end) = watch::channel(plan(1, &[&first]));
+            let (status_end, mut statuses) = watch::channel(Arc::default());
+            let task = monoio::spawn(run(Rc::clone(&shard), plans_end, status_end));
+            let seen = statuses.wait_for(|status| uuids(status) == [first.uuid]);
+            assert_eq!(seen.await.unwrap().generation, 1);
+            assert_eq!(shard.budget.available(), budget - CONSUMER_BYTES);
+
+            plans.send_replace(plan(2, &[&first, &second]));
+            let seen = statuses.wait_for(|status| status.consumers.len() == 2);
+            assert_eq!(seen.await.unwrap().generation, 2);
+
+            plans.send_replace(plan(3, &[&second]));
+            let seen = statuses.wait_for(|status| status.generation == 3);
+            assert_eq!(uuids(&seen.await.unwrap()), [second.uuid]);
+
+            drop(plans);
+            let seen = statuses.wait_for(|status| status.consumers.is_empty());
+            seen.await.unwrap();
+            task.await;
+            assert_eq!(shard.budget.available(), budget);
+            shard.turns.end();
+            pump.await;
+        });
+    }
+
+    #[test]
+    fn a_changed_mapping_is_served_by_a_new_consumer_after_the_old_one() {
+        on_each_driver(async || {
+            let (shard, _asked) = shard();
+            let mut reconciler = Reconciler::new(plan(1, &[]), Queue::new(1), shard);
+            let old = Arc::new(mapping());
+            let new = Arc::new(Mapping {
+                batch_size: old.batch_size + 1,
+                ..Mapping::clone(&old)
+            });
+            reconciler.plan = plan(1, &[&old]);
+            reconciler.reconcile();
+            reconciler.plan = plan(2, &[&new]);
+            reconciler.reconcile();
+            reconciler.reconcile();
+            reconciler.note_applied();
+            let running = &reconciler.running[&(old.uuid, 0)];
+            assert!(running.is_stopping() && running.mapping == old);
+            assert_eq!(reconciler.applied, 0);
+            while !reconciler.running[&(old.uuid, 0)].has_ended() {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+            reconciler.reap().await;
+            reconciler.reconcile();
+            reconciler.note_applied();
+            let running = &reconciler.running[&(old.uuid, 0)];
+            assert!(!running.is_stopping() && running.mapping == new);
+            assert_eq!(reconciler.applied, 2);
+            reconciler.plan = plan(3, &[]);
+            reconciler.reconcile();
+            while !reconciler.running[&(old.uuid, 0)].has_ended() {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
 }
