@@ -1,1 +1,6 @@
-//! Tests.
+//! Forebay's fakes, simulator, rigs and suites: everything that stands in for a Kafka cluster, for
+//! Lambda or for time.
+//!
+//! Invariant: nothing of the appliance depends on this package.
+
+pub mod fake_kafka;
