@@ -94,6 +94,9 @@ pub enum DecodeError {
     },
 }
 
+/// An element takes at most so many times as much memory as it takes on the wire at least.
+const EXPANSION_MAX: usize = 32;
+
 /// Reads fields off the front of a frame.
 #[derive(Debug)]
 pub struct Reader {
@@ -241,6 +244,9 @@ impl Reader {
         let Some(count) = self.count(field, element_bytes)? else {
             return Ok(None);
         };
+        // `count` elements of `element_bytes` have room in what has arrived, so this is the bound of what
+        // is reserved: a small multiple of the frame.
+        debug_assert!(size_of::<T>() <= element_bytes.saturating_mul(EXPANSION_MAX));
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {
             elements.push(element(self)?);
@@ -347,4 +353,124 @@ fn bad_length(field: &'static str, length: i64) -> DecodeError {
 
 fn bad_count(field: &'static str, count: i64, left: usize) -> DecodeError {
     DecodeError::BadCount { field, count, left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(bytes: &'static [u8]) -> Reader {
+        Reader::new(Bytes::from_static(bytes), false)
+    }
+
+    fn flexible(bytes: &'static [u8]) -> Reader {
+        Reader::new(Bytes::from_static(bytes), true)
+    }
+
+    #[test]
+    fn error_names_the_field_and_the_value() {
+        let error = plain(&[0, 0]).i32("generation_id").unwrap_err();
+        let text = "generation_id: 4 bytes are wanted, 2 are left";
+        assert_eq!(error.to_string(), text);
+        let error = plain(&[0xff, 0xfe]).string("host").unwrap_err();
+        assert_eq!(error.to_string(), "host: length -2 is impossible");
+        let error = plain(&[0x7f, 0xff, b'x']).string("host").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "host: 32767 bytes are wanted, 1 are left"
+        );
+    }
+
+    fn check_varint(bytes: &'static [u8], expected: Result<u32, DecodeError>) {
+        assert_eq!(flexible(bytes).unsigned_varint("n"), expected);
+    }
+
+    #[test]
+    fn varint_ends_within_32_bits() {
+        let bad = DecodeError::BadVarint { field: "n" };
+        check_varint(&[0], Ok(0));
+        check_varint(&[0x7f], Ok(127));
+        check_varint(&[0x80, 0x01], Ok(128));
+        check_varint(&[0xff, 0xff, 0xff, 0xff, 0x0f], Ok(u32::MAX));
+        check_varint(&[0xff, 0xff, 0xff, 0xff, 0x1f], Err(bad.clone()));
+        check_varint(&[0x80, 0x80, 0x80, 0x80, 0x80, 0], Err(bad));
+        check_varint(&[0x80], Err(truncated("n", 1, 0)));
+        check_varint(&[], Err(truncated("n", 1, 0)));
+    }
+
+    #[test]
+    fn text_is_null_empty_or_utf8() {
+        assert_eq!(plain(&[0xff, 0xff]).nullable_string("s"), Ok(None));
+        assert_eq!(plain(&[0, 0]).nullable_string("s"), Ok(Some(String::new())));
+        assert_eq!(flexible(&[0]).nullable_string("s"), Ok(None));
+        assert_eq!(flexible(&[1]).string("s"), Ok(String::new()));
+        assert_eq!(flexible(&[3, b'h', b'i']).string("s"), Ok("hi".into()));
+        let null = DecodeError::UnexpectedNull { field: "s" };
+        assert_eq!(flexible(&[0]).string("s"), Err(null));
+        let not_utf8 = DecodeError::NotUtf8 { field: "s" };
+        assert_eq!(plain(&[0, 1, 0xc3]).string("s"), Err(not_utf8));
+    }
+
+    fn numbers(mut reader: Reader) -> Result<Vec<i32>, DecodeError> {
+        reader.array("n", 4, |reader| reader.i32("n"))
+    }
+
+    #[test]
+    fn count_above_what_has_arrived_is_refused_before_anything_is_reserved() {
+        assert_eq!(numbers(plain(&[0, 0, 0, 1, 0, 0, 0, 7])), Ok(vec![7]));
+        assert_eq!(numbers(flexible(&[2, 0, 0, 0, 7])), Ok(vec![7]));
+        let bad = |count, left| DecodeError::BadCount {
+            field: "n",
+            count,
+            left,
+        };
+        let huge = plain(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 7]);
+        assert_eq!(numbers(huge), Err(bad(i64::from(i32::MAX), 4)));
+        let huge = flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 7]);
+        assert_eq!(numbers(huge), Err(bad(i64::from(u32::MAX) - 1, 4)));
+        assert_eq!(numbers(plain(&[0, 0, 0, 2, 0, 0, 0, 7])), Err(bad(2, 4)));
+    }
+
+    #[test]
+    fn count_above_the_limit_is_refused_although_it_has_arrived() {
+        let count = ARRAY_ELEMENTS_MAX + 1;
+        let mut bytes = i32::try_from(count).unwrap().to_be_bytes().to_vec();
+        bytes.resize(4 + 4 * count, 0);
+        let error = numbers(Reader::new(bytes.into(), false)).unwrap_err();
+        assert!(matches!(error, DecodeError::BadCount { .. }), "{error}");
+    }
+
+    #[test]
+    fn negative_counts_are_refused_and_null_is_told_apart() {
+        let null = DecodeError::UnexpectedNull { field: "n" };
+        assert_eq!(numbers(plain(&[0xff, 0xff, 0xff, 0xff])), Err(null.clone()));
+        assert_eq!(numbers(flexible(&[0])), Err(null));
+        let bad = bad_length("n", -2);
+        assert_eq!(numbers(plain(&[0xff, 0xff, 0xff, 0xfe])), Err(bad));
+    }
+
+    #[test]
+    fn tagged_fields_are_passed_over_or_taken() {
+        let mut reader = flexible(&[2, 0, 1, 9, 5, 2, 7, 7, 0xaa]);
+        let mut seen = Vec::new();
+        reader
+            .tags("t", |tag, field| {
+                seen.push((tag, field.left()));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(seen, [(0, 1), (5, 2)]);
+        assert_eq!(reader.left(), 1);
+        assert_eq!(plain(&[2, 0]).skip_tags("t"), Ok(()));
+    }
+
+    #[test]
+    fn tagged_fields_that_cannot_follow_are_refused() {
+        let error = flexible(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0])
+            .skip_tags("t")
+            .unwrap_err();
+        assert_eq!(error, bad_count("t", i64::from(u32::MAX), 2));
+        let error = flexible(&[1, 0, 3, 7]).skip_tags("t").unwrap_err();
+        assert_eq!(error, truncated("t", 3, 1));
+    }
 }

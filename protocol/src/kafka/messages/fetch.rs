@@ -230,7 +230,7 @@ impl FetchedPartition {
                 }
                 1 => {
                     let (leader, epoch) = (reader.i32("leader_id")?, reader.i32("leader_epoch")?);
-                    self.current_leader = (leader >= 0).then_some((leader, epoch));
+                    self.current_leader = (leader >= 0 && epoch >= 0).then_some((leader, epoch));
                 }
                 _ => return Ok(()),
             }
@@ -239,3 +239,6 @@ impl FetchedPartition {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

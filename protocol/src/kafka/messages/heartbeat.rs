@@ -41,3 +41,58 @@ pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<ErrorCode, Dec
     reader.skip_tags("HeartbeatResponse")?;
     Ok(error)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::HeartbeatResponse as WireResponse;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kafka::messages::testing::*;
+    use crate::kafka::messages::{ApiKey, Request, Response};
+
+    const API: ApiKey = ApiKey::Heartbeat;
+
+    fn wire(error: ErrorCode) -> WireResponse {
+        WireResponse::default()
+            .with_throttle_time_ms(5)
+            .with_error_code(error.0)
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+    }
+
+    pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
+        error_code()
+            .prop_map(move |error| answer(API, version, &wire(error)))
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn answer_is_read_in_every_version(error in error_code()) {
+            for version in versions(API) {
+                let read = read(API, version, &wire(error));
+                prop_assert_eq!(read, Response::Heartbeat(error), "version {}", version);
+            }
+        }
+
+        #[test]
+        fn request_is_written_in_every_version(
+            generation_id in any::<i32>(),
+            member_id in label(),
+            group_instance_id in proptest::option::of(label()),
+        ) {
+            let group_id = GROUP.to_owned();
+            let mut request = HeartbeatRequest { group_id, generation_id, member_id, group_instance_id };
+            for version in versions(API).rev() {
+                if version < 3 {
+                    request.group_instance_id = None;
+                }
+                let read: WireRequest = written(&Request::Heartbeat(request.clone()), version);
+                prop_assert_eq!((&*read.group_id.0, read.generation_id), (GROUP, generation_id));
+                prop_assert_eq!(&*read.member_id, &*request.member_id);
+                prop_assert_eq!(read.group_instance_id.as_deref(), request.group_instance_id.as_deref());
+            }
+        }
+    }
+}

@@ -139,3 +139,141 @@ impl JoinGroupResponse {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kafka_protocol::messages::JoinGroupResponse as WireResponse;
+    use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kafka::messages::testing::*;
+    use crate::kafka::messages::{ApiKey, Request, Response};
+
+    const API: ApiKey = ApiKey::JoinGroup;
+
+    prop_compose! {
+        fn any_member()(
+            member_id in label(),
+            group_instance_id in proptest::option::of(label()),
+            metadata in blob(),
+        ) -> GroupMember {
+            GroupMember { member_id, group_instance_id, metadata }
+        }
+    }
+
+    prop_compose! {
+        fn any_response()(
+            error in error_code(),
+            (throttle_ms, generation_id) in any::<(i32, i32)>(),
+            (protocol_name, leader, member_id) in (label(), label(), label()),
+            members in few(any_member()),
+            skip_assignment in any::<bool>(),
+        ) -> JoinGroupResponse {
+            JoinGroupResponse {
+                throttle_ms,
+                error,
+                generation_id,
+                protocol_name,
+                leader,
+                member_id,
+                members,
+                skip_assignment,
+            }
+        }
+    }
+
+    /// What of it that version carries.
+    fn told(mut response: JoinGroupResponse, version: i16) -> JoinGroupResponse {
+        if version < 2 {
+            response.throttle_ms = 0;
+        }
+        response.skip_assignment &= version >= 9;
+        for member in &mut response.members {
+            if version < 5 {
+                member.group_instance_id = None;
+            }
+        }
+        response
+    }
+
+    fn wire(told: &JoinGroupResponse, version: i16) -> WireResponse {
+        let member = |told: &GroupMember| {
+            JoinGroupResponseMember::default()
+                .with_member_id(wire_text(&told.member_id))
+                .with_group_instance_id(told.group_instance_id.as_deref().map(wire_text))
+                .with_metadata(told.metadata.clone())
+                .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+        };
+        // From 7 on an error comes without a protocol.
+        let none = version >= 7 && told.protocol_name.is_empty();
+        WireResponse::default()
+            .with_throttle_time_ms(told.throttle_ms)
+            .with_error_code(told.error.0)
+            .with_generation_id(told.generation_id)
+            .with_protocol_type((!none).then(|| wire_text(PROTOCOL_TYPE)))
+            .with_protocol_name((!none).then(|| wire_text(&told.protocol_name)))
+            .with_leader(wire_text(&told.leader))
+            .with_skip_assignment(told.skip_assignment)
+            .with_member_id(wire_text(&told.member_id))
+            .with_members(told.members.iter().map(member).collect())
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+    }
+
+    pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
+        any_response()
+            .prop_map(move |response| {
+                answer(API, version, &wire(&told(response, version), version))
+            })
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn answer_is_read_in_every_version(response in any_response()) {
+            for version in versions(API) {
+                let told = told(response.clone(), version);
+                let read = read(API, version, &wire(&told, version));
+                prop_assert_eq!(read, Response::JoinGroup(told), "version {}", version);
+            }
+        }
+
+        #[test]
+        fn request_is_written_in_every_version(
+            (session, rebalance) in any::<(i32, i32)>(),
+            (member_id, reason) in (label(), proptest::option::of(label())),
+            group_instance_id in proptest::option::of(label()),
+            protocols in few((label(), blob())),
+        ) {
+            let protocol = |(name, metadata): &(String, Bytes)| GroupProtocol {
+                name: name.clone(),
+                metadata: metadata.clone(),
+            };
+            let mut request = JoinGroupRequest {
+                group_id: GROUP.to_owned(),
+                session_timeout_ms: session,
+                rebalance_timeout_ms: rebalance,
+                member_id,
+                group_instance_id,
+                protocols: protocols.iter().map(protocol).collect(),
+                reason,
+            };
+            for version in versions(API).rev() {
+                if version < 5 {
+                    request.group_instance_id = None;
+                }
+                let read: WireRequest = written(&Request::JoinGroup(request.clone()), version);
+                prop_assert_eq!(&*read.group_id.0, GROUP);
+                prop_assert_eq!((read.session_timeout_ms, read.rebalance_timeout_ms), (session, rebalance));
+                prop_assert_eq!(&*read.member_id, &*request.member_id);
+                prop_assert_eq!(read.group_instance_id.as_deref(), request.group_instance_id.as_deref());
+                prop_assert_eq!(&*read.protocol_type, "consumer");
+                let reason = request.reason.as_deref().filter(|_| version >= 8);
+                prop_assert_eq!(read.reason.as_deref(), reason);
+                let read = read.protocols.iter().map(|read| (&*read.name, &read.metadata));
+                let offered = protocols.iter().map(|(name, metadata)| (&**name, metadata));
+                prop_assert!(read.eq(offered), "version {}", version);
+            }
+        }
+    }
+}

@@ -55,3 +55,72 @@ pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<ErrorCode, Dec
     reader.skip_tags("LeaveGroupResponse")?;
     Ok(error)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::LeaveGroupResponse as WireResponse;
+    use kafka_protocol::messages::leave_group_response::MemberResponse;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kafka::messages::testing::*;
+    use crate::kafka::messages::{ApiKey, Request, Response};
+
+    const API: ApiKey = ApiKey::LeaveGroup;
+
+    fn wire(error: ErrorCode, member: ErrorCode, version: i16) -> WireResponse {
+        let members = MemberResponse::default()
+            .with_member_id(wire_text("m"))
+            .with_error_code(member.0)
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown());
+        WireResponse::default()
+            .with_throttle_time_ms(5)
+            .with_error_code(error.0)
+            .with_members(if version >= 3 {
+                vec![members]
+            } else {
+                Vec::new()
+            })
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+    }
+
+    pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
+        (error_code(), error_code())
+            .prop_map(move |(error, member)| answer(API, version, &wire(error, member, version)))
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn answer_is_read_in_every_version(error in error_code(), member in error_code()) {
+            for version in versions(API) {
+                let read = read(API, version, &wire(error, member, version));
+                let told = if version >= 3 && error.is_ok() { member } else { error };
+                prop_assert_eq!(read, Response::LeaveGroup(told), "version {}", version);
+            }
+        }
+
+        #[test]
+        fn request_is_written_in_every_version(member in label(), reason in proptest::option::of(label())) {
+            let request = Request::LeaveGroup(LeaveGroupRequest {
+                group_id: GROUP.to_owned(),
+                member_id: member.clone(),
+                reason: reason.clone(),
+            });
+            for version in versions(API) {
+                let read: WireRequest = written(&request, version);
+                prop_assert_eq!(&*read.group_id.0, GROUP);
+                if version < 3 {
+                    prop_assert_eq!(&*read.member_id, &*member);
+                    continue;
+                }
+                prop_assert_eq!(read.members.len(), 1);
+                prop_assert_eq!(&*read.members[0].member_id, &*member);
+                prop_assert_eq!(&read.members[0].group_instance_id, &None);
+                let told = reason.as_deref().filter(|_| version >= 5);
+                prop_assert_eq!(read.members[0].reason.as_deref(), told);
+            }
+        }
+    }
+}

@@ -117,3 +117,116 @@ impl ListOffsetsResponse {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::{
+        ListOffsetsResponse as WireResponse, list_offsets_response as schema,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kafka::messages::testing::*;
+    use crate::kafka::messages::{ApiKey, Request, Response};
+
+    const API: ApiKey = ApiKey::ListOffsets;
+
+    prop_compose! {
+        fn any_response()(
+            throttle_ms in any::<i32>(),
+            partitions in few((error_code(), any::<(i32, i64, i64, i32)>())),
+        ) -> ListOffsetsResponse {
+            let partitions = partitions.into_iter().map(|(error, told)| ListedOffset {
+                partition: told.0,
+                error,
+                timestamp: told.1,
+                offset: told.2,
+                leader_epoch: told.3,
+            });
+            ListOffsetsResponse { throttle_ms, partitions: partitions.collect() }
+        }
+    }
+
+    /// What of it that version carries.
+    fn told(mut response: ListOffsetsResponse, version: i16) -> ListOffsetsResponse {
+        if version < 2 {
+            response.throttle_ms = 0;
+        }
+        for partition in &mut response.partitions {
+            if version < 4 {
+                partition.leader_epoch = -1;
+            }
+        }
+        response
+    }
+
+    fn wire(told: &ListOffsetsResponse) -> WireResponse {
+        let partition = |told: &ListedOffset| {
+            schema::ListOffsetsPartitionResponse::default()
+                .with_partition_index(told.partition)
+                .with_error_code(told.error.0)
+                .with_timestamp(told.timestamp)
+                .with_offset(told.offset)
+                .with_leader_epoch(told.leader_epoch)
+                .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+        };
+        let topic = schema::ListOffsetsTopicResponse::default()
+            .with_name(TopicName(wire_text(TOPIC)))
+            .with_partitions(told.partitions.iter().map(partition).collect())
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown());
+        WireResponse::default()
+            .with_throttle_time_ms(told.throttle_ms)
+            .with_topics(vec![topic])
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+    }
+
+    pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
+        any_response()
+            .prop_map(move |response| answer(API, version, &wire(&told(response, version))))
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn answer_is_read_in_every_version(response in any_response()) {
+            for version in versions(API) {
+                let told = told(response.clone(), version);
+                let read = read(API, version, &wire(&told));
+                prop_assert_eq!(read, Response::ListOffsets(told), "version {}", version);
+            }
+        }
+
+        #[test]
+        fn request_is_written_in_every_version(
+            read_committed in any::<bool>(),
+            partitions in few(any::<(i32, i32, i64)>()),
+        ) {
+            let asked = |partition: &(i32, i32, i64)| ListOffsetsPartition {
+                partition: partition.0,
+                current_leader_epoch: partition.1,
+                timestamp: partition.2,
+            };
+            let request = Request::ListOffsets(ListOffsetsRequest {
+                read_committed,
+                topic: TOPIC.to_owned(),
+                partitions: partitions.iter().map(asked).collect(),
+            });
+            for version in versions(API) {
+                let read: WireRequest = written(&request, version);
+                let isolation = i8::from(read_committed && version >= 2);
+                prop_assert_eq!((read.replica_id.0, read.isolation_level), (-1, isolation));
+                prop_assert_eq!(read.timeout_ms, if version >= 10 { 30_000 } else { 0 });
+                prop_assert_eq!(&*read.topics[0].name.0, TOPIC);
+                let read = read.topics[0].partitions.iter().map(|partition| {
+                    (partition.partition_index, partition.current_leader_epoch, partition.timestamp)
+                });
+                let asked = partitions.iter().map(|partition| {
+                    let epoch = if version >= 4 { partition.1 } else { -1 };
+                    (partition.0, epoch, partition.2)
+                });
+                prop_assert!(read.eq(asked), "version {}", version);
+            }
+        }
+    }
+}

@@ -12,9 +12,15 @@ mod join_group;
 mod leave_group;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 mod offset_for_leader_epoch;
-mod offsets;
 mod sync_group;
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod testing;
 
 pub use api_versions::{ApiRange, ApiVersionsResponse};
 pub use fetch::{
@@ -28,12 +34,12 @@ pub use list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListedOffset,
 };
 pub use metadata::{Broker, MetadataRequest, MetadataResponse, PartitionMetadata, TopicMetadata};
+pub use offset_commit::{
+    CommitPartition, CommittedPartition, OffsetCommitRequest, OffsetCommitResponse,
+};
+pub use offset_fetch::{CommittedOffset, OffsetFetchRequest, OffsetFetchResponse};
 pub use offset_for_leader_epoch::{
     EpochEndOffset, LeaderEpochPartition, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
-};
-pub use offsets::{
-    CommitPartition, CommittedOffset, CommittedPartition, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 pub use sync_group::{GroupAssignment, SyncGroupRequest, SyncGroupResponse};
 

@@ -87,3 +87,90 @@ impl SyncGroupResponse {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kafka_protocol::messages::SyncGroupResponse as WireResponse;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kafka::messages::testing::*;
+    use crate::kafka::messages::{ApiKey, Request, Response};
+
+    const API: ApiKey = ApiKey::SyncGroup;
+
+    prop_compose! {
+        fn any_response()(
+            throttle_ms in any::<i32>(),
+            error in error_code(),
+            assignment in blob(),
+        ) -> SyncGroupResponse {
+            SyncGroupResponse { throttle_ms, error, assignment }
+        }
+    }
+
+    fn wire(told: &SyncGroupResponse) -> WireResponse {
+        let known = told.error.is_ok();
+        WireResponse::default()
+            .with_throttle_time_ms(told.throttle_ms)
+            .with_error_code(told.error.0)
+            .with_protocol_type(known.then(|| wire_text(PROTOCOL_TYPE)))
+            .with_protocol_name(known.then(|| wire_text("range")))
+            .with_assignment(told.assignment.clone())
+            .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
+    }
+
+    pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
+        any_response()
+            .prop_map(move |response| answer(API, version, &wire(&response)))
+            .boxed()
+    }
+
+    proptest! {
+        #[test]
+        fn answer_is_read_in_every_version(mut response in any_response()) {
+            for version in versions(API).rev() {
+                if version < 1 {
+                    response.throttle_ms = 0;
+                }
+                let read = read(API, version, &wire(&response));
+                prop_assert_eq!(read, Response::SyncGroup(response.clone()), "version {}", version);
+            }
+        }
+
+        #[test]
+        fn request_is_written_in_every_version(
+            generation_id in any::<i32>(),
+            (member_id, protocol_name) in (label(), label()),
+            group_instance_id in proptest::option::of(label()),
+            shares in few((label(), blob())),
+        ) {
+            let share = |(member_id, assignment): &(String, Bytes)| GroupAssignment {
+                member_id: member_id.clone(),
+                assignment: assignment.clone(),
+            };
+            let mut request = SyncGroupRequest {
+                group_id: GROUP.to_owned(),
+                generation_id,
+                member_id,
+                group_instance_id,
+                protocol_name,
+                assignments: shares.iter().map(share).collect(),
+            };
+            for version in versions(API).rev() {
+                if version < 3 {
+                    request.group_instance_id = None;
+                }
+                let read: WireRequest = written(&Request::SyncGroup(request.clone()), version);
+                prop_assert_eq!((&*read.group_id.0, read.generation_id), (GROUP, generation_id));
+                prop_assert_eq!(&*read.member_id, &*request.member_id);
+                prop_assert_eq!(read.group_instance_id.as_deref(), request.group_instance_id.as_deref());
+                let named = (version >= 5).then_some(("consumer", &*request.protocol_name));
+                prop_assert_eq!(read.protocol_type.as_deref().zip(read.protocol_name.as_deref()), named);
+                let read = read.assignments.iter().map(|read| (&*read.member_id, &read.assignment));
+                let given = shares.iter().map(|(member, assignment)| (&**member, assignment));
+                prop_assert!(read.eq(given), "version {}", version);
+            }
+        }
+    }
+}
