@@ -141,3 +141,48 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: &TestRecord, offset: i64, ti
     put_varint(out, body.len().try_into().unwrap());
     out.extend(body);
 }
+
+/// A message of format v0 or v1 to write.
+#[derive(Clone, Debug)]
+pub(super) struct TestMessage {
+    pub(super) offset: i64,
+    pub(super) magic: u8,
+    pub(super) attributes: u8,
+    /// Written in format v1 only.
+    pub(super) timestamp: i64,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl TestMessage {
+    pub(super) fn new(magic: u8, offset: i64, value: &[u8]) -> Self {
+        Self {
+            offset,
+            magic,
+            attributes: 0,
+            timestamp: 1_500_000_000_000 + offset,
+            key: None,
+            value: Some(value.to_vec()),
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut checked = vec![self.magic, self.attributes];
+        if self.magic > 0 {
+            checked.extend(self.timestamp.to_be_bytes());
+        }
+        for bytes in [&self.key, &self.value] {
+            let length = bytes
+                .as_ref()
+                .map_or(-1, |b| i32::try_from(b.len()).unwrap());
+            checked.extend(length.to_be_bytes());
+            checked.extend(bytes.iter().flatten());
+        }
+        let mut message = Vec::new();
+        message.extend(self.offset.to_be_bytes());
+        message.extend(u32::try_from(checked.len() + 4).unwrap().to_be_bytes());
+        message.extend(crc32fast::hash(&checked).to_be_bytes());
+        message.extend(checked);
+        message
+    }
+}

@@ -10,8 +10,8 @@ use super::TimestampType;
 use super::codec::Codec;
 use super::input::Input;
 
-/// Where the checksummed part begins: at the magic, behind the checksum.
-const CHECKED_FROM: usize = 16;
+/// Where the checksum stands, and what it covers behind it.
+const CHECKSUM_AT: usize = 12;
 
 /// A message.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,6 @@ pub(super) struct Message<'a> {
     pub(super) key: Option<&'a [u8]>,
     pub(super) value: Option<&'a [u8]>,
     attributes: u8,
-    checksum: u32,
 }
 
 impl<'a> Message<'a> {
@@ -36,7 +35,7 @@ impl<'a> Message<'a> {
         let offset = input.i64()?;
         let length = usize::try_from(input.i32()?).ok()?;
         let mut body = Input::new(input.take(length)?);
-        let checksum = body.u32()?;
+        let _checksum = body.u32()?;
         let magic = body.i8()?;
         let attributes = body.u8()?;
         let timestamp = match magic {
@@ -51,16 +50,8 @@ impl<'a> Message<'a> {
             key: body.nullable_i32()?,
             value: body.nullable_i32()?,
             attributes,
-            checksum,
         };
         body.rest().is_empty().then_some((message, input.rest()))
-    }
-
-    /// Whether its checksum matches `bytes`, the whole of it. Only what stands in the record set itself
-    /// is compared: a wrapper's covers its messages, and they may have been changed under theirs.
-    pub(super) fn is_intact(&self, bytes: &[u8]) -> bool {
-        let checked = bytes.get(CHECKED_FROM..).unwrap_or_default();
-        crc32fast::hash(checked) == self.checksum
     }
 
     /// How its value is compressed, if it is a wrapper; an error is the number of a type that its
@@ -83,6 +74,13 @@ impl<'a> Message<'a> {
             _ => TimestampType::LogAppendTime,
         }
     }
+}
+
+/// Whether the checksum of a message matches `bytes`, the whole of it. Only what stands in the record
+/// set itself is compared: a wrapper's covers its messages.
+pub(super) fn is_intact(bytes: &[u8]) -> bool {
+    let mut input = Input::new(bytes.get(CHECKSUM_AT..).unwrap_or_default());
+    input.u32() == Some(crc32fast::hash(input.rest()))
 }
 
 /// A wrapper's messages, looked through before they are read.

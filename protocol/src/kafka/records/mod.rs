@@ -21,6 +21,10 @@ mod compress;
 mod encode;
 mod input;
 mod legacy;
+#[cfg(test)]
+mod legacy_tests;
+#[cfg(test)]
+mod property_tests;
 mod reader;
 #[cfg(test)]
 mod reader_tests;

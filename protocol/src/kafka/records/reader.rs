@@ -15,7 +15,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::codec::{Buffer, Codec, CodecError};
-use super::legacy::{Inner, Message};
+use super::legacy::{self, Inner, Message};
 use super::run::Run;
 use super::scan::{Entry, First};
 use super::transactions::Transactions;
@@ -253,12 +253,11 @@ impl RecordReader {
         decompressor: &mut Decompressor,
     ) -> Result<Run, RecordError> {
         let offset = self.next_offset;
-        let (message, _) = Message::read(entry.bytes)
-            .filter(|(message, _)| message.is_intact(entry.bytes))
-            .ok_or(corrupt(
-                offset,
-                "its checksum does not match, or it is cut short",
-            ))?;
+        if !legacy::is_intact(entry.bytes) {
+            return Err(corrupt(offset, "its checksum does not match"));
+        }
+        let (message, _) =
+            Message::read(entry.bytes).ok_or(corrupt(offset, "the message does not decode"))?;
         self.check_order(message.offset)?;
         self.leader_epoch = -1;
         let end = self.position.saturating_add(entry.bytes.len());
