@@ -201,6 +201,8 @@ impl EventLoop {
             let stopped = self.carry_out();
             let spoke = self.speak();
             self.show(now, spoke || stopped);
+            let took = clock::now().saturating_since(now);
+            self.shard.metrics.note_turn(took);
             if stopped {
                 break;
             }

@@ -175,6 +175,7 @@ mod tests {
                     query: String::new(),
                 },
                 signing: Signing::None,
+                timeout: None,
                 max_in_flight: None,
             },
             bootstrap: vec![Endpoint {
