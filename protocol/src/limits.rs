@@ -9,6 +9,12 @@ use std::time::Duration;
 /// bytes for the InvokeFunction operation").
 pub const BODY_BYTES_LIMIT: usize = 6_291_456;
 
+/// Of a function's or a service's error document at most this much is kept or read.
+pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Characters of somebody else's words that a status or a log shows.
+pub const ERROR_TEXT_CHARS_MAX: usize = 512;
+
 /// A Kafka frame larger than this is refused before a byte of it is stored. A fetch may bring one
 /// record batch larger than asked for (KIP-74), so this is far above what we ask.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;

@@ -1,8 +1,20 @@
 //! What became of a call (contract section 3; decisions 8, 11, 28).
+//!
+//! [`classify`] reads an HTTP answer; a connection that broke is the shell's to tell
+//! ([`Outcome::Broken`]).
+//!
+//! Sources: the AWS Lambda API reference, "Invoke" (errors, their codes and statuses); the AWS
+//! restJson1 protocol (where an error's code and text stand).
+//!
+//! Invariant: the only success is a 2xx without `X-Amz-Function-Error`; an answer of any other kind has
+//! an outcome too, whatever its bytes.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::Value;
+
+use crate::limits::{ERROR_BODY_BYTES_MAX, ERROR_TEXT_CHARS_MAX};
 
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +28,8 @@ pub enum Outcome {
     FunctionError {
         /// `X-Amz-Function-Error`.
         kind: String,
-        /// The error document.
+        /// The error document; of a long one, the first
+        /// [`ERROR_BODY_BYTES_MAX`](crate::limits::ERROR_BODY_BYTES_MAX) bytes.
         body: Bytes,
     },
     /// 429: it never ran; back off and call less at once.
@@ -52,4 +65,507 @@ pub enum Outcome {
         /// What happened.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// What went wrong, for a status or a log; `None` for a success. Of a function's error document it
+    /// has the type and the message.
+    pub fn reason(&self) -> Option<String> {
+        match self {
+            Self::Success { .. } => None,
+            Self::FunctionError { kind, body } => Some(describe_function_error(kind, body)),
+            Self::Throttled { message, .. }
+            | Self::ServiceError { message, .. }
+            | Self::TooLarge { message } => Some(message.clone()),
+            Self::Refused {
+                status,
+                code,
+                message,
+            } => Some(describe(*status, code, message)),
+            Self::Broken { reason } => Some(reason.clone()),
+        }
+    }
+
+    /// Whether newer credentials might mend it: they are asked for before the operator is (contract 3.3).
+    pub fn is_about_credentials(&self) -> bool {
+        match self {
+            Self::Refused { status, code, .. } => {
+                matches!(status, 401 | 403) && !code.contains("MountFailure")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What [`classify`] needs of an HTTP answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status.
+    pub status: u16,
+    /// `X-Amz-Function-Error`; its mere presence counts.
+    pub function_error: Option<&'a str>,
+    /// `Retry-After`.
+    pub retry_after: Option<&'a str>,
+    /// `x-amzn-ErrorType`.
+    pub error_type: Option<&'a str>,
+    /// The whole body.
+    pub body: &'a Bytes,
+}
+
+/// Who must act on an error, as the contract's section 3.3 has it.
+enum Class {
+    Throttle,
+    Transient,
+    Oversize,
+    Configuration,
+}
+
+/// What an answer means.
+pub fn classify(answer: &Answer<'_>) -> Outcome {
+    if (200..300).contains(&answer.status) {
+        return match answer.function_error {
+            None => Outcome::Success {
+                body: answer.body.clone(),
+            },
+            Some(kind) => Outcome::FunctionError {
+                kind: shortened(kind),
+                body: capped(answer.body),
+            },
+        };
+    }
+    let document = ErrorDocument::read(answer.body);
+    let code = match answer.error_type.map(bare_code) {
+        Some(code) if !code.is_empty() => code.to_owned(),
+        _ => document.code,
+    };
+    let status = answer.status;
+    let message = document.message;
+    let retry_after = answer
+        .retry_after
+        .and_then(seconds)
+        .or(document.retry_after);
+    match class(status, &code) {
+        Class::Throttle => Outcome::Throttled {
+            retry_after,
+            message: describe(status, &code, &message),
+        },
+        Class::Transient => Outcome::ServiceError {
+            retry_after,
+            message: describe(status, &code, &message),
+        },
+        Class::Oversize => Outcome::TooLarge {
+            message: describe(status, &code, &message),
+        },
+        Class::Configuration => Outcome::Refused {
+            status,
+            code,
+            message,
+        },
+    }
+}
+
+/// Codes rule where they say more than the status does.
+fn class(status: u16, code: &str) -> Class {
+    match code {
+        "TooManyRequestsException"
+        | "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "RequestThrottled"
+        | "RequestThrottledException"
+        | "RequestLimitExceeded"
+        | "SlowDown" => return Class::Throttle,
+        "RequestTooLargeException"
+        | "RequestEntityTooLargeException"
+        | "SerializedRequestEntityTooLargeException" => return Class::Oversize,
+        "SnapStartException" => return Class::Transient,
+        "RuntimeAliasDeleted"
+        | "RuntimeVersionDeleted"
+        | "CodeArtifactUserDeleted"
+        | "CodeArtifactUserFailed"
+        | "SnapStartRegenerationFailure"
+        | "DurableExecutionAlreadyStarted"
+        | "RuntimeAliasDeletedException"
+        | "RuntimeVersionDeletedException"
+        | "CodeArtifactUserDeletedException"
+        | "CodeArtifactUserFailedException"
+        | "SnapStartRegenerationFailureException"
+        | "DurableExecutionAlreadyStartedException"
+        | "EC2AccessDeniedException"
+        | "InvalidSecurityGroupIDException"
+        | "InvalidSubnetIDException"
+        | "InvalidRuntimeException"
+        | "InvalidZipFileException"
+        | "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException" => return Class::Configuration,
+        _ => {}
+    }
+    match status {
+        429 => Class::Throttle,
+        413 => Class::Oversize,
+        408..=410 | 500.. => Class::Transient,
+        _ => Class::Configuration,
+    }
+}
+
+/// What an error's body says.
+#[derive(Default)]
+struct ErrorDocument {
+    code: String,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl ErrorDocument {
+    fn read(body: &Bytes) -> Self {
+        let known = body.get(..ERROR_BODY_BYTES_MAX).unwrap_or(body);
+        let Ok(Value::Object(members)) = serde_json::from_slice(known) else {
+            return Self {
+                message: shortened(&String::from_utf8_lossy(known)),
+                ..Self::default()
+            };
+        };
+        let text = |names: [&str; 2]| {
+            let found = names.iter().find_map(|name| members.get(*name)?.as_str());
+            found.unwrap_or_default()
+        };
+        let retry_after = members
+            .get("retryAfterSeconds")
+            .and_then(|value| match value {
+                Value::String(text) => seconds(text),
+                other => other.as_u64().map(Duration::from_secs),
+            });
+        Self {
+            code: shortened(bare_code(text(["__type", "code"]))),
+            message: shortened(text(["message", "Message"])),
+            retry_after,
+        }
+    }
+}
+
+/// The type and the message of a function's error document, as the contract's section 3.2 shows it.
+fn describe_function_error(kind: &str, body: &Bytes) -> String {
+    let document = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let member = |name: &str| {
+        document
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    match (member("errorType"), member("errorMessage")) {
+        ("", "") => format!("{kind}: {}", shortened(&String::from_utf8_lossy(body))),
+        ("", message) => format!("{kind}: {}", shortened(message)),
+        (error_type, "") => shortened(error_type),
+        (error_type, message) => format!("{}: {}", shortened(error_type), shortened(message)),
+    }
+}
+
+/// `404 ResourceNotFoundException: Function not found: ..`, without what there is not.
+fn describe(status: u16, code: &str, message: &str) -> String {
+    match (code, message) {
+        ("", "") => format!("HTTP status {status}"),
+        ("", message) => format!("HTTP status {status}: {message}"),
+        (code, "") => format!("HTTP status {status} {code}"),
+        (code, message) => format!("HTTP status {status} {code}: {message}"),
+    }
+}
+
+/// A code without the namespace before `#` and the address after `:`.
+fn bare_code(text: &str) -> &str {
+    let text = text.split_once(':').map_or(text, |(code, _)| code);
+    text.rsplit_once('#').map_or(text, |(_, code)| code).trim()
+}
+
+/// Whole seconds. An HTTP date has no meaning here: no clock is read.
+fn seconds(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// A text that a status or a log can show: one line, and not long.
+fn shortened(text: &str) -> String {
+    let plain = |char: char| if char.is_control() { ' ' } else { char };
+    let mut short: String = text.chars().take(ERROR_TEXT_CHARS_MAX).map(plain).collect();
+    if text.chars().nth(ERROR_TEXT_CHARS_MAX).is_some() {
+        short.push('…');
+    }
+    short.trim().to_owned()
+}
+
+/// An error document that may be kept: a long one does not hold on to its memory.
+fn capped(body: &Bytes) -> Bytes {
+    match body.get(..ERROR_BODY_BYTES_MAX) {
+        Some(beginning) => Bytes::copy_from_slice(beginning),
+        None => body.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer<'a>(status: u16, error_type: Option<&'a str>, body: &'a Bytes) -> Answer<'a> {
+        Answer {
+            status,
+            function_error: None,
+            retry_after: None,
+            error_type,
+            body,
+        }
+    }
+
+    /// `T`, `R`, `S` or `C`, as in the contract's table.
+    fn class_of(status: u16, code: &str) -> char {
+        match classify(&answer(status, Some(code), &Bytes::new())) {
+            Outcome::Throttled { .. } => 'T',
+            Outcome::ServiceError { .. } => 'R',
+            Outcome::TooLarge { .. } => 'S',
+            Outcome::Refused { .. } => 'C',
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_a_2xx_without_function_error_is_a_success() {
+        let body = Bytes::from_static(b"null");
+        for status in [200, 202, 204, 299] {
+            let outcome = classify(&answer(status, None, &body));
+            assert_eq!(outcome, Outcome::Success { body: body.clone() });
+            let failed = Answer {
+                function_error: Some("Unhandled"),
+                ..answer(status, None, &body)
+            };
+            assert!(matches!(classify(&failed), Outcome::FunctionError { .. }));
+        }
+        for status in [100, 199, 300, 302, 304, 400, 404, 500, 599, 999] {
+            assert!(!matches!(
+                classify(&answer(status, None, &body)),
+                Outcome::Success { .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn every_error_of_the_catalogue_has_its_class() {
+        for (status, class, codes) in [
+            (
+                400,
+                'C',
+                "InvalidParameterValueException InvalidRequestContentException",
+            ),
+            (
+                400,
+                'C',
+                "RecursiveInvocationException NoPublishedVersionException",
+            ),
+            (400, 'C', "ModeNotSupportedException ValidationException"),
+            (400, 'R', "SnapStartException"),
+            (402, 'C', "ServiceQuotaExceededException"),
+            (
+                403,
+                'C',
+                "AccessDeniedException ExpiredTokenException InvalidSignatureException",
+            ),
+            (
+                403,
+                'C',
+                "UnrecognizedClientException EFSMountFailureException",
+            ),
+            (404, 'C', "ResourceNotFoundException"),
+            (
+                408,
+                'R',
+                "SnapStartTimeoutException EFSMountTimeoutException",
+            ),
+            (408, 'R', "EFSMountConnectivityException"),
+            (
+                409,
+                'R',
+                "ResourceConflictException SnapStartNotReadyException",
+            ),
+            (409, 'R', "CodeArtifactUserPendingException"),
+            (
+                409,
+                'C',
+                "RuntimeAliasDeleted RuntimeVersionDeleted CodeArtifactUserDeleted",
+            ),
+            (
+                409,
+                'C',
+                "CodeArtifactUserFailed SnapStartRegenerationFailure",
+            ),
+            (409, 'C', "DurableExecutionAlreadyStarted"),
+            (410, 'R', "EFSIOException"),
+            (
+                413,
+                'S',
+                "RequestTooLargeException RequestEntityTooLargeException",
+            ),
+            (
+                413,
+                'S',
+                "SerializedRequestEntityTooLargeException Whatever",
+            ),
+            (415, 'C', "UnsupportedMediaTypeException"),
+            (429, 'T', "TooManyRequestsException Whatever"),
+            (500, 'R', "ServiceException"),
+            (
+                502,
+                'R',
+                "EC2ThrottledException EC2UnexpectedException ENINotReadyException",
+            ),
+            (
+                502,
+                'R',
+                "ENILimitReachedException SubnetIPAddressLimitReachedException",
+            ),
+            (502, 'R', "ResourceNotReadyException Whatever"),
+            (
+                502,
+                'C',
+                "EC2AccessDeniedException InvalidSecurityGroupIDException",
+            ),
+            (502, 'C', "InvalidSubnetIDException InvalidRuntimeException"),
+            (502, 'C', "InvalidZipFileException KMSAccessDeniedException"),
+            (
+                502,
+                'C',
+                "KMSDisabledException KMSInvalidStateException KMSNotFoundException",
+            ),
+            (503, 'R', "Whatever"),
+            (504, 'R', "Whatever"),
+            (400, 'T', "ThrottlingException"),
+            (302, 'C', "Whatever"),
+        ] {
+            for code in codes.split(' ') {
+                assert_eq!(class_of(status, code), class, "{status} {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_code_comes_from_the_header_without_its_trimmings() {
+        let body = Bytes::from_static(br#"{"__type":"Other","Message":"no such function"}"#);
+        let expected = Outcome::Refused {
+            status: 404,
+            code: "ResourceNotFoundException".to_owned(),
+            message: "no such function".to_owned(),
+        };
+        for header in [
+            "ResourceNotFoundException",
+            "ResourceNotFoundException:http://internal.amazon.com/x#y/",
+            "com.amazonaws.lambda#ResourceNotFoundException",
+            "com.amazonaws.lambda#ResourceNotFoundException:http://x/",
+        ] {
+            assert_eq!(classify(&answer(404, Some(header), &body)), expected);
+        }
+    }
+
+    #[test]
+    fn the_code_comes_from_the_body_where_the_header_has_none() {
+        for body in [
+            r#"{"__type":"a.b#ExpiredTokenException","message":"m"}"#,
+            r#"{"code":"ExpiredTokenException:http://x","Message":"m"}"#,
+        ] {
+            let outcome = classify(&answer(403, Some(" "), &Bytes::from(body)));
+            let expected = Outcome::Refused {
+                status: 403,
+                code: "ExpiredTokenException".to_owned(),
+                message: "m".to_owned(),
+            };
+            assert_eq!(outcome, expected);
+            assert!(outcome.is_about_credentials());
+        }
+    }
+
+    #[test]
+    fn retry_after_comes_from_the_header_or_the_body() {
+        #[track_caller]
+        fn check(header: Option<&str>, body: &str, expected: Option<u64>) {
+            let body = Bytes::from(body.to_owned());
+            let throttled = Answer {
+                retry_after: header,
+                ..answer(429, Some("TooManyRequestsException"), &body)
+            };
+            let Outcome::Throttled { retry_after, .. } = classify(&throttled) else {
+                panic!("a 429 is a throttle");
+            };
+            assert_eq!(retry_after, expected.map(Duration::from_secs));
+        }
+        check(Some("7"), r#"{"retryAfterSeconds":9}"#, Some(7));
+        check(Some(" 7 "), "", Some(7));
+        check(None, r#"{"retryAfterSeconds":9}"#, Some(9));
+        check(None, r#"{"retryAfterSeconds":"9"}"#, Some(9));
+        check(Some("Fri, 31 Dec 1999 23:59:59 GMT"), "", None);
+        check(Some("-1"), r#"{"retryAfterSeconds":-1}"#, None);
+        check(None, "[]", None);
+        check(Some("99999999999999999999"), "", None);
+    }
+
+    #[test]
+    fn an_error_that_is_not_json_still_has_words() {
+        let body = Bytes::from_static(b"<html>\nBad gateway\xff</html>");
+        let Outcome::ServiceError { message, .. } = classify(&answer(502, None, &body)) else {
+            panic!("a 502 is a service error");
+        };
+        assert_eq!(
+            message,
+            "HTTP status 502: <html> Bad gateway\u{fffd}</html>"
+        );
+    }
+
+    #[test]
+    fn long_words_and_long_documents_are_cut() {
+        let long = Bytes::from(vec![b'x'; 2 * ERROR_BODY_BYTES_MAX]);
+        let failed = Answer {
+            function_error: Some("Unhandled"),
+            ..answer(200, None, &long)
+        };
+        let outcome = classify(&failed);
+        let Outcome::FunctionError { body, .. } = &outcome else {
+            panic!("a function error");
+        };
+        assert_eq!(body.len(), ERROR_BODY_BYTES_MAX);
+        assert!(outcome.reason().unwrap().chars().count() < ERROR_TEXT_CHARS_MAX + 20);
+        let Outcome::Refused { message, .. } = classify(&answer(400, None, &long)) else {
+            panic!("a refusal");
+        };
+        assert_eq!(message.chars().count(), ERROR_TEXT_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn a_function_error_is_described_by_its_document() {
+        #[track_caller]
+        fn check(body: &'static str, expected: &str) {
+            let outcome = Outcome::FunctionError {
+                kind: "Unhandled".to_owned(),
+                body: Bytes::from_static(body.as_bytes()),
+            };
+            assert_eq!(outcome.reason().unwrap(), expected);
+            assert!(!outcome.is_about_credentials());
+        }
+        check(
+            r#"{"errorMessage":"Task timed out","errorType":"Sandbox.Timedout","stackTrace":[]}"#,
+            "Sandbox.Timedout: Task timed out",
+        );
+        check(r#"{"errorType":"Runtime.ExitError"}"#, "Runtime.ExitError");
+        check(r#"{"errorMessage":"m"}"#, "Unhandled: m");
+        check("oops", "Unhandled: oops");
+    }
+
+    #[test]
+    fn mount_failures_and_missing_functions_are_not_about_credentials() {
+        for (status, code, expected) in [
+            (403, "AccessDeniedException", true),
+            (403, "UnrecognizedClientException", true),
+            (401, "", true),
+            (403, "EFSMountFailureException", false),
+            (403, "S3FilesMountFailureException", false),
+            (404, "ResourceNotFoundException", false),
+        ] {
+            let outcome = classify(&answer(status, Some(code), &Bytes::new()));
+            assert_eq!(outcome.is_about_credentials(), expected, "{code}");
+        }
+    }
 }

@@ -3,4 +3,5 @@
 //! Invariant: knows nothing of `kafka::membership`, `http` or sockets.
 
 pub mod event;
+pub mod function;
 pub mod invoke;
