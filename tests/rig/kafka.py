@@ -1,0 +1,187 @@
+"""Runs one Apache Kafka broker out of a folder of jars, on loopback, in a folder of its own.
+
+    kafka.py VERSION [--stay] [--set key=value]...
+
+Prints one JSON line when the broker takes requests. It ends, with its broker and folder, when its standard input closes
+(with --stay: only at a signal), so no broker outlives the test that wanted it.
+"""
+import argparse
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+RIG = os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig")
+START_SECONDS = 120
+COMMON = {
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "message.max.bytes": "12582912",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "replica.fetch.max.bytes": "12582912",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+}
+
+
+def jars(name):
+    return os.path.join(RIG, "jars", name, "*")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class Broker:
+    """A broker's processes, its folder, and where it listens."""
+
+    def __init__(self, version, settings):
+        self.version = version
+        self.dir = tempfile.mkdtemp(prefix=f"forebay-kafka-{version}-")
+        self.port = free_port()
+        self.processes = []
+        self.settings = {**COMMON, **settings}
+        try:
+            (self.start_zookeeper if int(version.split(".")[0]) < 4 else self.format)()
+            self.start("kafka", "kafka.Kafka", [self.write("server.properties", self.settings)], 512)
+            self.await_accepted(broker_listed)
+        except BaseException:
+            self.stop()
+            raise
+
+    def format(self):
+        """KRaft: one node that is broker and controller."""
+        controller = free_port()
+        self.settings.update({
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": os.path.join(self.dir, "data"),
+            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": "1",
+        })
+        file = self.write("server.properties", self.settings)
+        command = self.java("kafka.tools.StorageTool", 128)
+        subprocess.run(command + ["format", "-t", "Rm9yZWJheS1yaWctYnJrcg", "-c", file], check=True,
+                       stdin=subprocess.DEVNULL, stdout=self.log("format"), stderr=subprocess.STDOUT)
+
+    def start_zookeeper(self):
+        port = free_port()
+        self.settings.update({
+            "broker.id": "1",
+            "zookeeper.connect": f"127.0.0.1:{port}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "log.dirs": os.path.join(self.dir, "data"),
+        })
+        file = self.write("zookeeper.properties", {
+            "dataDir": os.path.join(self.dir, "zookeeper"),
+            "clientPort": str(port),
+            "clientPortAddress": "127.0.0.1",
+            "maxClientCnxns": "0",
+            "admin.enableServer": "false",
+        })
+        self.start("zookeeper", "org.apache.zookeeper.server.quorum.QuorumPeerMain", [file], 128)
+
+    def write(self, name, settings):
+        path = os.path.join(self.dir, name)
+        with open(path, "w") as out:
+            out.writelines(f"{key}={value}\n" for key, value in settings.items())
+        return path
+
+    def log(self, name):
+        return open(os.path.join(self.dir, f"{name}.log"), "ab")
+
+    def java(self, main, heap_mb):
+        return ["java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars(f"kafka-{self.version}"), main]
+
+    def start(self, name, main, arguments, heap_mb):
+        self.processes.append(subprocess.Popen(
+            self.java(main, heap_mb) + arguments, stdin=subprocess.DEVNULL, stdout=self.log(name),
+            stderr=subprocess.STDOUT, cwd=self.dir, preexec_fn=die_with_parent))
+
+    def await_accepted(self, accepted):
+        deadline = time.monotonic() + START_SECONDS
+        while not accepted(self.port):
+            dead = [p for p in self.processes if p.poll() is not None]
+            if dead or time.monotonic() > deadline:
+                raise RuntimeError(f"Kafka {self.version} does not start: {self.last_words()}")
+            time.sleep(0.1)
+
+    def last_words(self):
+        words = []
+        for name in sorted(os.listdir(self.dir)):
+            if name.endswith(".log"):
+                with open(os.path.join(self.dir, name), errors="replace") as file:
+                    words.append(f"{name}:\n" + "".join(file.readlines()[-15:]))
+        return "\n".join(words)
+
+    def stop(self):
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def broker_listed(port):
+    """Whether Metadata (version 1, no topics) names a broker."""
+    request = struct.pack(">hhih", 3, 1, 7, 3) + b"rig" + struct.pack(">i", 0)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as s:
+            s.sendall(struct.pack(">i", len(request)) + request)
+            reply = s.makefile("rb").read(12)
+            return len(reply) == 12 and struct.unpack(">iii", reply)[2] > 0
+    except OSError:
+        return False
+
+
+def await_end_of_input(done):
+    while os.read(0, 4096):
+        pass
+    done.set()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("version")
+    parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    done = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: done.set())
+    broker = Broker(options.version, dict(item.split("=", 1) for item in options.set))
+    try:
+        print(json.dumps({"bootstrap": f"127.0.0.1:{broker.port}", "version": broker.version, "pid": os.getpid(),
+                          "pids": [p.pid for p in broker.processes], "dir": broker.dir}), flush=True)
+        if not options.stay:
+            threading.Thread(target=await_end_of_input, args=[done], daemon=True).start()
+        done.wait()
+    finally:
+        broker.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The suite behind tests/run: parts that can be run alone or all together, and one summary.
+
+Each part writes to a log in tests/.rig/logs; of a part that fails, the end of its log is shown.
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import fetch
+
+ROOT = os.path.dirname(os.path.dirname(fetch.HERE))
+LOGS = os.path.join(fetch.RIG, "logs")
+TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
+SHOWN_LINES = 80
+
+
+class Part:
+    """One running part: its log, and what it has counted."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = self.failed = self.skipped = 0
+        self.log = os.path.join(LOGS, f"{name}.log")
+        self.out = open(self.log, "w")
+
+    def check(self, *command, counted=False, **environment):
+        """Runs a command. It counts as one test, or (counted) as those that Rust's test harness reports."""
+        self.out.write(f"$ {' '.join(command)}\n")
+        self.out.flush()
+        start = self.out.tell()
+        done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CARGO_TERM_COLOR": "never", **environment},
+                              stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT)
+        ok = done.returncode == 0
+        if counted:
+            with open(self.log, errors="replace") as log:
+                log.seek(start)
+                results = [tuple(map(int, found)) for found in TESTS.findall(log.read())]
+            self.passed += sum(r[0] for r in results)
+            self.skipped += sum(r[2] for r in results)
+            failed = sum(r[1] for r in results)
+            self.failed += failed if ok or failed else 1
+        else:
+            self.passed += ok
+            self.failed += not ok
+        self.out.seek(0, os.SEEK_END)
+        return ok
+
+    def test(self, target, *arguments, **environment):
+        """One of the test binaries of forebay-tests."""
+        self.check("cargo", "test", "--locked", "-p", "forebay-tests", "--test", target, "--", *arguments, counted=True, **environment)
+
+
+def fmt(part):
+    part.check("cargo", "fmt", "--all", "--check")
+
+
+def clippy(part):
+    part.check("cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings")
+
+
+def unit(part):
+    part.check("cargo", "test", "--locked", "--workspace", "--lib", "--bins", counted=True)
+    part.check("cargo", "test", "--locked", "--workspace", "--doc", counted=True)
+
+
+def docs(part):
+    part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
+
+
+PARTS = [fmt, clippy, unit, docs]
+
+
+def run_part(function):
+    part = Part(function.__name__)
+    print(f"{part.name} ...", flush=True)
+    start = time.monotonic()
+    try:
+        function(part)
+    except (RuntimeError, OSError) as error:
+        part.out.write(f"{error}\n")
+        part.failed += 1
+    part.out.close()
+    part.seconds = time.monotonic() - start
+    if part.failed:
+        with open(part.log, errors="replace") as log:
+            print("".join(log.readlines()[-SHOWN_LINES:]))
+    print(line(part), flush=True)
+    return part
+
+
+def line(part):
+    skipped = f", {part.skipped} skipped" if part.skipped else ""
+    return f"{part.name:12} {part.seconds:6.0f} s   {part.passed} passed, {part.failed} failed{skipped}"
+
+
+def suite(functions):
+    start = time.monotonic()
+    parts = [run_part(function) for function in functions]
+    print(f"\nSummary, {time.monotonic() - start:.0f} s in all; logs in {os.path.relpath(LOGS, os.getcwd())}")
+    for part in parts:
+        print(line(part))
+    total = [sum(getattr(part, count) for part in parts) for count in ("passed", "failed", "skipped")]
+    print(f"{total[0]} passed, {total[1]} failed" + (f", {total[2]} skipped" if total[2] else ""))
+    return 1 if total[1] else 0
+
+
+def leave_a_broker(version):
+    fetch.kafka(version)
+    fetch.kcat()
+    with open(os.path.join(LOGS, f"kafka-{version}.log"), "w") as log:
+        child = subprocess.Popen([sys.executable, os.path.join(fetch.HERE, "kafka.py"), version, "--stay"], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=log, start_new_session=True, text=True)
+    said = child.stdout.readline()
+    if not said:
+        print(open(log.name).read(), file=sys.stderr)
+        return 1
+    broker = json.loads(said)
+    print(f"""Apache Kafka {version} listens on {broker['bootstrap']}; its logs and data are in {broker['dir']}.
+  a topic:       java -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*' Topic {broker['bootstrap']} NAME PARTITIONS
+  mixed records: java -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*' Produce {broker['bootstrap']} NAME COUNT SEED
+  by hand:       kcat -b {broker['bootstrap']} -t NAME -P
+  stop it:       kill {broker['pid']}""")
+    return 0
+
+
+def main(arguments):
+    os.makedirs(LOGS, exist_ok=True)
+    if arguments[:1] == ["kafka"]:
+        return leave_a_broker(arguments[1] if len(arguments) > 1 else fetch.VERSIONS[0])
+    named = {function.__name__: function for function in PARTS}
+    unknown = [name for name in arguments if name not in named]
+    if unknown:
+        print(f"no part {', '.join(unknown)}; there are: {' '.join(named)}, and kafka VERSION", file=sys.stderr)
+        return 64
+    return suite([named[name] for name in arguments] or PARTS)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
