@@ -3,4 +3,6 @@
 //!
 //! Invariant: nothing of the appliance depends on this package.
 
+pub mod clock;
 pub mod fake_kafka;
+pub mod fake_lambda;

@@ -38,6 +38,7 @@ mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+pub mod server;
 mod sync_group;
 mod topic;
 
