@@ -9,6 +9,15 @@ use std::time::Duration;
 /// bytes for the InvokeFunction operation").
 pub const BODY_BYTES_LIMIT: usize = 6_291_456;
 
+/// Status line and headers of a function's answer, interim answers included.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Headers of an answer.
+pub const RESPONSE_HEADERS_MAX: usize = 128;
+
+/// A function's answer. AWS stops at 6 MiB + 100 bytes; an endpoint of another make may frame it wider.
+pub const RESPONSE_BODY_BYTES_MAX: usize = 6 * 1024 * 1024 + 64 * 1024;
+
 /// Of a function's or a service's error document at most this much is kept or read.
 pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
