@@ -104,6 +104,9 @@ pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one address may take to accept a connection (Java's socket.connection.setup.timeout.ms).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a call waits for the first credentials before it counts as one that could not be made.
+pub const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Connections to one function endpoint that are kept open between calls.
 pub const IDLE_CONNECTIONS_MAX: usize = 256;
 

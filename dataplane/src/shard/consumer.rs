@@ -16,10 +16,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
-    ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice, Phase,
-    Severity,
+    CallId, ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice,
+    Phase, Severity,
 };
-use forebay_protocol::lambda::invoke::Outcome;
 use forebay_protocol::limits::{DEFAULT_WINDOW, INPUTS_PER_TURN, INPUTS_WAITING_MAX};
 use forebay_protocol::time::Instant;
 use monoio::task::JoinHandle;
@@ -28,6 +27,7 @@ use uuid::Uuid;
 
 use super::Shard;
 use super::broker::Link;
+use super::invoker::{Call, Caller};
 use super::queue::Queue;
 use crate::clock;
 use crate::contract::ConsumerPlan;
@@ -84,7 +84,9 @@ impl Running {
             machine: Consumer::new(config(plan), shard.budget.clone(), now),
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
+            caller: Rc::new(Caller::new(Arc::clone(&plan.mapping), Rc::clone(&shard))),
             links: HashMap::new(),
+            calls: HashMap::new(),
             ending: Vec::new(),
             next_status: now,
             shown: None,
@@ -167,7 +169,9 @@ struct EventLoop {
     machine: Consumer,
     mapping: Arc<Mapping>,
     ordinal: u32,
+    caller: Rc<Caller>,
     links: HashMap<ConnectionId, Link>,
+    calls: HashMap<CallId, Call>,
     /// Tasks whose connection or call has ended or was told to.
     ending: Vec<JoinHandle<()>>,
     next_status: Instant,
@@ -258,11 +262,23 @@ impl EventLoop {
                 }
                 None => false,
             },
-            Input::CallEnded(..)
-            | Input::MaxInFlight(_)
-            | Input::CallDeadline(_)
-            | Input::Stop
-            | Input::Abort => true,
+            Input::CallEnded(id, _) => {
+                self.forget_call(*id);
+                true
+            }
+            Input::MaxInFlight(_) | Input::CallDeadline(_) | Input::Stop | Input::Abort => true,
+        }
+    }
+
+    fn forget_call(&mut self, id: CallId) {
+        if let Some(call) = self.calls.remove(&id) {
+            self.await_later(call.into_task());
+        }
+        let open = self.calls.len();
+        self.desk.calls.set(open);
+        if u32::try_from(open) == Ok(self.desk.wanted.get().permits) {
+            // Only fewer permits leave that many open after one has ended: now they are kept.
+            self.desk.raise_news();
         }
     }
 
@@ -287,14 +303,17 @@ impl EventLoop {
                         self.await_later(link.close());
                     }
                 }
-                Effect::Invoke(id, _) => {
-                    let reason = "this build makes no calls".to_owned();
-                    self.machine.handle(
-                        Input::CallEnded(id, Outcome::Broken { reason }),
-                        clock::now(),
-                    );
+                Effect::Invoke(id, invocation) => {
+                    let inputs = self.desk.inputs.clone();
+                    let call = self.caller.call(id, invocation, inputs);
+                    self.calls.insert(id, call);
+                    self.desk.calls.set(self.calls.len());
                 }
-                Effect::CancelCall(_) => {}
+                Effect::CancelCall(id) => {
+                    if let Some(call) = self.calls.get(&id) {
+                        call.cancel();
+                    }
+                }
                 Effect::Stopped => stopped = true,
             }
         }
@@ -363,6 +382,10 @@ impl EventLoop {
         self.desk.inputs.close();
         for (_, link) in self.links.drain() {
             self.ending.push(link.close());
+        }
+        for (_, call) in self.calls.drain() {
+            call.cancel();
+            self.ending.push(call.into_task());
         }
         for task in self.ending.drain(..) {
             task.await;

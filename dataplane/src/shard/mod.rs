@@ -6,6 +6,8 @@
 
 mod broker;
 mod consumer;
+mod exchange;
+mod invoker;
 mod pool;
 mod queue;
 mod reconcile;
@@ -25,6 +27,7 @@ use tracing::{info, warn};
 
 use crate::contract::{Credentials, Request, ShardWires, mpsc, watch};
 use crate::metrics::ShardMetrics;
+use pool::Pool;
 use turn::Turns;
 
 /// Names the driver to take; `epoll` is there to compare with, and for kernels that forbid io_uring.
@@ -40,6 +43,7 @@ struct Shard {
     budget: Budget,
     status_interval: Duration,
     turns: Turns,
+    pool: Pool,
 }
 
 /// Starts a shard on its own thread, pinned to `cpu` if given. It ends when its plan wire is closed and
@@ -87,6 +91,7 @@ async fn run(wires: ShardWires) {
         budget: Budget::new(memory_bytes),
         status_interval,
         turns: turns.clone(),
+        pool: Pool::default(),
     });
     reconcile::run(shared, plan, status).await;
     turns.end();
@@ -214,6 +219,7 @@ mod tests {
             budget: Budget::new(wires.memory_bytes),
             status_interval: wires.status_interval,
             turns: Turns::default(),
+            pool: Pool::default(),
         };
         (Rc::new(shard), asked)
     }

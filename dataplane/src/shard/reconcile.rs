@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::Shard;
 use super::consumer::Running;
 use super::queue::Queue;
+use crate::clock;
 use crate::contract::{ConsumerPlan, Plan, RunningConsumer, ShardStatus, watch};
 
 type Key = (Uuid, u32);
@@ -39,8 +40,10 @@ pub(super) async fn run(
         reconciler.reconcile();
         reconciler.set_aside();
         reconciler.note_applied();
+        reconciler.shard.pool.sweep(clock::now());
         status.send_replace(Arc::new(reconciler.status()));
         if closed && reconciler.running.is_empty() {
+            reconciler.shard.pool.clear();
             return;
         }
         let interval = reconciler.shard.status_interval;
