@@ -160,7 +160,7 @@ impl TestMessage {
             offset,
             magic,
             attributes: 0,
-            timestamp: 1_500_000_000_000 + offset,
+            timestamp: 1_500_000_000_000_i64.wrapping_add(offset),
             key: None,
             value: Some(value.to_vec()),
         }

@@ -3,22 +3,44 @@
 //! Invariant: nothing is read past the end, and no length is believed before its bytes are there.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-/// What is left to read. Every method takes from the front, or gives `None` and then must not be
-/// asked again.
+/// Bytes, and how far they are read. Every method takes from the front, or gives `None` and then must
+/// not be asked again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
-    rest: &'a [u8],
+    bytes: &'a [u8],
+    /// Why an index, and not a slice of the rest: in the records' path it is the one thing that moves.
+    at: usize,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { bytes, at: 0 }
+    }
+
+    /// Reads `bytes` from `at` on.
+    #[inline]
+    pub(super) fn starting_at(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
     }
 
     #[inline]
     pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
+        // An end that wraps lies before the beginning, where there is nothing to get.
+        let end = self.at.wrapping_add(count);
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    /// The next `count` bytes as an input of their own, which keeps its place in the whole.
+    #[inline]
+    pub(super) fn take_input(&mut self, count: usize) -> Option<Self> {
+        let end = self.at.checked_add(count)?;
+        let taken = Self {
+            bytes: self.bytes.get(..end)?,
+            at: self.at,
+        };
+        self.at = end;
         Some(taken)
     }
 
@@ -28,9 +50,9 @@ impl<'a> Input<'a> {
 
     #[inline]
     pub(super) fn u8(&mut self) -> Option<u8> {
-        let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*first)
+        let byte = *self.bytes.get(self.at)?;
+        self.at = self.at.wrapping_add(1);
+        Some(byte)
     }
 
     pub(super) fn u16(&mut self) -> Option<u16> {
@@ -56,43 +78,33 @@ impl<'a> Input<'a> {
     /// A zigzag number of at most 32 bits.
     #[inline]
     pub(super) fn varint(&mut self) -> Option<i32> {
-        let raw = match *self.rest {
-            [a, ref rest @ ..] if a < 0x80 => {
-                self.rest = rest;
-                u32::from(a)
-            }
-            [a, b, ref rest @ ..] if b < 0x80 => {
-                self.rest = rest;
-                u32::from(a & 0x7f) | u32::from(b) << 7
-            }
-            _ => u32::try_from(self.long_varint()?).ok()?,
-        };
+        let raw = self.unsigned_varint()?;
         Some((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg())
     }
 
     /// A zigzag number of at most 64 bits.
     #[inline]
     pub(super) fn varlong(&mut self) -> Option<i64> {
-        let raw = match *self.rest {
-            [a, ref rest @ ..] if a < 0x80 => {
-                self.rest = rest;
-                u64::from(a)
-            }
-            [a, b, ref rest @ ..] if b < 0x80 => {
-                self.rest = rest;
-                u64::from(a & 0x7f) | u64::from(b) << 7
-            }
-            _ => self.long_varint()?,
+        let raw = match self.short_varint()? {
+            Some(short) => u64::from(short),
+            None => self.long_varint()?,
         };
         Some((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg())
+    }
+
+    /// A zigzag number that counts something; `Some(None)` when it is negative.
+    #[inline]
+    pub(super) fn length(&mut self) -> Option<Option<usize>> {
+        let raw = self.unsigned_varint()?;
+        Some((raw & 1 == 0).then_some((raw >> 1) as usize))
     }
 
     /// Bytes behind their length; any negative length is null, as in Java's reader.
     #[inline]
     pub(super) fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
-        match usize::try_from(self.varint()?) {
-            Ok(length) => self.take(length).map(Some),
-            Err(_) => Some(None),
+        match self.length()? {
+            Some(length) => self.take(length).map(Some),
+            None => Some(None),
         }
     }
 
@@ -105,24 +117,64 @@ impl<'a> Input<'a> {
     }
 
     /// One header of a v2 record; its key cannot be null.
+    #[inline]
     pub(super) fn header(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         let key = self.nullable()??;
         let value = self.nullable()?;
         Some((key, value))
     }
 
+    /// What is left to read.
     #[inline]
     pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// How far it is read.
+    #[inline]
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Whether all is read.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
     }
 
     pub(super) fn chunk<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (chunk, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*chunk)
+        let chunk = *self.bytes.get(self.at..)?.first_chunk()?;
+        self.at = self.at.wrapping_add(N);
+        Some(chunk)
+    }
+
+    #[inline]
+    fn unsigned_varint(&mut self) -> Option<u32> {
+        match self.short_varint()? {
+            Some(short) => Some(short),
+            None => u32::try_from(self.long_varint()?).ok(),
+        }
+    }
+
+    /// A base-128 number of one byte or two, which most are; `Some(None)`, with nothing read, when it
+    /// has more.
+    #[inline]
+    fn short_varint(&mut self) -> Option<Option<u32>> {
+        let first = *self.bytes.get(self.at)?;
+        if first < 0x80 {
+            self.at = self.at.wrapping_add(1);
+            return Some(Some(u32::from(first)));
+        }
+        let second = *self.bytes.get(self.at.wrapping_add(1))?;
+        if second < 0x80 {
+            self.at = self.at.wrapping_add(2);
+            return Some(Some(u32::from(first & 0x7f) | u32::from(second) << 7));
+        }
+        Some(None)
     }
 
     /// A base-128 number of up to 64 bits; more bits are an error, not cut off.
+    #[inline(never)]
     fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

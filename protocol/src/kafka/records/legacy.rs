@@ -28,13 +28,11 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Reads the first message of `set`; also gives what follows it. `None` when it does not decode,
-    /// or is cut.
-    pub(super) fn read(set: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let mut input = Input::new(set);
+    /// Reads one message; `None` when it does not decode, or is cut.
+    pub(super) fn read(input: &mut Input<'a>) -> Option<Self> {
         let offset = input.i64()?;
         let length = usize::try_from(input.i32()?).ok()?;
-        let mut body = Input::new(input.take(length)?);
+        let mut body = input.take_input(length)?;
         let _checksum = body.u32()?;
         let magic = body.i8()?;
         let attributes = body.u8()?;
@@ -51,7 +49,7 @@ impl<'a> Message<'a> {
             value: body.nullable_i32()?,
             attributes,
         };
-        body.rest().is_empty().then_some((message, input.rest()))
+        body.is_empty().then_some(message)
     }
 
     /// How its value is compressed, if it is a wrapper; an error is the number of a type that its
@@ -97,10 +95,10 @@ impl Inner {
     pub(super) fn of(wrapper: &Message<'_>, set: &[u8]) -> Result<Self, &'static str> {
         let mut count = 0_u32;
         let mut last_offset = 0;
-        let mut rest = set;
-        while !rest.is_empty() {
-            let (message, after) =
-                Message::read(rest).ok_or("a compressed message does not decode")?;
+        let mut input = Input::new(set);
+        while !input.is_empty() {
+            let message =
+                Message::read(&mut input).ok_or("a compressed message does not decode")?;
             if message.magic != wrapper.magic {
                 return Err("a compressed message has another format than its wrapper");
             }
@@ -109,7 +107,6 @@ impl Inner {
             }
             last_offset = message.offset;
             count = count.saturating_add(1);
-            rest = after;
         }
         // In format v0 they are the partition's own offsets.
         let base_offset = match wrapper.magic {

@@ -302,6 +302,21 @@ fn offsets_that_do_not_ascend_are_corrupt() {
 }
 
 #[test]
+fn offsets_without_a_successor_are_corrupt() {
+    for offset in [i64::MAX, -1, i64::MIN] {
+        check_corrupt(
+            TestMessage::new(1, offset, b"").encode(),
+            "its offset is negative, or has none after it",
+        );
+    }
+    let set = wrapper(0, i64::MAX - 1, &[i64::MAX - 1, i64::MAX]).encode();
+    let (records, next_offset, error) = drain(set, 0);
+    assert_eq!(offsets(&records), [i64::MAX - 1]);
+    assert_eq!(next_offset, i64::MAX);
+    assert!(error.is_some());
+}
+
+#[test]
 fn lengths_that_do_not_fit_are_corrupt() {
     let mut set = TestMessage::new(1, 0, b"value");
     for wrong in [Some(100), None] {

@@ -108,7 +108,7 @@ impl<'a> Headers<'a> {
         for _ in 0..count {
             input.header()?;
         }
-        input.rest().is_empty().then_some(Self { count, encoded })
+        input.is_empty().then_some(Self { count, encoded })
     }
 }
 

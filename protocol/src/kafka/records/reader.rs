@@ -15,6 +15,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::codec::{Buffer, Codec, CodecError};
+use super::input::Input;
 use super::legacy::{self, Inner, Message};
 use super::run::Run;
 use super::scan::{Entry, First};
@@ -104,7 +105,8 @@ impl RecordReader {
             Err(what) => return Err(corrupt(next_offset, what)),
         };
         self.given = Some(Given { at, next_offset });
-        self.next_offset = record.offset.saturating_add(1);
+        // An entry's last offset has a successor.
+        self.next_offset = record.offset.wrapping_add(1);
         Ok(Some(record))
     }
 
@@ -256,8 +258,8 @@ impl RecordReader {
         if !legacy::is_intact(entry.bytes) {
             return Err(corrupt(offset, "its checksum does not match"));
         }
-        let (message, _) =
-            Message::read(entry.bytes).ok_or(corrupt(offset, "the message does not decode"))?;
+        let message = Message::read(&mut Input::new(entry.bytes))
+            .ok_or(corrupt(offset, "the message does not decode"))?;
         self.check_order(message.offset)?;
         self.leader_epoch = -1;
         let end = self.position.saturating_add(entry.bytes.len());

@@ -379,7 +379,7 @@ fn offsets_that_do_not_ascend_are_corrupt() {
 #[test]
 fn offsets_without_a_successor_are_corrupt() {
     let last = TestBatch {
-        base_offset: i64::MAX,
+        base_offset: i64::MAX - 1,
         last_offset: i64::MAX,
         ..batch([0])
     };

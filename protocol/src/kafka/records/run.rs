@@ -3,6 +3,7 @@
 //! Invariant: `left` records lie in `at..end`, in whichever bytes the run's owner says.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use super::input::Input;
 use super::legacy::{Inner, Message};
 use super::v2::{self, Batch};
 use super::{Headers, Record, TimestampType};
@@ -29,7 +30,9 @@ enum Form {
     Batch {
         base_offset: i64,
         base_timestamp: i64,
-        append_time: Option<i64>,
+        /// What of a record's own timestamp counts: all of it, or nothing.
+        delta_mask: i64,
+        timestamp_type: TimestampType,
     },
     Messages {
         base_offset: i64,
@@ -52,9 +55,10 @@ impl Run {
 
     /// A batch whose records end at `end`, uncompressed.
     pub(super) fn batch(batch: &Batch<'_>, end: usize) -> Self {
-        let append_time = match batch.timestamp_type() {
-            TimestampType::LogAppendTime => Some(batch.max_timestamp),
-            TimestampType::CreateTime | TimestampType::NoTimestamp => None,
+        let timestamp_type = batch.timestamp_type();
+        let (base_timestamp, delta_mask) = match timestamp_type {
+            TimestampType::LogAppendTime => (batch.max_timestamp, 0),
+            TimestampType::CreateTime | TimestampType::NoTimestamp => (batch.base_timestamp, -1),
         };
         Self {
             at: end.saturating_sub(batch.payload.len()),
@@ -63,8 +67,9 @@ impl Run {
             last_offset: batch.last_offset,
             form: Form::Batch {
                 base_offset: batch.base_offset,
-                base_timestamp: batch.base_timestamp,
-                append_time,
+                base_timestamp,
+                delta_mask,
+                timestamp_type,
             },
         }
     }
@@ -122,39 +127,36 @@ impl Run {
     /// Reads the next of the records in `source`; there must be one left. An error changes nothing.
     #[inline]
     pub(super) fn read<'a>(&mut self, source: &'a [u8]) -> Result<Record<'a>, &'static str> {
-        let data = source.get(self.at..self.end).unwrap_or_default();
-        let (record, rest) = match self.form {
+        debug_assert!(self.left > 0);
+        let data = source.get(..self.end).unwrap_or_default();
+        let mut input = Input::starting_at(data, self.at);
+        let record = match self.form {
             Form::Batch {
                 base_offset,
                 base_timestamp,
-                append_time,
+                delta_mask,
+                timestamp_type,
             } => {
-                let (record, rest) = v2::read_record(data).ok_or(UNREADABLE)?;
-                let (timestamp, timestamp_type) = match append_time {
+                let record = v2::read_record(&mut input).ok_or(UNREADABLE)?;
+                let delta = record.timestamp_delta & delta_mask;
+                Record {
+                    // Out of the batch's range, and so refused, when it wraps.
+                    offset: base_offset.wrapping_add(i64::from(record.offset_delta)),
                     // Why wrapping: so do producers, when times lie further apart than a delta holds.
-                    None => (
-                        base_timestamp.wrapping_add(record.timestamp_delta),
-                        TimestampType::CreateTime,
-                    ),
-                    Some(time) => (time, TimestampType::LogAppendTime),
-                };
-                let record = Record {
-                    offset: base_offset.saturating_add(i64::from(record.offset_delta)),
-                    timestamp,
+                    timestamp: base_timestamp.wrapping_add(delta),
                     timestamp_type,
                     key: record.key,
                     value: record.value,
                     headers: record.headers,
-                };
-                (record, rest)
+                }
             }
             Form::Messages {
                 base_offset,
                 append_time,
-            } => read_message(data, base_offset, append_time).ok_or(UNREADABLE)?,
+            } => read_message(&mut input, base_offset, append_time).ok_or(UNREADABLE)?,
         };
-        self.at = self.end.saturating_sub(rest.len());
-        self.left = self.left.saturating_sub(1);
+        self.at = input.position();
+        self.left = self.left.wrapping_sub(1);
         Ok(record)
     }
 
@@ -179,23 +181,22 @@ impl Run {
 
 /// Out of the way of the batches' path, which is the hot one.
 #[inline(never)]
-fn read_message(
-    data: &[u8],
+fn read_message<'a>(
+    input: &mut Input<'a>,
     base_offset: i64,
     append_time: Option<i64>,
-) -> Option<(Record<'_>, &[u8])> {
-    let (message, rest) = Message::read(data)?;
+) -> Option<Record<'a>> {
+    let message = Message::read(input)?;
     let (timestamp, timestamp_type) = match append_time {
         None => (message.timestamp, message.timestamp_type()),
         Some(time) => (time, TimestampType::LogAppendTime),
     };
-    let record = Record {
+    Some(Record {
         offset: base_offset.checked_add(message.offset)?,
         timestamp,
         timestamp_type,
         key: message.key,
         value: message.value,
         headers: Headers::default(),
-    };
-    Some((record, rest))
+    })
 }

@@ -113,8 +113,8 @@ impl<'a> Entry<'a> {
             .get(MAGIC_OFFSET)
             .ok_or("its length is less than any header")?
             .cast_signed();
-        if offset < 0 {
-            return Err("its offset is negative");
+        if !(0..i64::MAX).contains(&offset) {
+            return Err("its offset is negative, or has none after it");
         }
         Ok(First::Whole(Self {
             offset,

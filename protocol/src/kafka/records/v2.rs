@@ -123,29 +123,32 @@ pub(super) struct RelativeRecord<'a> {
     pub(super) headers: Headers<'a>,
 }
 
-/// Reads the first record of `records`; also gives what follows it.
+/// Reads one record.
 #[inline]
-pub(super) fn read_record(records: &[u8]) -> Option<(RelativeRecord<'_>, &[u8])> {
-    let mut input = Input::new(records);
-    let length = usize::try_from(input.varint()?).ok()?;
-    let mut body = Input::new(input.take(length)?);
+pub(super) fn read_record<'a>(input: &mut Input<'a>) -> Option<RelativeRecord<'a>> {
+    let length = input.length()??;
+    let mut body = input.take_input(length)?;
     let _attributes = body.u8()?;
     let timestamp_delta = body.varlong()?;
     let offset_delta = body.varint()?;
     let key = body.nullable()?;
     let value = body.nullable()?;
-    let headers = match body.varint()? {
-        0 if body.rest().is_empty() => Headers::default(),
-        count => Headers::check(u32::try_from(count).ok()?, body.rest())?,
+    let headers = match body.length()?? {
+        0 if body.is_empty() => Headers::default(),
+        count => read_headers(count, &body)?,
     };
-    let record = RelativeRecord {
+    Some(RelativeRecord {
         offset_delta,
         timestamp_delta,
         key,
         value,
         headers,
-    };
-    Some((record, input.rest()))
+    })
+}
+
+#[inline(never)]
+fn read_headers<'a>(count: usize, body: &Input<'a>) -> Option<Headers<'a>> {
+    Headers::check(u32::try_from(count).ok()?, body.rest())
 }
 
 /// Whether the marker with that key ends a transaction by aborting it; `None` for a key that is no

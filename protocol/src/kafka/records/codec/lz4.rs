@@ -30,7 +30,7 @@ pub(super) fn decompress(input: &[u8], output: &mut Buffer) -> Result<(), CodecE
     const CUT: CodecError = CodecError::Corrupt("its lz4 data is cut");
 
     let mut input = Input::new(input);
-    while !input.rest().is_empty() {
+    while !input.is_empty() {
         let magic = u32::from_le_bytes(input.chunk().ok_or(CUT)?);
         if magic & !0xf == SKIPPABLE_MAGIC {
             let size = u32::from_le_bytes(input.chunk().ok_or(CUT)?);

@@ -27,7 +27,7 @@ fn read_blocks(input: &[u8], output: &mut Buffer) -> Result<(), CodecError> {
     const CUT: CodecError = CodecError::Corrupt("its snappy data is cut");
 
     let mut input = Input::new(input);
-    while !input.rest().is_empty() {
+    while !input.is_empty() {
         let size = input.u32().ok_or(CUT)?;
         if size == XERIAL_MAGIC_HEAD {
             // The rest of a header: streams may follow one another.

@@ -70,7 +70,7 @@ impl Size {
     fn of(input: &[u8]) -> Option<Self> {
         let mut input = Input::new(input);
         let mut size = Self::default();
-        while !input.rest().is_empty() {
+        while !input.is_empty() {
             let magic = u32::from_le_bytes(input.chunk()?);
             if magic & !0xf == SKIPPABLE_MAGIC {
                 let length = u32::from_le_bytes(input.chunk()?);
