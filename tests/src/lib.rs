@@ -6,3 +6,4 @@
 pub mod clock;
 pub mod fake_kafka;
 pub mod fake_lambda;
+pub mod rig;

@@ -1,0 +1,59 @@
+//! What the function receives is what Kafka's own consumer reads.
+
+use std::time::Duration;
+
+use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink};
+
+use super::{NEWEST, OLDER, PARTITIONS, await_all, rig, say};
+
+const RECORDS_EACH: u64 = 100_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_function_receives_what_kafkas_consumer_reads_on_4_4_0() {
+    check(NEWEST).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_function_receives_what_kafkas_consumer_reads_on_2_8_2() {
+    check(OLDER).await;
+}
+
+/// Mixed records of two producers, in every codec, through transactions: once each and in order.
+async fn check(version: &'static str) {
+    let Some(rig) = rig(&format!("equality on {version}")) else {
+        return;
+    };
+    let broker = Broker::start(&rig, version).await;
+    broker.topic("mixed", PARTITIONS, &[]).await;
+    let java = broker.produce(Producer::Java, "mixed", RECORDS_EACH, 1);
+    let librdkafka = broker.produce(Producer::Librdkafka, "mixed", RECORDS_EACH, 2);
+    let (java, librdkafka) = tokio::join!(java, librdkafka);
+    assert!(java.aborted > 0 && librdkafka.aborted > 0);
+    let expected = broker.expected("mixed").await;
+    assert_eq!(expected.records(), java.committed + librdkafka.committed);
+
+    let mut sink = Sink::new();
+    let settings = Settings {
+        batch_size: 1000,
+        window_seconds: None,
+        signed: true,
+        ..Settings::new("mixed", "equality", sink.listen().await)
+    };
+    let mut forebay = Forebay::start(&broker, &settings);
+    let start = tokio::time::Instant::now();
+    let verdict = await_all(&mut sink, &expected, Duration::from_secs(180)).await;
+    say(&format!(
+        "{version}: {} records in {:?}, {} calls",
+        verdict.delivered,
+        start.elapsed(),
+        sink.ledger().calls.len()
+    ));
+    verdict.assert_sound();
+    assert_eq!(
+        verdict.delivered,
+        expected.records(),
+        "once each: nothing was disturbed"
+    );
+    broker.await_no_lag("equality", PARTITIONS as usize).await;
+    forebay.assert_running();
+}

@@ -1,0 +1,297 @@
+//! The clients of others: Kafka's own and librdkafka's, each a program of `tests/rig`.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+
+use super::{Broker, Expected, eventually};
+
+/// Whose producer or member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Producer {
+    /// Kafka's own client.
+    Java,
+    /// Python's confluent-kafka.
+    Librdkafka,
+}
+
+/// How many records a producer has written.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Produced {
+    /// Records that a reader of committed records sees.
+    pub committed: u64,
+    /// Records of aborted transactions.
+    pub aborted: u64,
+}
+
+/// A producer that writes until it is told to stop.
+pub struct Load {
+    child: Child,
+}
+
+/// What `kafka-consumer-groups --describe` says of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The partition.
+    pub partition: i32,
+    /// The group's offset.
+    pub committed: Option<i64>,
+    /// The partition's end.
+    pub end: i64,
+    /// How far the group is behind.
+    pub lag: Option<i64>,
+    /// The member that owns it.
+    pub member: Option<String>,
+}
+
+/// One line that a foreign member said.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Said {
+    /// `assigned`, `revoked`, `processed`, `uncommitted` or `left`.
+    pub event: String,
+    /// Milliseconds since 1970.
+    pub at: u64,
+    /// The partition, but for `left`.
+    #[serde(default)]
+    pub partition: i32,
+    /// The first offset processed.
+    #[serde(default)]
+    pub first: i64,
+    /// The last offset processed.
+    #[serde(default)]
+    pub last: i64,
+}
+
+/// A foreign member of a group.
+pub struct Member {
+    child: Child,
+    input: Option<ChildStdin>,
+    heard: mpsc::UnboundedReceiver<Said>,
+    /// What it has said up to now.
+    pub said: Vec<Said>,
+}
+
+impl Broker {
+    /// Creates a topic.
+    pub async fn topic(&self, name: &str, partitions: u32, configs: &[&str]) {
+        let partitions = partitions.to_string();
+        let mut arguments = vec![self.bootstrap.as_str(), name, partitions.as_str()];
+        arguments.extend(configs);
+        self.finish(self.java("Topic", &arguments)).await;
+    }
+
+    /// Writes so many records of every kind and waits for it.
+    pub async fn produce(&self, by: Producer, topic: &str, count: u64, seed: u64) -> Produced {
+        let said = self.finish(self.producer(by, topic, count, seed, 0)).await;
+        last_json(&said)
+    }
+
+    /// Writes records of every kind, `rate` a second, until it is stopped.
+    pub fn load(&self, by: Producer, topic: &str, seed: u64, rate: u64) -> Load {
+        let child = self
+            .producer(by, topic, 0, seed, rate)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the producer runs");
+        Load { child }
+    }
+
+    /// What Kafka's own consumer reads of the topic: committed records only.
+    pub async fn expected(&self, topic: &str) -> Expected {
+        Expected::parse(
+            &self
+                .finish(self.java("Verify", &[&self.bootstrap, topic]))
+                .await,
+        )
+    }
+
+    /// The group as Kafka's own tool sees it.
+    pub async fn describe(&self, group: &str) -> Vec<Claim> {
+        let fetched = self.rig.fetched.display();
+        let (class_path, class) = if self.version.starts_with("2.") {
+            (
+                self.rig.class_path(self.version),
+                "kafka.admin.ConsumerGroupCommand",
+            )
+        } else {
+            let tools = format!("{fetched}/jars/tools-4.3.1/*");
+            (
+                tools,
+                "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            )
+        };
+        let mut command = java(&class_path, class);
+        command.args([
+            "--bootstrap-server",
+            &self.bootstrap,
+            "--describe",
+            "--group",
+            group,
+        ]);
+        let said = self.finish(command).await;
+        said.lines().filter_map(|line| claim(line, group)).collect()
+    }
+
+    /// Waits until the group has committed everything, by Kafka's own tool.
+    pub async fn await_no_lag(&self, group: &str, partitions: usize) {
+        eventually(
+            "the group's lag is 0",
+            Duration::from_secs(90),
+            async || {
+                let claims = self.describe(group).await;
+                let done = claims.iter().filter(|claim| claim.lag == Some(0)).count();
+                (done == partitions).then_some(())
+            },
+        )
+        .await;
+    }
+
+    /// Starts a member of another kind.
+    pub fn member(&self, by: Producer, topic: &str, group: &str, session: Duration) -> Member {
+        let session = session.as_millis().to_string();
+        let arguments = [self.bootstrap.as_str(), topic, group, session.as_str()];
+        let mut command = match by {
+            Producer::Java => self.java("Member", &arguments),
+            Producer::Librdkafka => self.python("member.py", &arguments),
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the member runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let (tell, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let said = serde_json::from_str(&line).expect("a member speaks JSON");
+                if tell.send(said).is_err() {
+                    break;
+                }
+            }
+        });
+        let input = child.stdin.take();
+        Member {
+            child,
+            input,
+            heard,
+            said: Vec::new(),
+        }
+    }
+
+    fn producer(&self, by: Producer, topic: &str, count: u64, seed: u64, rate: u64) -> Command {
+        let [count, seed, rate] = [count, seed, rate].map(|number| number.to_string());
+        let arguments = [self.bootstrap.as_str(), topic, &count, &seed, &rate];
+        match by {
+            Producer::Java => self.java("Produce", &arguments),
+            Producer::Librdkafka => self.python("produce.py", &arguments),
+        }
+    }
+
+    fn java(&self, class: &str, arguments: &[&str]) -> Command {
+        let mut command = java(&self.rig.class_path(self.version), class);
+        command.args(arguments);
+        command
+    }
+
+    fn python(&self, script: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.rig.python());
+        command
+            .arg(self.rig.scripts.join(script))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Waits for a program that has to succeed; returns what it wrote.
+    async fn finish(&self, mut command: Command) -> String {
+        let done = command.output().await.expect("the program runs");
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{command:?} failed: {errors}");
+        String::from_utf8(done.stdout).expect("programs write UTF-8")
+    }
+}
+
+impl Load {
+    /// Tells the producer to stop and waits until all is acknowledged.
+    pub async fn stop(mut self) -> Produced {
+        drop(self.child.stdin.take());
+        let done = self
+            .child
+            .wait_with_output()
+            .await
+            .expect("the producer ends");
+        assert!(done.status.success(), "the producer failed");
+        last_json(&String::from_utf8_lossy(&done.stdout))
+    }
+}
+
+impl Member {
+    /// Takes in what it has said since.
+    pub fn catch_up(&mut self) {
+        while let Ok(said) = self.heard.try_recv() {
+            self.said.push(said);
+        }
+    }
+
+    /// How many batches it has processed.
+    pub fn processed(&mut self) -> usize {
+        self.catch_up();
+        self.said
+            .iter()
+            .filter(|said| said.event == "processed")
+            .count()
+    }
+
+    /// Leaves the group; returns all it has said.
+    pub async fn leave(mut self) -> Vec<Said> {
+        drop(self.input.take());
+        let status = self.child.wait().await.expect("the member ends");
+        while let Some(said) = self.heard.recv().await {
+            self.said.push(said);
+        }
+        assert!(status.success(), "the member failed: {status}");
+        self.said
+    }
+}
+
+fn java(class_path: &str, class: &str) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args([
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            "-cp",
+            class_path,
+            class,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+fn last_json(said: &str) -> Produced {
+    let line = said.lines().last().expect("a producer says what it wrote");
+    serde_json::from_str(line).expect("a producer's last line is JSON")
+}
+
+/// `GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID`.
+fn claim(line: &str, group: &str) -> Option<Claim> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [of, _, partition, committed, end, lag, member, ..] = fields[..] else {
+        return None;
+    };
+    (of == group).then_some(())?;
+    Some(Claim {
+        partition: partition.parse().ok()?,
+        committed: committed.parse().ok(),
+        end: end.parse().ok()?,
+        lag: lag.parse().ok(),
+        member: (member != "-").then(|| member.to_owned()),
+    })
+}

@@ -1,0 +1,81 @@
+//! Real servers around a real `forebay`: Apache Kafka with its own clients, librdkafka, and a function
+//! that keeps a ledger.
+//!
+//! `tests/run` fetches what is needed and says where it is; [`Rig::here`] is `None` without that.
+//!
+//! Invariant: whatever is started here is ended by its own process id, and dies with the test.
+
+mod broker;
+mod clients;
+mod judge;
+mod process;
+mod sink;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use broker::Broker;
+pub use clients::{Claim, Load, Member, Produced, Producer, Said};
+pub use judge::{Expected, Redelivery, Verdict};
+pub use process::{Forebay, Settings};
+pub use sink::{Call, Ledger, Sink};
+
+/// Where the real things are.
+#[derive(Clone, Debug)]
+pub struct Rig {
+    /// The scripts and programs of `tests/rig`.
+    scripts: PathBuf,
+    /// What `tests/run` has fetched.
+    fetched: PathBuf,
+    /// The `forebay` under test.
+    forebay: PathBuf,
+}
+
+impl Rig {
+    /// The rig that `tests/run` has set up, if it has.
+    pub fn here() -> Option<Self> {
+        let fetched = PathBuf::from(std::env::var_os("FOREBAY_RIG")?);
+        let forebay = PathBuf::from(std::env::var_os("FOREBAY_BIN")?);
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("rig");
+        Some(Self {
+            scripts,
+            fetched,
+            forebay,
+        })
+    }
+
+    /// Librdkafka's Python.
+    fn python(&self) -> PathBuf {
+        self.fetched.join("venv/bin/python")
+    }
+
+    /// The class path of the rig's Java programs with that version's clients.
+    fn class_path(&self, version: &str) -> String {
+        let at = self.fetched.display();
+        format!("{at}/classes/{version}:{at}/jars/kafka-{version}/*")
+    }
+}
+
+/// Asks again and again until the answer is there; panics with `what` at the deadline.
+pub async fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = tokio::time::Instant::now() + within;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not within {within:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Milliseconds since 1970, as the foreign members say them.
+pub fn unix_millis() -> u64 {
+    u64::try_from(forebay::clock::unix_now().as_millis()).unwrap_or(u64::MAX)
+}

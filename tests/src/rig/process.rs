@@ -1,0 +1,210 @@
+//! The real `forebay` as a process, with a configuration and one mapping in a folder of its own.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::{Broker, eventually};
+
+/// What a test may choose; the rest has the appliance's defaults.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The topic and group.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// The port of the function's endpoint.
+    pub function_port: u16,
+    /// `BatchSize`.
+    pub batch_size: u32,
+    /// `MaximumBatchingWindowInSeconds`.
+    pub window_seconds: Option<u32>,
+    /// Whether calls are signed.
+    pub signed: bool,
+    /// How many shards.
+    pub shards: u32,
+    /// How many consumers; `None` lets the appliance choose.
+    pub pollers: Option<u32>,
+    /// `session_timeout_ms`.
+    pub session_timeout: Duration,
+}
+
+/// A running `forebay`. It is killed when this is dropped.
+pub struct Forebay {
+    dir: TempDir,
+    child: Child,
+    pid: Pid,
+    metrics_port: u16,
+}
+
+impl Settings {
+    /// Small batches, no window, one shard.
+    pub fn new(topic: &str, group: &str, function_port: u16) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            group: group.to_owned(),
+            function_port,
+            batch_size: 100,
+            window_seconds: Some(0),
+            signed: false,
+            shards: 1,
+            pollers: None,
+            session_timeout: Duration::from_secs(10),
+        }
+    }
+
+    fn node(&self, metrics_port: u16) -> String {
+        let session = self.session_timeout.as_millis();
+        let mut toml = format!(
+            "mappings_dir = \"mappings.d\"\nstate_dir = \"state\"\nlisten = \"127.0.0.1:{metrics_port}\"\n\
+             region = \"eu-central-1\"\nlog_level = \"debug\"\nmemory_bytes = 268435456\nshards = {}\n\
+             session_timeout_ms = {session}\nheartbeat_interval_ms = {}\n\
+             [functions.sink]\nendpoint_url = \"http://127.0.0.1:{}\"\ntimeout_seconds = 60\n",
+            self.shards,
+            session / 10,
+            self.function_port,
+        );
+        if !self.signed {
+            toml.push_str("signing = \"none\"\n");
+        }
+        toml
+    }
+
+    fn mapping(&self, bootstrap: &str) -> String {
+        let mut toml = format!(
+            "FunctionName = \"sink\"\nTopics = [\"{}\"]\nStartingPosition = \"TRIM_HORIZON\"\nBatchSize = {}\n",
+            self.topic, self.batch_size,
+        );
+        if let Some(seconds) = self.window_seconds {
+            writeln!(toml, "MaximumBatchingWindowInSeconds = {seconds}")
+                .expect("a string takes all");
+        }
+        if let Some(pollers) = self.pollers {
+            let config = format!("MinimumPollers = {pollers}, MaximumPollers = {pollers}");
+            writeln!(toml, "ProvisionedPollerConfig = {{ {config} }}").expect("a string takes all");
+        }
+        write!(
+            toml,
+            "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"{bootstrap}\"]\n\
+             [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = \"{}\"\n",
+            self.group
+        )
+        .expect("a string takes all");
+        toml
+    }
+}
+
+impl Forebay {
+    /// Starts it, without waiting for anything.
+    pub fn start(broker: &Broker, settings: &Settings) -> Self {
+        let dir = TempDir::with_prefix("forebay-process-").expect("a folder");
+        let metrics_port = free_port();
+        let write = |name: &str, text: String| {
+            std::fs::write(dir.path().join(name), text).expect("the folder takes files");
+        };
+        std::fs::create_dir_all(dir.path().join("mappings.d")).expect("a folder");
+        std::fs::create_dir_all(dir.path().join("state")).expect("a folder");
+        write("forebay.toml", settings.node(metrics_port));
+        write(
+            "mappings.d/mapping.toml",
+            settings.mapping(&broker.bootstrap),
+        );
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
+        // Why setpriv: the kernel ends the process with the test, however the test ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&broker.rig.forebay)
+            .args(["run", "--config"])
+            .arg(dir.path().join("forebay.toml"))
+            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("forebay runs");
+        let id = child.id().expect("it has just started");
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+        Self {
+            dir,
+            child,
+            pid: pid.expect("a process id is positive"),
+            metrics_port,
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the process is ours and not waited for");
+    }
+
+    /// SIGKILL, and the end of it.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
+    /// SIGTERM; returns how it ended, within a time.
+    pub async fn terminate(mut self, within: Duration) -> (ExitStatus, String) {
+        self.signal(Signal::TERM);
+        let ended = tokio::time::timeout(within, self.child.wait()).await;
+        let log = self.log();
+        let status = ended
+            .unwrap_or_else(|_| panic!("it has not ended within {within:?}:\n{log}"))
+            .expect("it can be waited for");
+        (status, log)
+    }
+
+    /// Whether it still runs.
+    pub fn assert_running(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("it can be asked") {
+            panic!("forebay has ended with {status}:\n{}", self.log());
+        }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The end of what it has logged.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// Keeps its log for whoever looks into a failure.
+    pub fn keep_log(&self, name: &str) -> PathBuf {
+        let to = std::env::temp_dir().join(format!("forebay-{name}-{}.log", self.id()));
+        std::fs::copy(self.dir.path().join("log"), &to).expect("the log can be copied");
+        to
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let port = self.metrics_port;
+        eventually("/metrics answers", Duration::from_secs(20), async || {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+            let request = b"GET /metrics HTTP/1.1\r\nHost: rig\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.ok()?;
+            text.starts_with("HTTP/1.1 200").then_some(text)
+        })
+        .await
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound address").port()
+}
