@@ -268,3 +268,6 @@ fn broken(reason: &str) -> Outcome {
         reason: reason.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;
