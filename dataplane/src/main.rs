@@ -1,1 +1,249 @@
-fn main() {}
+//! The `forebay` binary: reads the command line, starts the node, hears signals.
+//!
+//! Invariant: a wrong command line exits 64 and a wrong configuration 78, before any port is bound.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to its terminal"
+)]
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use forebay::config::{Config, LogFormat, Problems};
+use forebay::{Appliance, GiveUp, Listeners, ShutdownReport, StartError};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// sysexits.h: the command line was wrong.
+const EX_USAGE: u8 = 64;
+/// sysexits.h: the configuration was wrong.
+const EX_CONFIG: u8 = 78;
+
+/// Carries Kafka records into Lambda functions.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_required = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node until SIGTERM.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say what is wrong with the configuration and with the world around it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Only read the files; ask nobody.
+        #[arg(long)]
+        offline: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            // Nowhere is left to complain to if the terminal is gone.
+            error.print().unwrap_or_default();
+            return if wrong {
+                EX_USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match arguments.command {
+        Command::Run { config } => with_config(&config, run),
+        Command::Check { config, offline } => with_config(&config, |config| check(config, offline)),
+    }
+}
+
+/// Loads the configuration and runs `command` on the control thread.
+fn with_config<F>(path: &Path, command: impl FnOnce(Config) -> F) -> ExitCode
+where
+    F: Future<Output = ExitCode>,
+{
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(problems) => return refuse(&problems),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("blocking")
+        .build();
+    match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(command(config));
+            // A name that is being resolved must not hold up the exit.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("forebay: the control thread cannot be started: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse(problems: &Problems) -> ExitCode {
+    eprintln!("{problems}");
+    EX_CONFIG.into()
+}
+
+async fn check(config: Config, offline: bool) -> ExitCode {
+    let set = match forebay::control::load(&config) {
+        Ok(set) => set,
+        Err(problems) => return refuse(&problems),
+    };
+    println!("{}: right, {} mappings", config.file.display(), set.len());
+    if offline {
+        return ExitCode::SUCCESS;
+    }
+    let findings = forebay::control::check::outside(&config, &set).await;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.iter().any(|finding| finding.is_problem()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+async fn run(config: Config) -> ExitCode {
+    start_log(&config);
+    let grace = config.grace;
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(terminate), Ok(interrupt), Ok(hangup)) = signals else {
+        error!("Signals cannot be heard");
+        return ExitCode::FAILURE;
+    };
+    let mut ends = Ends {
+        terminate,
+        interrupt,
+    };
+    let appliance = match Appliance::start(config, Listeners::default()).await {
+        Ok(appliance) => appliance,
+        Err(StartError::Config(problems)) => return refuse(&problems),
+        Err(error @ StartError::Listen { .. }) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        metrics = %appliance.metrics_addr(),
+        "Started"
+    );
+    notify(&[NotifyState::Ready]);
+    serve(&appliance, &mut ends, hangup).await;
+    notify(&[NotifyState::Stopping]);
+    info!(
+        grace_ms = grace.as_millis() as u64,
+        "Stopping; a second signal gives up at once"
+    );
+    let give_up = appliance.give_up_handle();
+    let report = tokio::select! {
+        report = appliance.shutdown() => report,
+        never = second_signal(&mut ends, &give_up) => match never {},
+    };
+    say(&report);
+    match report.left_behind {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    }
+}
+
+/// The signals that end the node.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Reads the mappings again at each SIGHUP, until a signal ends the node.
+async fn serve(appliance: &Appliance, ends: &mut Ends, mut hangup: Signal) {
+    loop {
+        tokio::select! {
+            () = ends.next() => return,
+            _ = hangup.recv() => {
+                match NotifyState::monotonic_usec_now() {
+                    Ok(now) => notify(&[NotifyState::Reloading, now]),
+                    Err(error) => warn!(%error, "The service manager is not told of the reading"),
+                }
+                appliance.reload();
+                appliance.reloaded().await;
+                notify(&[NotifyState::Ready]);
+            }
+        }
+    }
+}
+
+async fn second_signal(ends: &mut Ends, give_up: &GiveUp) -> std::convert::Infallible {
+    loop {
+        ends.next().await;
+        give_up.now();
+    }
+}
+
+fn say(report: &ShutdownReport) {
+    for unfinished in &report.unfinished {
+        warn!(
+            mapping = %unfinished.mapping,
+            topic = unfinished.topic,
+            partition = unfinished.partition,
+            next_offset = unfinished.next_offset,
+            "A call was given up; its records will come again from this offset"
+        );
+    }
+    info!(gave_up = report.gave_up, "Ended");
+}
+
+fn start_log(config: &Config) {
+    // RUST_LOG refines the level by module, as usual in Rust.
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(config.log_level.into())
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "The service manager cannot be told");
+    }
+}

@@ -18,9 +18,9 @@ pub(super) async fn status(mut status: watch::Receiver<Arc<ShardStatus>>, news: 
     }
 }
 
-/// Answers requests until the shard has ended. At most one shard's channel of them is worked on at
-/// once, since each waits for its answer.
-pub(super) async fn requests(mut requests: mpsc::Receiver<Request>) {
+/// Answers requests until the shard has ended. What is being answered at once is bounded by the
+/// consumers of the shard, since each waits for its answer.
+pub(super) async fn requests(mut requests: mpsc::Receiver<Request>, refresh: Arc<Notify>) {
     let mut answering = JoinSet::new();
     loop {
         tokio::select! {
@@ -31,7 +31,7 @@ pub(super) async fn requests(mut requests: mpsc::Receiver<Request>) {
                         answer.send(resolve(&host, port).await).unwrap_or_default();
                     });
                 }
-                Some(Request::RefreshCredentials) => {}
+                Some(Request::RefreshCredentials) => refresh.notify_one(),
                 None => break,
             },
             Some(_) = answering.join_next() => {}
@@ -41,7 +41,7 @@ pub(super) async fn requests(mut requests: mpsc::Receiver<Request>) {
 
 /// All addresses of a name, in the resolver's order. The system's resolver blocks, so tokio asks it on
 /// its pool.
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let addresses: Vec<_> = tokio::net::lookup_host((host, port))
         .await
         .map_err(|error| error.to_string())?

@@ -6,10 +6,16 @@
 //! Invariant: one task decides; the others bring it news or carry out what it published.
 
 mod attend;
+pub mod check;
+mod credentials;
+mod function;
 mod health;
+mod http;
 mod plan;
+mod probe;
 mod store;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,9 +27,10 @@ use uuid::Uuid;
 
 use crate::config::{Config, Problems};
 use crate::contract::{Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, mpsc, watch};
-use crate::mapping::{Declared, initial_call_deadline};
+use crate::mapping::{Declared, Function, Signing, initial_call_deadline};
 use crate::metrics::ShardMetrics;
 use crate::shard;
+use function::FunctionId;
 use plan::{Demand, Planner};
 use store::Store;
 
@@ -110,6 +117,14 @@ pub(crate) struct Control {
     orders: watch::Receiver<Orders>,
     progress: watch::Sender<Progress>,
     credentials: watch::Sender<Option<Arc<Credentials>>>,
+    /// Whether any mapping signs its calls.
+    signs: watch::Sender<bool>,
+    /// Raised when a shard's keys were refused.
+    refresh: Arc<Notify>,
+    /// The functions whose timeout is asked for.
+    functions: watch::Sender<Arc<Vec<Function>>>,
+    /// How long calls may take, where the endpoint has told.
+    deadlines: BTreeMap<FunctionId, Duration>,
     /// Raised when a shard has said something.
     news: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -137,6 +152,10 @@ impl Control {
             orders,
             progress,
             credentials: watch::Sender::new(None),
+            signs: watch::Sender::new(false),
+            refresh: Arc::new(Notify::new()),
+            functions: watch::Sender::new(Arc::default()),
+            deadlines: BTreeMap::new(),
             news: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
             config,
@@ -147,6 +166,7 @@ impl Control {
     pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
         self.start_shards();
         self.tasks.spawn(health::serve(listener));
+        let mut told = self.start_helpers();
         self.publish();
         loop {
             let orders = *self.orders.borrow_and_update();
@@ -163,6 +183,10 @@ impl Control {
                     break;
                 },
                 () = self.news.notified() => self.take_news(),
+                Some((function, deadline)) = told.recv() => {
+                    self.deadlines.insert(function, deadline);
+                    self.publish();
+                }
             }
         }
         self.end().await
@@ -189,7 +213,8 @@ impl Control {
             let thread = shard::spawn(wires, cpu.copied());
             let news = Arc::clone(&self.news);
             self.tasks.spawn(attend::status(status.clone(), news));
-            self.tasks.spawn(attend::requests(requests));
+            self.tasks
+                .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
             self.shards.push(ShardEnd {
                 plan,
                 status,
@@ -197,6 +222,23 @@ impl Control {
                 thread,
             });
         }
+    }
+
+    /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
+    fn start_helpers(&mut self) -> mpsc::Receiver<(FunctionId, Duration)> {
+        self.tasks.spawn(credentials::attend(
+            self.config.region.clone(),
+            self.signs.subscribe(),
+            Arc::clone(&self.refresh),
+            self.credentials.clone(),
+        ));
+        let (deadlines, told) = mpsc::channel(REQUESTS_MAX);
+        self.tasks.spawn(function::attend(
+            self.functions.subscribe(),
+            self.credentials.subscribe(),
+            deadlines,
+        ));
+        told
     }
 
     /// Reads the mappings again, and keeps what ran where the new text is wrong.
@@ -213,20 +255,50 @@ impl Control {
         self.publish();
     }
 
-    /// Publishes the plans that differ from what the shards have.
+    /// Publishes what follows from the mappings: plans, whether keys are needed, whom to ask.
     fn publish(&mut self) {
-        let demands: Vec<Demand> = self
+        let mappings: Vec<_> = self
             .store
             .declared()
             .iter()
-            .map(|declared| Demand {
-                mapping: Arc::clone(&declared.mapping),
-                call_deadline: initial_call_deadline(&declared.mapping.function),
-                partitions: self.partitions(declared.mapping.uuid),
+            .map(|declared| Arc::clone(&declared.mapping))
+            .collect();
+        let enabled = || mappings.iter().filter(|mapping| mapping.enabled);
+        let signs = enabled().any(|mapping| mapping.function.signing != Signing::None);
+        self.signs
+            .send_if_modified(|old| std::mem::replace(old, signs) != signs);
+        // A timeout that the configuration gives is not asked for.
+        let asked: BTreeMap<FunctionId, Function> = enabled()
+            .map(|mapping| &mapping.function)
+            .filter(|function| function.timeout.is_none())
+            .map(|it| (function::id(it), it.clone()))
+            .collect();
+        let asked: Vec<Function> = asked.into_values().collect();
+        self.functions.send_if_modified(|old| {
+            let changed = **old != asked;
+            if changed {
+                *old = Arc::new(asked);
+            }
+            changed
+        });
+        let demands: Vec<Demand> = mappings
+            .into_iter()
+            .map(|mapping| Demand {
+                call_deadline: self.call_deadline(&mapping.function),
+                partitions: self.partitions(mapping.uuid),
+                mapping,
             })
             .collect();
         let plans = self.planner.plan(&demands);
         self.send(plans);
+    }
+
+    fn call_deadline(&self, of: &Function) -> Duration {
+        let told = self.deadlines.get(&function::id(of)).copied();
+        match of.timeout {
+            Some(_) => initial_call_deadline(of),
+            None => told.unwrap_or_else(|| initial_call_deadline(of)),
+        }
     }
 
     fn send(&self, plans: Vec<(usize, Plan)>) {

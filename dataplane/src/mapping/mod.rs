@@ -16,7 +16,8 @@ use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
 use uuid::Uuid;
 
 pub use declared::initial_call_deadline;
-pub use function::{ACCOUNT_UNKNOWN, FunctionName};
+pub use forebay_protocol::lambda::function::InvokeTarget;
+pub use function::ACCOUNT_UNKNOWN;
 pub use set::{Declared, MAPPINGS_MAX, Reading, conflicts, read};
 
 /// One mapping. All of its values are within AWS's bounds.
@@ -92,15 +93,6 @@ pub struct Function {
     pub timeout: Option<Duration>,
     /// Calls in flight at once over all shards; `None` is no limit but the node's.
     pub max_in_flight: Option<u32>,
-}
-
-/// The request target of an Invoke.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvokeTarget {
-    /// The path as sent, percent-encoded once.
-    pub path: String,
-    /// The query as sent, without `?`; empty for none.
-    pub query: String,
 }
 
 /// How Invoke requests are signed.

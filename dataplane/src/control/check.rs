@@ -1,0 +1,341 @@
+//! `forebay check`: what is wrong with the world around a configuration, line by line.
+//!
+//! Invariant: it changes nothing out there: no group is joined, no topic created, no function called.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use forebay_protocol::delivery::Endpoint;
+use forebay_protocol::kafka::error::ErrorCode;
+use forebay_protocol::kafka::messages::{
+    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, MetadataRequest,
+    MetadataResponse, Request, Response,
+};
+
+use super::function::{self, Answer};
+use super::probe::Probe;
+use super::{credentials, http};
+use crate::config::Config;
+use crate::contract::Credentials;
+use crate::mapping::{Declared, Function, Mapping, Signing};
+
+/// A broker that is still electing a coordinator is asked this often, a second apart.
+const COORDINATOR_TRIES: u32 = 10;
+const COORDINATOR_WAIT: Duration = Duration::from_secs(1);
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    severity: Severity,
+    subject: String,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Severity {
+    Right,
+    Note,
+    Problem,
+}
+
+impl Finding {
+    /// Whether an operator must act.
+    pub fn is_problem(&self) -> bool {
+        self.severity == Severity::Problem
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Right => "right",
+            Severity::Note => "note",
+            Severity::Problem => "problem",
+        };
+        write!(f, "{severity}: {}: {}", self.subject, self.message)
+    }
+}
+
+/// Collects the lines.
+#[derive(Default)]
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn add(&mut self, severity: Severity, subject: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Finding {
+            severity,
+            subject: subject.into(),
+            message: message.into(),
+        });
+    }
+}
+
+/// Asks brokers, endpoints and the credentials chain.
+pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
+    let mut report = Report::default();
+    let enabled: Vec<&Mapping> = set
+        .iter()
+        .map(|declared| declared.mapping.as_ref())
+        .filter(|mapping| mapping.enabled)
+        .collect();
+    for mapping in &enabled {
+        kafka(mapping, &mut report).await;
+    }
+    let signs = enabled
+        .iter()
+        .any(|mapping| mapping.function.signing != Signing::None);
+    let keys = match signs {
+        true => keys(config, &mut report).await,
+        false => None,
+    };
+    let functions: BTreeMap<_, &Function> = enabled
+        .iter()
+        .map(|mapping| (function::id(&mapping.function), &mapping.function))
+        .collect();
+    for function in functions.values() {
+        ask_function(function, keys.as_ref(), &mut report).await;
+    }
+    report.0
+}
+
+async fn keys(config: &Config, report: &mut Report) -> Option<Credentials> {
+    match credentials::fetch(config.region.clone()).await {
+        Ok((keys, _)) => {
+            report.add(Severity::Right, "credentials", "found");
+            Some(keys)
+        }
+        Err(error) => {
+            let message = format!(
+                "absent ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, \
+                 or signing = \"none\" for functions whose endpoint checks nothing"
+            );
+            report.add(Severity::Problem, "credentials", message);
+            None
+        }
+    }
+}
+
+async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &mut Report) {
+    let subject = format!("function {} at {}", function.name, function.host_header);
+    if keys.is_none() && function.signing != Signing::None {
+        report.add(
+            Severity::Note,
+            subject,
+            "not asked, for want of credentials",
+        );
+        return;
+    }
+    let answer = match http::endpoint_client() {
+        Ok(client) => function::ask(&client, function, keys).await,
+        Err(error) => Answer::Unable(error),
+    };
+    match answer {
+        Answer::Known { timeout, allowed } if timeout > allowed => {
+            let message = format!(
+                "its timeout of {} s is over the {} s that an event source mapping allows; lower it",
+                timeout.as_secs(),
+                allowed.as_secs()
+            );
+            report.add(Severity::Problem, subject, message);
+        }
+        Answer::Known { timeout, .. } => {
+            let message = format!("exists, timeout {} s", timeout.as_secs());
+            report.add(Severity::Right, subject, message);
+        }
+        Answer::Missing => {
+            let message = "Function does not exist; create it or correct FunctionName";
+            report.add(Severity::Problem, subject, message);
+        }
+        Answer::Unable(reason) => {
+            let message =
+                format!("accepted unseen, the endpoint does not say whether it exists ({reason})");
+            report.add(Severity::Note, subject, message);
+        }
+        Answer::Unreachable(reason) => {
+            let message =
+                format!("endpoint not reached ({reason}); start it or correct endpoint_url");
+            report.add(Severity::Problem, subject, message);
+        }
+    }
+}
+
+async fn kafka(mapping: &Mapping, report: &mut Report) {
+    let timeout = mapping.kafka.request_timeout;
+    let mut first = None;
+    for endpoint in &mapping.bootstrap {
+        match Probe::open(endpoint, timeout).await {
+            Ok(probe) => {
+                report.add(Severity::Right, broker(endpoint), "reached");
+                first = first.or(Some(probe));
+            }
+            Err(error) => {
+                let message = format!(
+                    "cannot be reached ({error}); start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS"
+                );
+                report.add(Severity::Problem, broker(endpoint), message);
+            }
+        }
+    }
+    let Some(mut probe) = first else { return };
+    match metadata(&mut probe, &mapping.topic).await {
+        Ok(metadata) => {
+            topic(mapping, &metadata, report);
+            advertised(mapping, &metadata, report).await;
+        }
+        Err(error) => report.add(Severity::Problem, format!("topic {}", mapping.topic), error),
+    }
+    group(mapping, &mut probe, report).await;
+}
+
+async fn metadata(probe: &mut Probe, topic: &str) -> Result<MetadataResponse, String> {
+    // Before version 4 a question by name may create the topic: then all are asked for.
+    let by_name = probe.version(ApiKey::Metadata).is_some_and(|it| it >= 4);
+    let request = Request::Metadata(MetadataRequest {
+        topics: by_name.then(|| vec![topic.to_owned()]),
+    });
+    match probe.ask(&request).await? {
+        Response::Metadata(metadata) => Ok(metadata),
+        other => Err(format!("another answer than Metadata: {other:?}")),
+    }
+}
+
+fn topic(mapping: &Mapping, metadata: &MetadataResponse, report: &mut Report) {
+    let subject = format!("topic {}", mapping.topic);
+    let found = metadata
+        .topics
+        .iter()
+        .find(|topic| topic.name == mapping.topic);
+    let error = found.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |topic| topic.error);
+    let partitions = found.map_or(0, |topic| topic.partitions.len());
+    match error {
+        ErrorCode::NONE => {
+            report.add(Severity::Right, subject, format!("{partitions} partitions"));
+        }
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
+            let message = "does not exist; create it or correct Topics";
+            report.add(Severity::Problem, subject, message);
+        }
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
+            let message = "is not allowed; grant Describe and Read on it";
+            report.add(Severity::Problem, subject, message);
+        }
+        error => report.add(
+            Severity::Problem,
+            subject,
+            format!("the broker says {error}"),
+        ),
+    }
+}
+
+/// The addresses that brokers advertise are those that records come from.
+async fn advertised(mapping: &Mapping, metadata: &MetadataResponse, report: &mut Report) {
+    let known: BTreeSet<&Endpoint> = mapping.bootstrap.iter().collect();
+    for told in &metadata.brokers {
+        let endpoint = Endpoint {
+            host: told.host.clone(),
+            port: told.port,
+        };
+        if known.contains(&endpoint) {
+            continue;
+        }
+        if let Err(error) = Probe::open(&endpoint, mapping.kafka.request_timeout).await {
+            let message = format!(
+                "cannot be reached ({error}), but broker {} advertises it; correct its advertised.listeners or open the way",
+                told.node_id
+            );
+            report.add(Severity::Problem, broker(&endpoint), message);
+        }
+    }
+}
+
+async fn group(mapping: &Mapping, probe: &mut Probe, report: &mut Report) {
+    let subject = format!("group {}", mapping.group_id);
+    let outcome = match coordinator(mapping, probe).await {
+        Ok(found) if found.error.is_ok() => heartbeat(mapping, &found).await,
+        Ok(found) => Ok(found.error),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        // A member that nobody knows: whoever is told so may use the group.
+        Ok(ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::ILLEGAL_GENERATION | ErrorCode::NONE) => {
+            report.add(Severity::Right, subject, "allowed");
+        }
+        Ok(ErrorCode::GROUP_AUTHORIZATION_FAILED) => {
+            let message = "is not allowed; grant Describe and Read on it";
+            report.add(Severity::Problem, subject, message);
+        }
+        Ok(error) => report.add(
+            Severity::Problem,
+            subject,
+            format!("the broker says {error}"),
+        ),
+        Err(error) => report.add(Severity::Problem, subject, error),
+    }
+}
+
+async fn coordinator(
+    mapping: &Mapping,
+    probe: &mut Probe,
+) -> Result<FindCoordinatorResponse, String> {
+    let request = Request::FindCoordinator(FindCoordinatorRequest {
+        group_id: mapping.group_id.clone(),
+    });
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Response::FindCoordinator(found) = probe.ask(&request).await? else {
+            return Err("another answer than FindCoordinator".to_owned());
+        };
+        let passing = matches!(
+            found.error,
+            ErrorCode::COORDINATOR_NOT_AVAILABLE | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        );
+        if !passing || tries == COORDINATOR_TRIES {
+            return Ok(found);
+        }
+        tokio::time::sleep(COORDINATOR_WAIT).await;
+    }
+}
+
+async fn heartbeat(
+    mapping: &Mapping,
+    found: &FindCoordinatorResponse,
+) -> Result<ErrorCode, String> {
+    let endpoint = Endpoint {
+        host: found.host.clone(),
+        port: found.port,
+    };
+    let mut probe = Probe::open(&endpoint, mapping.kafka.request_timeout)
+        .await
+        .map_err(|error| {
+            format!(
+                "its coordinator {} cannot be reached ({error})",
+                broker(&endpoint)
+            )
+        })?;
+    let request = Request::Heartbeat(HeartbeatRequest {
+        group_id: mapping.group_id.clone(),
+        generation_id: 0,
+        member_id: "forebay-check".to_owned(),
+        group_instance_id: None,
+    });
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Response::Heartbeat(error) = probe.ask(&request).await? else {
+            return Err("another answer than Heartbeat".to_owned());
+        };
+        if error != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS || tries == COORDINATOR_TRIES {
+            return Ok(error);
+        }
+        tokio::time::sleep(COORDINATOR_WAIT).await;
+    }
+}
+
+fn broker(endpoint: &Endpoint) -> String {
+    match endpoint.host.contains(':') {
+        true => format!("broker [{}]:{}", endpoint.host, endpoint.port),
+        false => format!("broker {}:{}", endpoint.host, endpoint.port),
+    }
+}

@@ -1,0 +1,106 @@
+//! Keys for signing, from AWS's chain: environment, profile files, role, container, instance.
+//!
+//! Invariant: a key never reaches the log; keys are renewed before they expire, and none are fetched as
+//! long as no mapping signs.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use forebay_protocol::limits::BACKOFF_MAX;
+use tokio::sync::Notify;
+use tracing::{error, info};
+use zeroize::Zeroizing;
+
+use super::http;
+use crate::clock;
+use crate::contract::{Credentials, watch};
+
+/// Keys are renewed this long before they expire, or at half of their life if that is shorter.
+const RENEW_BEFORE: Duration = Duration::from_secs(300);
+
+/// The chain is asked at most this often, whatever shards complain of.
+const ASK_INTERVAL_MIN: Duration = Duration::from_secs(5);
+
+/// Keeps `out` filled from the moment that someone signs until it is aborted.
+pub(super) async fn attend(
+    region: Option<String>,
+    mut needed: watch::Receiver<bool>,
+    refresh: Arc<Notify>,
+    out: watch::Sender<Option<Arc<Credentials>>>,
+) {
+    // An error means that control has ended.
+    if needed.wait_for(|needed| *needed).await.is_err() {
+        return;
+    }
+    let mut backoff = ASK_INTERVAL_MIN;
+    let mut healthy = None;
+    loop {
+        let wait = match fetch(region.clone()).await {
+            Ok((credentials, life)) => {
+                if healthy != Some(true) {
+                    info!("Credentials are there");
+                }
+                healthy = Some(true);
+                backoff = ASK_INTERVAL_MIN;
+                out.send_replace(Some(Arc::new(credentials)));
+                life.map(|life| life.saturating_sub(RENEW_BEFORE.min(life / 2)))
+            }
+            Err(error) => {
+                if healthy != Some(false) {
+                    error!(error, "No credentials: calls that are signed wait for them");
+                }
+                healthy = Some(false);
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+                Some(backoff)
+            }
+        };
+        tokio::time::sleep(ASK_INTERVAL_MIN).await;
+        match wait {
+            Some(wait) => tokio::select! {
+                () = tokio::time::sleep(wait.saturating_sub(ASK_INTERVAL_MIN)) => {}
+                () = refresh.notified() => {}
+            },
+            None => refresh.notified().await,
+        }
+    }
+}
+
+/// Asks the chain once, and says how long the keys live. A changed file or environment is seen, because
+/// the chain is built anew.
+pub(super) async fn fetch(
+    region: Option<String>,
+) -> Result<(Credentials, Option<Duration>), String> {
+    let provider = chain(region).await?;
+    let keys =
+        provider.provide_credentials().await.map_err(|error| {
+            match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            }
+        })?;
+    let life = keys.expiry().map(|expiry| {
+        let at = expiry.duration_since(UNIX_EPOCH).unwrap_or_default();
+        at.saturating_sub(clock::unix_now())
+    });
+    let secret = |text: &str| Zeroizing::new(text.to_owned());
+    let credentials = Credentials {
+        access_key_id: keys.access_key_id().to_owned(),
+        secret_access_key: secret(keys.secret_access_key()),
+        session_token: keys.session_token().map(secret),
+    };
+    Ok((credentials, life))
+}
+
+async fn chain(region: Option<String>) -> Result<SharedCredentialsProvider, String> {
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::Adapter(http::aws_client()?));
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region));
+    }
+    let config = loader.load().await;
+    config
+        .credentials_provider()
+        .ok_or_else(|| "the chain has no provider".to_owned())
+}

@@ -1,0 +1,284 @@
+//! What the endpoint says of a function: whether it exists, and its timeout (decision 28).
+//!
+//! Invariant: an endpoint that cannot answer the question never holds up a mapping.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use forebay_protocol::limits::CALL_DEADLINE_MARGIN;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::http;
+use crate::clock;
+use crate::config::FUNCTION_TIMEOUT_MAX;
+use crate::contract::{Credentials, mpsc, watch};
+use crate::mapping::{Function, Signing};
+
+/// A function with a capacity provider may run this long.
+const CAPACITY_TIMEOUT_MAX: Duration = Duration::from_secs(5_400);
+
+/// How often a function is asked for again.
+const ASK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How often an endpoint that was not reached is asked again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The answer to GetFunctionConfiguration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It exists.
+    Known {
+        /// Its timeout.
+        timeout: Duration,
+        /// The longest timeout that a mapping may call.
+        allowed: Duration,
+    },
+    /// It does not exist.
+    Missing,
+    /// The endpoint answers, but not this question.
+    Unable(String),
+    /// The endpoint does not answer.
+    Unreachable(String),
+}
+
+/// Names a function for the deadlines that control keeps: where, and what, version included.
+pub(super) type FunctionId = (String, u16, String, String);
+
+pub(super) fn id(function: &Function) -> FunctionId {
+    let target = &function.target;
+    (
+        function.host.clone(),
+        function.port,
+        target.path.clone(),
+        target.query.clone(),
+    )
+}
+
+/// Asks for every function of the newest list, again and again, and reports each call's deadline.
+pub(super) async fn attend(
+    mut functions: watch::Receiver<Arc<Vec<Function>>>,
+    mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
+    deadlines: mpsc::Sender<(FunctionId, Duration)>,
+) {
+    let client = match http::endpoint_client() {
+        Ok(client) => client,
+        Err(error) => {
+            error!(error, "Functions cannot be asked for their timeout");
+            return;
+        }
+    };
+    let mut told: BTreeMap<FunctionId, Answer> = BTreeMap::new();
+    loop {
+        let list = Arc::clone(&functions.borrow_and_update());
+        let keys = credentials.borrow_and_update().clone();
+        let mut asking = JoinSet::new();
+        for function in list.iter().cloned() {
+            if keys.is_none() && function.signing != Signing::None {
+                continue;
+            }
+            let (client, keys) = (client.clone(), keys.clone());
+            asking.spawn(async move {
+                let answer = ask(&client, &function, keys.as_deref()).await;
+                (function, answer)
+            });
+        }
+        let mut reached = true;
+        while let Some(asked) = asking.join_next().await {
+            // An error is a task that was aborted: with this one.
+            let Ok((function, answer)) = asked else {
+                return;
+            };
+            reached &= !matches!(answer, Answer::Unreachable(_));
+            let id = id(&function);
+            if told.get(&id) != Some(&answer) {
+                say(&function, &answer);
+                told.insert(id.clone(), answer.clone());
+            }
+            if let Answer::Known { timeout, .. } = answer
+                && deadlines
+                    .send((id, timeout + CALL_DEADLINE_MARGIN))
+                    .await
+                    .is_err()
+            {
+                return;
+            }
+        }
+        let interval = if reached {
+            ASK_INTERVAL
+        } else {
+            RETRY_INTERVAL
+        };
+        tokio::select! {
+            changed = functions.changed() => if changed.is_err() { return },
+            changed = credentials.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
+
+fn say(function: &Function, answer: &Answer) {
+    let name = &function.name;
+    match answer {
+        Answer::Known { timeout, allowed } if timeout > allowed => error!(
+            function = name,
+            timeout_seconds = timeout.as_secs(),
+            "Function may run longer than an event source mapping allows"
+        ),
+        Answer::Known { timeout, .. } => info!(
+            function = name,
+            timeout_seconds = timeout.as_secs(),
+            "Function is known"
+        ),
+        Answer::Missing => error!(function = name, "Function does not exist"),
+        Answer::Unable(reason) | Answer::Unreachable(reason) => {
+            warn!(function = name, reason, "Function's timeout is not known")
+        }
+    }
+}
+
+/// Asks once.
+pub(super) async fn ask(
+    client: &reqwest::Client,
+    function: &Function,
+    credentials: Option<&Credentials>,
+) -> Answer {
+    let path = function
+        .target
+        .path
+        .replace("/invocations", "/configuration");
+    let mut url = format!("http://{}{path}", function.host_header);
+    if !function.target.query.is_empty() {
+        url.push('?');
+        url.push_str(&function.target.query);
+    }
+    let mut request = client.get(&url);
+    if let (Signing::SigV4 { region }, Some(credentials)) = (&function.signing, credentials) {
+        match signature(&url, region, credentials) {
+            Ok(headers) => {
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+            }
+            Err(reason) => return Answer::Unable(reason),
+        }
+    }
+    match http::exchange(request).await {
+        Ok(answer) => read(&answer),
+        Err(reason) => Answer::Unreachable(reason),
+    }
+}
+
+fn read(answer: &http::Answer) -> Answer {
+    let unable = |what: &str| Answer::Unable(format!("GetFunctionConfiguration: {what}"));
+    if answer.status == 404 {
+        // A function that is missing is named; a server without this call says something else.
+        let body = String::from_utf8_lossy(&answer.body);
+        let named = body.contains("Function not found") || body.contains("ResourceNotFound");
+        return match named {
+            true => Answer::Missing,
+            false => unable("HTTP 404"),
+        };
+    }
+    if answer.status != 200 {
+        return unable(&format!("HTTP {}", answer.status));
+    }
+    let Ok(json) = serde_json::from_slice::<serde_json::Value>(&answer.body) else {
+        return unable("the answer is not JSON");
+    };
+    let capacity = json
+        .get("CapacityProviderConfig")
+        .is_some_and(|it| !it.is_null());
+    match json.get("Timeout").and_then(serde_json::Value::as_u64) {
+        Some(seconds @ 1..=86_400) => Answer::Known {
+            timeout: Duration::from_secs(seconds),
+            allowed: if capacity {
+                CAPACITY_TIMEOUT_MAX
+            } else {
+                FUNCTION_TIMEOUT_MAX
+            },
+        },
+        _ => unable("the answer has no Timeout"),
+    }
+}
+
+/// The headers that sign a GET without a body.
+fn signature(
+    url: &str,
+    region: &str,
+    credentials: &Credentials,
+) -> Result<Vec<(String, String)>, String> {
+    let identity = aws_credential_types::Credentials::new(
+        credentials.access_key_id.clone(),
+        credentials.secret_access_key.as_str(),
+        credentials
+            .session_token
+            .as_ref()
+            .map(|token| token.to_string()),
+        None,
+        "forebay",
+    )
+    .into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(region)
+        .name("lambda")
+        .time(UNIX_EPOCH + clock::unix_now())
+        .settings(SigningSettings::default())
+        .build()
+        .map_err(|error| error.to_string())?
+        .into();
+    let request = SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
+        .map_err(|error| error.to_string())?;
+    let (instructions, _) = sign(request, &params)
+        .map_err(|error| error.to_string())?
+        .into_parts();
+    Ok(instructions
+        .headers()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(status: u16, body: &str, expected: &Answer) {
+        let body = body.as_bytes().to_vec();
+        assert_eq!(&read(&http::Answer { status, body }), expected);
+    }
+
+    #[test]
+    fn only_a_named_function_is_missing() {
+        let body = r#"{"Type":"User","Message":"Function not found: arn:aws:lambda:x"}"#;
+        check(404, body, &Answer::Missing);
+        check(
+            404,
+            "404 page not found",
+            &Answer::Unable("GetFunctionConfiguration: HTTP 404".to_owned()),
+        );
+    }
+
+    #[test]
+    fn the_timeout_is_read_and_a_capacity_provider_allows_more() {
+        check(
+            200,
+            r#"{"Timeout":30}"#,
+            &Answer::Known {
+                timeout: Duration::from_secs(30),
+                allowed: FUNCTION_TIMEOUT_MAX,
+            },
+        );
+        check(
+            200,
+            r#"{"Timeout":900,"CapacityProviderConfig":{}}"#,
+            &Answer::Known {
+                timeout: Duration::from_secs(900),
+                allowed: CAPACITY_TIMEOUT_MAX,
+            },
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! HTTP for the control side's cold calls: STS, the instance's metadata, GetFunctionConfiguration.
+//!
+//! Invariant: rustls with ring, passed explicitly, is the only TLS; an answer is read up to a limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use rustls::ClientConfig;
+
+/// An answer of the control side's calls is at most this long.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// Addresses that nobody listens at (the instance's metadata, off EC2) must not hold up the chain.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A call of the control side takes at most this long.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// A client for AWS's own services, through the environment's proxy if there is one.
+pub(super) fn aws_client() -> Result<reqwest::Client, String> {
+    client(reqwest::Client::builder())
+}
+
+/// A client for Lambda endpoints, reached directly as the data plane reaches them.
+pub(super) fn endpoint_client() -> Result<reqwest::Client, String> {
+    client(reqwest::Client::builder().no_proxy())
+}
+
+fn client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+    builder
+        .tls_backend_preconfigured(tls().map_err(|error| error.to_string())?)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(CALL_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// The system's root certificates; none at all where it has none, so that only `https` fails there.
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    Ok(match rustls_platform_verifier::Verifier::new(provider) {
+        Ok(verifier) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth(),
+        Err(_) => builder
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth(),
+    })
+}
+
+/// Sends a request and reads its whole answer, up to the limit.
+pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
+    let mut response = request.send().await.map_err(|error| causes(&error))?;
+    let body = read(&mut response).await?;
+    Ok(Answer {
+        status: response.status().as_u16(),
+        body,
+    })
+}
+
+async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(format!(
+                "the answer is longer than {ANSWER_BYTES_MAX} bytes"
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// An error with what is behind it: reqwest's own words leave out why.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Lets AWS's credentials chain speak through reqwest.
+#[derive(Clone, Debug)]
+pub(super) struct Adapter(pub(super) reqwest::Client);
+
+#[derive(Debug)]
+struct Connector {
+    client: reqwest::Client,
+    timeout: Option<Duration>,
+}
+
+impl HttpClient for Adapter {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector {
+            client: self.0.clone(),
+            timeout: settings.read_timeout(),
+        })
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (client, timeout) = (self.client.clone(), self.timeout);
+        HttpConnectorFuture::new(async move { carry(client, timeout, request).await })
+    }
+}
+
+async fn carry(
+    client: reqwest::Client,
+    timeout: Option<Duration>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ConnectorError> {
+    let method = reqwest::Method::from_bytes(request.method().as_bytes())
+        .map_err(|error| ConnectorError::user(error.into()))?;
+    let mut builder = client.request(method, request.uri());
+    for (name, value) in request.headers().iter_bytes() {
+        builder = builder.header(name, value);
+    }
+    if let Some(timeout) = timeout {
+        builder = builder.timeout(timeout);
+    }
+    if let Some(body) = request.body().bytes() {
+        builder = builder.body(body.to_vec());
+    }
+    let mut response = builder
+        .send()
+        .await
+        .map_err(|error| match error.is_timeout() {
+            true => ConnectorError::timeout(error.into()),
+            false => ConnectorError::io(error.into()),
+        })?;
+    let body = read(&mut response)
+        .await
+        .map_err(|message| ConnectorError::io(message.into()))?;
+    let status = response
+        .status()
+        .as_u16()
+        .try_into()
+        .map_err(|_| ConnectorError::io("the status is out of range".into()))?;
+    let mut answer = HttpResponse::new(status, body.into());
+    for (name, value) in response.headers() {
+        if let Ok(value) = value.to_str() {
+            answer
+                .headers_mut()
+                .append(name.as_str().to_owned(), value.to_owned());
+        }
+    }
+    Ok(answer)
+}
