@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod fake_kafka;
 pub mod fake_lambda;
+pub mod harness;
 pub mod rig;

@@ -628,13 +628,20 @@ mod tests {
         lambda
             .with(|functions| functions.script("f", [Reply::Hang]))
             .await;
-        let hanging = call(&lambda, "f");
+        let second = async {
+            while lambda
+                .with(|functions| functions.ledger().open_calls())
+                .await
+                == 0
+            {}
+            call(&lambda, "f").await
+        };
+        // Kept beside the second call until that has ended.
+        let mut hanging = std::pin::pin!(call(&lambda, "f"));
+        let mut second = std::pin::pin!(second);
         tokio::select! {
-            _ = hanging => panic!("it hangs"),
-            _ = async { while lambda.with(|f| f.ledger().open_calls()).await == 0 {} } => {
-                // Dropping the first call closes it, so the second one runs beside it here.
-                call(&lambda, "f").await;
-            }
+            _ = &mut hanging => panic!("it hangs"),
+            answer = &mut second => assert!(answer.ends_with("null")),
         }
         let violations = lambda
             .with(|functions| functions.ledger().violations().len())

@@ -1,0 +1,3 @@
+//! The real appliance between a fake cluster and a fake Lambda, over real sockets.
+
+mod delivery;

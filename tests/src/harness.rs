@@ -1,0 +1,285 @@
+//! The real appliance between a fake cluster and a fake Lambda, all in this process, files in a
+//! temporary directory.
+//!
+//! [`Stage::new`] starts the fakes, [`Stage::site`] makes a node's directory, [`Site::declare`] writes a
+//! mapping into it and [`Site::start`] starts a node there. Several nodes may run at once.
+//!
+//! Invariant: nothing here waits a fixed time; [`eventually!`](crate::eventually) has a deadline.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use forebay::config::{Config, Surroundings};
+use forebay::{Appliance, Listeners};
+use tempfile::TempDir;
+
+use crate::fake_kafka::server::FakeKafkaServer;
+use crate::fake_kafka::{Config as Cluster, FakeKafka};
+use crate::fake_lambda::{FakeLambda, Functions};
+
+/// How long [`eventually!`](crate::eventually) waits when nothing else is said.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds, and fails with its text when it does not in time.
+#[macro_export]
+macro_rules! eventually {
+    (within $deadline:expr, $condition:expr) => {{
+        let ends = tokio::time::Instant::now() + $deadline;
+        while !$condition {
+            assert!(
+                tokio::time::Instant::now() < ends,
+                "not within {:?}: {}",
+                $deadline,
+                stringify!($condition)
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }};
+    ($condition:expr) => {
+        $crate::eventually!(within $crate::harness::DEADLINE, $condition)
+    };
+}
+
+/// The two fakes.
+#[derive(Debug)]
+pub struct Stage {
+    /// The cluster.
+    pub kafka: FakeKafkaServer,
+    /// The functions.
+    pub lambda: FakeLambda,
+}
+
+/// A mapping to declare, with AWS's defaults.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// The file's stem.
+    pub name: String,
+    /// `FunctionName`.
+    pub function: String,
+    /// The one topic.
+    pub topic: String,
+    /// `ConsumerGroupId`.
+    pub group: String,
+    /// `StartingPosition`.
+    pub starting_position: String,
+    /// More members, as TOML lines at the top level.
+    pub members: String,
+    /// Brokers other than the stage's.
+    pub bootstrap: Option<String>,
+}
+
+impl Declared {
+    /// A mapping of `topic` to the function of the same name, in a group of the same name, from the
+    /// beginning, without a window.
+    pub fn new(topic: &str) -> Self {
+        Self {
+            name: topic.to_owned(),
+            function: topic.to_owned(),
+            topic: topic.to_owned(),
+            group: topic.to_owned(),
+            starting_position: "TRIM_HORIZON".to_owned(),
+            members: "MaximumBatchingWindowInSeconds = 0\n".to_owned(),
+            bootstrap: None,
+        }
+    }
+
+    /// The same with those members (TOML lines) instead.
+    pub fn with(mut self, members: &str) -> Self {
+        members.clone_into(&mut self.members);
+        self
+    }
+
+    /// The same from another position.
+    pub fn starting(mut self, position: &str) -> Self {
+        position.clone_into(&mut self.starting_position);
+        self
+    }
+
+    fn text(&self, bootstrap: &str) -> String {
+        let bootstrap = self.bootstrap.as_deref().unwrap_or(bootstrap);
+        let servers: Vec<_> = bootstrap
+            .split(',')
+            .map(|server| format!("{server:?}"))
+            .collect();
+        format!(
+            "FunctionName = {:?}\nTopics = [{:?}]\nStartingPosition = {:?}\n{}\n\
+             [SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [{}]\n\
+             [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = {:?}\n",
+            self.function,
+            self.topic,
+            self.starting_position,
+            self.members,
+            servers.join(", "),
+            self.group,
+        )
+    }
+}
+
+/// One node's directory.
+#[derive(Debug)]
+pub struct Site {
+    dir: TempDir,
+    bootstrap: String,
+    keys: String,
+    functions: String,
+}
+
+impl Stage {
+    /// A cluster of one broker, and an endpoint that keeps a ledger.
+    pub fn new() -> Self {
+        Self::with_cluster(Cluster::new(1))
+    }
+
+    /// The same with another cluster.
+    pub fn with_cluster(cluster: Cluster) -> Self {
+        Self {
+            kafka: FakeKafkaServer::start(cluster).expect("loopback has free ports"),
+            lambda: FakeLambda::start().expect("loopback has free ports"),
+        }
+    }
+
+    /// A directory for a node that finds both fakes; one shard, short timeouts, unsigned calls.
+    pub fn site(&self) -> Site {
+        Site::new(&self.kafka.bootstrap(), &self.lambda.url())
+    }
+
+    /// Asks or changes the cluster.
+    pub async fn on_kafka<R, F>(&self, f: F) -> R
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut FakeKafka) -> R + Send + 'static,
+    {
+        self.kafka.with(f).await
+    }
+
+    /// Asks or changes the functions.
+    pub async fn on_lambda<R, F>(&self, f: F) -> R
+    where
+        R: Send + 'static,
+        F: FnOnce(&mut Functions) -> R + Send + 'static,
+    {
+        self.lambda.with(f).await
+    }
+
+    /// What a group has committed; -1 for nothing.
+    pub async fn committed(&self, group: &str, topic: &str, partition: i32) -> i64 {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.on_kafka(move |kafka| {
+            let committed = kafka.committed(&group, &topic, partition);
+            committed.map_or(-1, |committed| committed.offset)
+        })
+        .await
+    }
+
+    /// How many different records of a topic were delivered.
+    pub async fn delivered(&self, topic: &str) -> usize {
+        let topic = topic.to_owned();
+        self.on_lambda(move |functions| functions.ledger().distinct(&topic))
+            .await
+    }
+
+    /// Fails when the endpoint saw what must never be.
+    pub async fn assert_no_violation(&self) {
+        let violations = self
+            .on_lambda(|functions| functions.ledger().violations().to_vec())
+            .await;
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+}
+
+impl Site {
+    /// A directory for a node between those two.
+    pub fn new(bootstrap: &str, endpoint_url: &str) -> Self {
+        let dir = TempDir::new().expect("the temporary directory is writable");
+        std::fs::create_dir(dir.path().join("mappings.d")).expect("the directory is new");
+        let keys = format!(
+            "mappings_dir = \"mappings.d\"\nstate_dir = \"state\"\nlisten = \"127.0.0.1:0\"\n\
+             region = \"eu-west-1\"\nendpoint_url = {endpoint_url:?}\nshards = 1\n\
+             session_timeout_ms = 6000\nheartbeat_interval_ms = 200\nrebalance_timeout_ms = 20000\n\
+             grace_ms = 5000\n"
+        );
+        Self {
+            dir,
+            bootstrap: bootstrap.to_owned(),
+            keys,
+            functions: String::new(),
+        }
+    }
+
+    /// One more key; it replaces the same key's earlier value.
+    pub fn key(mut self, key: &str, value: &str) -> Self {
+        let prefix = format!("{key} = ");
+        let kept = self.keys.lines().filter(|line| !line.starts_with(&prefix));
+        let mut keys: String = kept.flat_map(|line| [line, "\n"]).collect();
+        keys.push_str(&format!("{key} = {value}\n"));
+        self.keys = keys;
+        self
+    }
+
+    /// Writes a mapping's file. Its function is called unsigned.
+    pub fn declare(&mut self, mapping: &Declared) {
+        let header = format!("[functions.{:?}]\n", mapping.function);
+        if !self.functions.contains(&header) {
+            let section = format!("{header}signing = \"none\"\ntimeout_seconds = 60\n");
+            self.functions.push_str(&section);
+        }
+        self.write_mapping(&mapping.name, &mapping.text(&self.bootstrap));
+    }
+
+    /// Writes any text as a mapping's file.
+    pub fn write_mapping(&self, name: &str, text: &str) {
+        let file = self.mapping_file(name);
+        std::fs::write(file, text).expect("the directory is writable");
+    }
+
+    /// Removes a mapping's file.
+    pub fn withdraw(&self, name: &str) {
+        std::fs::remove_file(self.mapping_file(name)).expect("the mapping was declared");
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The configuration as the binary would read it.
+    pub fn config(&self) -> Config {
+        let text = format!("{}{}", self.keys, self.functions);
+        let around = Surroundings {
+            region: None,
+            endpoint_url: None,
+            ..Surroundings::here()
+        };
+        let path = self.dir.path().join("forebay.toml");
+        Config::parse(&text, &path, &around).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    /// Starts a node here.
+    pub async fn start(&self) -> Appliance {
+        let started = Appliance::start(self.config(), Listeners::default()).await;
+        started.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn mapping_file(&self, name: &str) -> PathBuf {
+        self.dir
+            .path()
+            .join("mappings.d")
+            .join(format!("{name}.toml"))
+    }
+}
+
+/// One plain HTTP GET: the status and the body.
+pub async fn get(address: std::net::SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status.unwrap_or(0), body.to_owned()))
+}
