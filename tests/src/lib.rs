@@ -8,3 +8,4 @@ pub mod fake_kafka;
 pub mod fake_lambda;
 pub mod harness;
 pub mod rig;
+pub mod world;

@@ -45,6 +45,11 @@ impl Account {
         wanted <= self.budget.available()
     }
 
+    /// How much more would fit.
+    pub(super) fn room(&self) -> usize {
+        (self.own + self.taken).saturating_sub(self.held) + self.budget.available()
+    }
+
     /// Holds `bytes` more, whether they fit or not: they are here already. False says that they did not
     /// fit, so that the caller stops taking more.
     pub(super) fn add(&mut self, bytes: usize) -> bool {

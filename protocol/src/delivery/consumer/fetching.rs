@@ -80,29 +80,45 @@ impl Consumer {
         if leaderless {
             self.cluster.invalidate(self.cluster.view(), self.now);
         }
-        for (node, (lanes, busy)) in by_node {
-            if !lanes.is_empty() && !self.fetching.contains(&node) {
-                self.fetch_from(node, &lanes, busy);
+        let mut due: Vec<(i32, Vec<i32>, bool)> = by_node
+            .into_iter()
+            .filter(|(node, (lanes, _))| !lanes.is_empty() && !self.fetching.contains(node))
+            .map(|(node, (lanes, busy))| (node, lanes, busy))
+            .collect();
+        // Where memory is short, the broker that waits longest is next, and nobody overtakes it: a long
+        // poll holds what it reserved, and would be renewed for ever before another one's turn came.
+        due.sort_by_key(|(node, ..)| self.fetched_at.get(node).copied());
+        let mut left = due.len();
+        for (node, lanes, busy) in due {
+            if !self.fetch_from(node, &lanes, busy, left) {
+                break;
             }
+            left -= 1;
         }
     }
 
-    fn fetch_from(&mut self, node: i32, lanes: &[i32], busy: bool) {
+    /// Asks one broker, with its share of the room that it and the brokers after it have. False when
+    /// there is no room.
+    fn fetch_from(&mut self, node: i32, lanes: &[i32], busy: bool, brokers: usize) -> bool {
         let Some(endpoint) = self.cluster.broker(node).cloned() else {
             self.cluster.invalidate(self.cluster.view(), self.now);
-            return;
+            return true;
         };
         if !self.is_ready(Role::Fetch(node), &endpoint) {
-            return;
+            return true;
         }
         let wanted: usize = lanes
             .iter()
             .filter_map(|partition| self.lanes.get(partition))
             .map(|lane| lane.fetch_bytes)
             .sum();
-        let Some(reserved) = self.reserve_fetch(wanted) else {
-            return;
-        };
+        let share = (self.fetched.room() / brokers).max(limits::FETCH_BYTES_MIN);
+        let reserved = wanted.min(limits::FETCH_BYTES_MAX).min(share);
+        if !self.fetched.try_add(reserved) {
+            self.pressure = true;
+            return false;
+        }
+        self.fetched_at.insert(node, self.now);
         // Brokers fill an answer in the order asked until it is full: each turn another lane is first.
         self.fetch_turn = self.fetch_turn.wrapping_add(1);
         let first = self.fetch_turn % lanes.len();
@@ -148,19 +164,7 @@ impl Consumer {
             lanes: asked,
         };
         self.send(Role::Fetch(node), &request, Ticket::Fetch(fetching));
-    }
-
-    /// Reserves what a fetch may bring: what is wanted, or what there is.
-    fn reserve_fetch(&mut self, wanted: usize) -> Option<usize> {
-        let mut bytes = wanted.min(limits::FETCH_BYTES_MAX);
-        while bytes >= limits::FETCH_BYTES_MIN {
-            if self.fetched.try_add(bytes) {
-                return Some(bytes);
-            }
-            bytes /= 2;
-        }
-        self.pressure = true;
-        None
+        true
     }
 
     pub(super) fn handle_fetch(&mut self, fetching: Fetching, response: FetchResponse) {

@@ -114,6 +114,8 @@ pub struct Consumer {
     encode_queue: VecDeque<i32>,
     decompressor: Decompressor,
     fetching: BTreeSet<i32>,
+    /// When each broker was last asked.
+    fetched_at: BTreeMap<i32, Instant>,
     fetch_turn: usize,
     fetched: Account,
     bodies: Account,
@@ -172,6 +174,7 @@ impl Consumer {
             encode_queue: VecDeque::new(),
             decompressor: Decompressor::new(),
             fetching: BTreeSet::new(),
+            fetched_at: BTreeMap::new(),
             fetch_turn: 0,
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget),

@@ -152,6 +152,12 @@ impl Consumer {
     }
 
     pub(super) fn handle_metadata(&mut self, response: &MetadataResponse) {
+        if !response.error.is_ok() {
+            // The broker has nothing to tell (KIP-1102): another one is asked, the configured ones first.
+            self.cluster.failed(self.now);
+            self.cluster.rotate_seed();
+            return;
+        }
         self.seed_failures = 0;
         self.faults.cluster = None;
         let topic = self.config.topic.clone();

@@ -1,0 +1,197 @@
+//! What is produced, and what goes wrong.
+
+use std::time::Duration;
+
+use forebay_protocol::delivery::Input;
+use kafka_protocol::messages::ApiKey;
+
+use super::{Event, NodeRef, TOPIC, Violation, World};
+use crate::fake_kafka::Fault;
+use crate::fake_kafka::batch::{BatchOptions, Codec, NewRecord, Producer};
+
+impl World {
+    /// Appends a batch, sometimes in a transaction; more come later.
+    pub(super) fn produce(&mut self) {
+        if self.schedule.produced_batches == 0 {
+            return;
+        }
+        self.schedule.produced_batches -= 1;
+        let partition =
+            i32::try_from(self.random.below(self.schedule.partitions as u64)).unwrap_or(0);
+        let count = 1 + self.random.below(5);
+        let value = usize::try_from(self.random.below(300)).unwrap_or(0);
+        let records: Vec<NewRecord> = (0..count)
+            .map(|_| NewRecord::value(vec![b'x'; value]))
+            .collect();
+        match self.random.below(6) {
+            0 => self.produce_transaction(partition, &records),
+            kind => {
+                let codec = if kind == 1 { Codec::Gzip } else { Codec::None };
+                let options = BatchOptions {
+                    codec,
+                    ..BatchOptions::default()
+                };
+                let base = self.kafka.append_with(TOPIC, partition, &records, options);
+                self.note(partition, base, count, true);
+            }
+        }
+        let gap = self.random_micros(1_000, 1_500_000);
+        self.after(gap, Event::Produce);
+    }
+
+    fn produce_transaction(&mut self, partition: i32, records: &[NewRecord]) {
+        let commits = self.chance(2);
+        let producer = Producer {
+            id: 7,
+            epoch: 0,
+            sequence: -1,
+        };
+        let options = BatchOptions {
+            producer: Some(producer),
+            transactional: true,
+            ..BatchOptions::default()
+        };
+        let base = self.kafka.append_with(TOPIC, partition, records, options);
+        self.note(partition, base, records.len() as u64, commits);
+        let marker = self
+            .kafka
+            .append_marker(TOPIC, partition, producer.id, commits);
+        self.note(partition, marker, 1, false);
+    }
+
+    fn note(&mut self, partition: i32, base: i64, count: u64, visible: bool) {
+        for at in 0..i64::try_from(count).unwrap_or(0) {
+            self.ledger.produced(partition, base + at, visible);
+            self.report.records += u64::from(visible);
+        }
+    }
+
+    /// One fault strikes; the next comes later.
+    pub(super) fn chaos(&mut self) -> Result<(), Violation> {
+        if self.healed {
+            return Ok(());
+        }
+        self.report.faults += 1;
+        let node = usize::try_from(self.random.below(self.schedule.nodes as u64)).unwrap_or(0);
+        let broker =
+            1 + i32::try_from(self.random.below(self.schedule.brokers as u64)).unwrap_or(0);
+        match self.random.below(9) {
+            0 => self.kill(node),
+            1 => {
+                let pause = self.random_micros(100_000, 30_000_000);
+                self.nodes[node].frozen_until = self.now + pause;
+            }
+            2 => {
+                let pause = self.random_micros(100_000, 30_000_000);
+                self.nodes[node].cut_until = self.now + pause;
+                self.break_links(node);
+            }
+            3 => self.drain(node)?,
+            4 => self.break_links(node),
+            5 => {
+                if self.schedule.brokers > 1 {
+                    self.kafka.stop_broker(broker);
+                    self.kafka.start_broker(1 + broker % self.schedule.brokers);
+                }
+            }
+            6 => {
+                let partition =
+                    i32::try_from(self.random.below(self.schedule.partitions as u64)).unwrap_or(0);
+                self.kafka.move_leader(TOPIC, partition, Some(broker));
+            }
+            7 => self.kafka.move_coordinator(super::GROUP, broker),
+            _ => self.script_faults(),
+        }
+        let every = self.schedule.chaos_every;
+        let wait = every / 2 + self.random.jitter(every);
+        self.after(wait, Event::Chaos);
+        Ok(())
+    }
+
+    /// SIGKILL, and a start some time later.
+    fn kill(&mut self, node: usize) {
+        let life = &mut self.nodes[node];
+        if life.consumer.take().is_none() {
+            return;
+        }
+        life.life += 1;
+        life.frozen_until = self.now;
+        let links = std::mem::take(&mut life.links);
+        for link in links.into_values() {
+            self.forget_link(&link);
+        }
+        self.ledger.killed(node);
+        let after = self.random_micros(10_000, 5_000_000);
+        self.after(after, Event::Start { node });
+    }
+
+    /// SIGTERM, sometimes with too little patience.
+    fn drain(&mut self, node: usize) -> Result<(), Violation> {
+        let life = &mut self.nodes[node];
+        if life.consumer.is_none() || std::mem::replace(&mut life.stopping, true) {
+            return Ok(());
+        }
+        let of = NodeRef {
+            node,
+            life: life.life,
+        };
+        if self.chance(3) {
+            let grace = self.random_micros(10_000, 500_000);
+            self.after(
+                grace,
+                Event::ToNode {
+                    node: of,
+                    input: Input::Abort,
+                },
+            );
+        }
+        self.to_node(of, Input::Stop)
+    }
+
+    fn script_faults(&mut self) {
+        // Only errors that a broker answers without having served the request: one that serves a heartbeat
+        // with REBALANCE_IN_PROGRESS has renewed the session.
+        let apis = [
+            (ApiKey::Fetch, 6),
+            (ApiKey::OffsetCommit, 14),
+            (ApiKey::Heartbeat, 16),
+            (ApiKey::JoinGroup, 15),
+            (ApiKey::SyncGroup, 16),
+            (ApiKey::OffsetFetch, 16),
+            (ApiKey::ListOffsets, 6),
+            (ApiKey::Metadata, 5),
+        ];
+        let at = usize::try_from(self.random.below(apis.len() as u64)).unwrap_or(0);
+        let (api, error) = apis[at];
+        let fault = match self.random.below(5) {
+            0 => Fault::Error(error),
+            1 => Fault::Drop,
+            2 => Fault::DropAnswer,
+            3 => Fault::Delay(self.delay_a_little()),
+            _ => Fault::Silence,
+        };
+        let times = 1 + usize::try_from(self.random.below(3)).unwrap_or(0);
+        self.kafka.script(api, vec![fault; times]);
+    }
+
+    /// From now on everything works.
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.healed = true;
+        self.kafka.clear_faults();
+        for broker in 1..=self.schedule.brokers {
+            self.kafka.start_broker(broker);
+        }
+        for partition in 0..self.schedule.partitions {
+            if self.kafka.leader(TOPIC, partition).0.is_none() {
+                self.kafka.move_leader(TOPIC, partition, Some(1));
+            }
+        }
+        for node in 0..self.schedule.nodes {
+            self.nodes[node].cut_until = self.now;
+            if self.nodes[node].consumer.is_none() {
+                self.after(Duration::from_secs(1), Event::Start { node });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,517 @@
+//! The simulator: real consumers against a simulated cluster, function, network and clock, one seeded
+//! schedule at a time, in virtual time.
+//!
+//! A [`Schedule`] is drawn from a seed: how many nodes and partitions, how records come, what fails and
+//! when. [`World::run`] plays it: faults for a while, then everything heals, and within bounded virtual time
+//! every record must have been processed and committed. The [`Ledger`] checks the delivery rules at every
+//! step. A [`Mutation`] breaks the shell on purpose, to show that the rules would notice.
+//!
+//! Invariant: the same seed plays the same schedule, byte for byte.
+
+mod chaos;
+mod function;
+mod ledger;
+mod network;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_protocol::delivery::{
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Effect, Endpoint, Input, OnOversized,
+    StartingPosition,
+};
+use forebay_protocol::random::Random;
+use forebay_protocol::time::Instant;
+
+pub use self::ledger::{Delivered, Ledger, Violation};
+pub use self::schedule::{Mutation, Schedule};
+use crate::fake_kafka::{self, FakeKafka, GroupChange};
+
+const TOPIC: &str = "orders";
+const GROUP: &str = "orders-group";
+
+/// A violation, with what it takes to see it again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed} at {at:?}: {violation}\n{nodes}")]
+pub struct Failure {
+    /// The schedule's seed.
+    pub seed: u64,
+    /// Virtual time.
+    pub at: Instant,
+    /// What was broken.
+    pub violation: Violation,
+    /// How the nodes stood.
+    pub nodes: String,
+}
+
+/// What a schedule came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Steps played.
+    pub steps: u64,
+    /// Records produced that had to be delivered.
+    pub records: u64,
+    /// Calls made.
+    pub calls: u64,
+    /// Faults that struck.
+    pub faults: u64,
+}
+
+/// What happens next.
+#[derive(Debug)]
+enum Event {
+    Connect {
+        node: NodeRef,
+        id: ConnectionId,
+        endpoint: Endpoint,
+    },
+    ToBroker {
+        node: NodeRef,
+        id: ConnectionId,
+        frame: Bytes,
+    },
+    ToNode {
+        node: NodeRef,
+        input: Input,
+    },
+    Wake {
+        node: NodeRef,
+    },
+    BrokerWake,
+    CallArrives {
+        node: NodeRef,
+        call: CallId,
+        body: Vec<Bytes>,
+        deadline: Instant,
+        twin: bool,
+    },
+    CallReturns {
+        key: function::CallKey,
+    },
+    CallGivenUp {
+        key: function::CallKey,
+    },
+    Produce,
+    Chaos,
+    Start {
+        node: usize,
+    },
+    Heal,
+}
+
+/// A node in one of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct NodeRef {
+    node: usize,
+    life: u32,
+}
+
+#[derive(Debug)]
+struct Node {
+    life: u32,
+    consumer: Option<Consumer>,
+    links: BTreeMap<ConnectionId, network::Link>,
+    wake: Option<Instant>,
+    /// It does nothing before then (SIGSTOP).
+    frozen_until: Instant,
+    /// No broker can be reached before then.
+    cut_until: Instant,
+    /// It is being drained and comes back afterwards.
+    stopping: bool,
+}
+
+/// One schedule in play.
+#[derive(Debug)]
+pub struct World {
+    schedule: Schedule,
+    random: Random,
+    now: Instant,
+    queue: BTreeMap<(Instant, u64), Event>,
+    sequence: u64,
+    kafka: FakeKafka,
+    nodes: Vec<Node>,
+    function: function::Function,
+    ledger: Ledger,
+    commits_seen: usize,
+    group_events_seen: usize,
+    broker_wake: Option<Instant>,
+    healed: bool,
+    report: Report,
+}
+
+impl World {
+    /// The schedule of that seed.
+    pub fn new(schedule: Schedule) -> Self {
+        let mut kafka = FakeKafka::new(fake_kafka::Config::new(schedule.brokers));
+        kafka.create_topic(TOPIC, schedule.partitions);
+        let nodes = (0..schedule.nodes)
+            .map(|_| Node {
+                life: 0,
+                consumer: None,
+                links: BTreeMap::new(),
+                wake: None,
+                frozen_until: Instant::ZERO,
+                cut_until: Instant::ZERO,
+                stopping: false,
+            })
+            .collect();
+        let mut world = Self {
+            random: Random::new(schedule.seed),
+            now: Instant::ZERO,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            kafka,
+            nodes,
+            function: function::Function::default(),
+            ledger: Ledger::default(),
+            commits_seen: 0,
+            group_events_seen: 0,
+            broker_wake: None,
+            healed: false,
+            report: Report::default(),
+            schedule,
+        };
+        for partition in 0..world.schedule.partitions {
+            world.ledger.declare(partition);
+        }
+        for node in 0..world.schedule.nodes {
+            let after = world.random_micros(0, 3_000_000);
+            world.after(after, Event::Start { node });
+        }
+        world.after(Duration::ZERO, Event::Produce);
+        world.after(Duration::from_secs(2), Event::Chaos);
+        let heal = world.schedule.chaos_for;
+        world.after(heal, Event::Heal);
+        world
+    }
+
+    /// Plays the schedule to its end.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that was broken.
+    pub fn run(mut self) -> Result<Report, Failure> {
+        let seed = self.schedule.seed;
+        match self.play() {
+            Ok(()) => Ok(self.report),
+            Err(violation) => {
+                let nodes = self.describe_nodes();
+                Err(Failure {
+                    seed,
+                    at: self.now,
+                    violation,
+                    nodes,
+                })
+            }
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        let deadline = Instant::ZERO + self.schedule.chaos_for + self.schedule.settle_for;
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            self.now = at;
+            self.report.steps += 1;
+            self.step(event)?;
+            self.observe_broker()?;
+            if self.healed && self.function.is_idle() && self.ledger.is_complete() {
+                return Ok(());
+            }
+            if self.now > deadline {
+                break;
+            }
+        }
+        self.ledger.stuck().map_or(Ok(()), Err)
+    }
+
+    fn describe_nodes(&self) -> String {
+        let lines = self
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(at, node)| match &node.consumer {
+                Some(consumer) => format!("  node {at}: {:?}", consumer.status()),
+                None => format!("  node {at}: down"),
+            });
+        let events = self.kafka.group_events().iter().rev().take(12).rev();
+        let events = events.map(|event| format!("  {:?} {:?}", event.at, event.change));
+        lines.chain(events).collect::<Vec<_>>().join("\n")
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Connect { node, id, endpoint } => self.connect(node, id, &endpoint),
+            Event::ToBroker { node, id, frame } => self.to_broker(node, id, frame),
+            Event::ToNode { node, input } => self.to_node(node, input),
+            Event::Wake { node } => self.wake(node),
+            Event::BrokerWake => {
+                if self.broker_wake.is_some_and(|at| at <= self.now) {
+                    self.broker_wake = None;
+                    self.kafka.handle_timeout(self.now);
+                }
+                Ok(())
+            }
+            Event::CallArrives {
+                node,
+                call,
+                body,
+                deadline,
+                twin,
+            } => self.call_arrives(node, call, &body, deadline, twin),
+            Event::CallReturns { key } => self.call_returns(key),
+            Event::CallGivenUp { key } => self.call_given_up(key),
+            Event::Produce => {
+                self.produce();
+                Ok(())
+            }
+            Event::Chaos => self.chaos(),
+            Event::Start { node } => self.start(node),
+            Event::Heal => self.heal(),
+        }
+    }
+
+    fn start(&mut self, node: usize) -> Result<(), Violation> {
+        let config = self.consumer_config(node);
+        let budget = Budget::new(self.schedule.shared_bytes);
+        let life = &mut self.nodes[node];
+        if life.consumer.is_some() {
+            return Ok(());
+        }
+        life.life += 1;
+        life.stopping = false;
+        life.links.clear();
+        let of = NodeRef {
+            node,
+            life: life.life,
+        };
+        let now = self.node_now(node);
+        self.nodes[node].consumer = Some(Consumer::new(config, budget, now));
+        self.wake(of)
+    }
+
+    fn consumer_config(&self, node: usize) -> ConsumerConfig {
+        let schedule = &self.schedule;
+        ConsumerConfig {
+            bootstrap: (1..=schedule.brokers)
+                .map(|id| Endpoint {
+                    host: format!("fake-{id}"),
+                    port: 9092,
+                })
+                .collect(),
+            bootstrap_servers: "fake-1:9092".to_owned(),
+            topic: TOPIC.to_owned(),
+            group_id: GROUP.to_owned(),
+            client_id: format!("node-{node}"),
+            rack_id: String::new(),
+            group_instance_id: None,
+            starting_position: StartingPosition::TrimHorizon,
+            batch_size: schedule.batch_size,
+            window: schedule.window,
+            body_limit: schedule.body_limit,
+            on_oversized: OnOversized::Halt,
+            read_committed: true,
+            session_timeout: Duration::from_secs(10),
+            rebalance_timeout: Duration::from_secs(30),
+            heartbeat_interval: Duration::from_secs(1),
+            request_timeout: Duration::from_secs(5),
+            call_deadline: Duration::from_secs(15),
+            max_in_flight: 4,
+            seed: schedule.seed ^ (node as u64) << 32,
+        }
+    }
+
+    /// Hands an input to a node, unless it has died since.
+    fn to_node(&mut self, of: NodeRef, input: Input) -> Result<(), Violation> {
+        if self.is_frozen(of.node) {
+            let thaw = self.nodes[of.node].frozen_until;
+            self.at(thaw, Event::ToNode { node: of, input });
+            return Ok(());
+        }
+        let now = self.node_now(of.node);
+        let Some(consumer) = self.living(of) else {
+            return Ok(());
+        };
+        consumer.handle(input, now);
+        self.settle(of)
+    }
+
+    fn wake(&mut self, of: NodeRef) -> Result<(), Violation> {
+        if self.is_frozen(of.node) {
+            let thaw = self.nodes[of.node].frozen_until;
+            self.at(thaw, Event::Wake { node: of });
+            return Ok(());
+        }
+        let now = self.node_now(of.node);
+        let Some(consumer) = self.living(of) else {
+            return Ok(());
+        };
+        consumer.handle_timeout(now);
+        self.settle(of)
+    }
+
+    /// Lets a node work, executes its effects and sets its timer.
+    fn settle(&mut self, of: NodeRef) -> Result<(), Violation> {
+        let now = self.node_now(of.node);
+        let mut ended = false;
+        while let Some(consumer) = self.living(of) {
+            let more = consumer.work(now);
+            let mut effects = Vec::new();
+            while let Some(effect) = consumer.poll_effect() {
+                effects.push(effect);
+            }
+            while consumer.poll_notice().is_some() {}
+            let done = effects.is_empty() && !more;
+            for effect in effects {
+                ended |= matches!(effect, Effect::Stopped);
+                self.execute(of, effect)?;
+            }
+            if done {
+                break;
+            }
+        }
+        if ended {
+            self.nodes[of.node].consumer = None;
+            let after = self.random_micros(10_000, 3_000_000);
+            self.after(after, Event::Start { node: of.node });
+            return Ok(());
+        }
+        self.check_memory(of)?;
+        let drift = self.node_drift(of.node);
+        let Some(consumer) = self.living(of) else {
+            return Ok(());
+        };
+        let wake = consumer.poll_timeout().map(|at| at + drift);
+        if let Some(at) = wake
+            && self.nodes[of.node].wake != Some(at)
+        {
+            self.nodes[of.node].wake = Some(at);
+            self.at(at.max(self.now), Event::Wake { node: of });
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, of: NodeRef, effect: Effect) -> Result<(), Violation> {
+        match effect {
+            Effect::Connect(id, endpoint) => {
+                let after = self.latency();
+                self.after(
+                    after,
+                    Event::Connect {
+                        node: of,
+                        id,
+                        endpoint,
+                    },
+                );
+            }
+            Effect::Send(id, frame) => self.send_to_broker(of, id, frame),
+            Effect::Close(id) => self.close(of, id),
+            Effect::Invoke(call, invocation) => self.invoke(of, call, invocation),
+            Effect::CancelCall(call) => self.cancel_call(of, call),
+            Effect::Stopped => {}
+        }
+        Ok(())
+    }
+
+    fn check_memory(&mut self, of: NodeRef) -> Result<(), Violation> {
+        let limit = self.schedule.memory_limit();
+        let Some(consumer) = self.living(of) else {
+            return Ok(());
+        };
+        let bytes = consumer.status().memory_bytes;
+        if bytes > limit {
+            return Err(Violation::TooMuchMemory {
+                node: of.node,
+                bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Carries the broker's answers, and checks what it accepted.
+    fn observe_broker(&mut self) -> Result<(), Violation> {
+        self.carry_outputs();
+        let fresh: Vec<(i32, i64)> = self.kafka.commits()[self.commits_seen..]
+            .iter()
+            .map(|commit| (commit.partition, commit.offset))
+            .collect();
+        self.commits_seen += fresh.len();
+        for (partition, offset) in fresh {
+            self.ledger.committed(partition, offset)?;
+        }
+        // A member that the coordinator gave up may still have a call open: nobody can take it back.
+        let events = self.kafka.group_events();
+        let expelled: Vec<usize> = events[self.group_events_seen..]
+            .iter()
+            .filter_map(|event| match &event.change {
+                GroupChange::Left { member, .. } => node_of(member),
+                _ => None,
+            })
+            .collect();
+        self.group_events_seen = events.len();
+        for node in expelled {
+            self.ledger.killed(node);
+        }
+        if let Some(at) = self.kafka.poll_timeout()
+            && self.broker_wake.is_none_or(|set| at < set)
+        {
+            self.broker_wake = Some(at);
+            self.at(at.max(self.now), Event::BrokerWake);
+        }
+        Ok(())
+    }
+
+    fn living(&mut self, of: NodeRef) -> Option<&mut Consumer> {
+        let node = &mut self.nodes[of.node];
+        node.consumer.as_mut().filter(|_| node.life == of.life)
+    }
+
+    fn is_frozen(&self, node: usize) -> bool {
+        self.now < self.nodes[node].frozen_until
+    }
+
+    /// What the node's clock shows; a mutation makes it fall behind.
+    fn node_now(&self, node: usize) -> Instant {
+        self.now - self.node_drift(node)
+    }
+
+    fn node_drift(&self, node: usize) -> Duration {
+        if node == 0 && self.schedule.mutation == Some(Mutation::OverlongLease) {
+            self.now.saturating_since(Instant::ZERO) / 20 * 19
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn after(&mut self, after: Duration, event: Event) {
+        self.at(self.now + after, event);
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((at, self.sequence), event);
+    }
+
+    fn latency(&mut self) -> Duration {
+        self.random_micros(50, 5_000)
+    }
+
+    fn random_micros(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_micros(from + self.random.below(to - from + 1))
+    }
+
+    /// True once in `one_in` times.
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.random.below(one_in) == 0
+    }
+}
+
+/// Our member ids begin with the client id.
+fn node_of(member: &str) -> Option<usize> {
+    member
+        .strip_prefix("node-")?
+        .split('-')
+        .next()?
+        .parse()
+        .ok()
+}

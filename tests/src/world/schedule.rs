@@ -1,0 +1,108 @@
+//! What a seed stands for.
+
+use std::time::Duration;
+
+use forebay_protocol::limits;
+use forebay_protocol::random::Random;
+
+/// A deliberate fault of the shell, to show that the rules notice it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// Commits carry an offset that is too high by one.
+    CommitEarly,
+    /// An invocation is sent twice at once.
+    DeliverTwice,
+    /// A fetch asks for one record later than it should.
+    SkipGap,
+    /// Commits carry the group's newest generation and member, whoever sends them, and an old offset.
+    OldGeneration,
+    /// A node's clock falls behind, so that its lease lasts too long.
+    OverlongLease,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::CommitEarly,
+        Self::DeliverTwice,
+        Self::SkipGap,
+        Self::OldGeneration,
+        Self::OverlongLease,
+    ];
+}
+
+/// One schedule's parameters, drawn from its seed.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The seed.
+    pub seed: u64,
+    /// Brokers of the cluster.
+    pub brokers: i32,
+    /// Partitions of the topic.
+    pub partitions: i32,
+    /// Forebay processes.
+    pub nodes: usize,
+    /// `BatchSize`.
+    pub batch_size: u32,
+    /// The batching window.
+    pub window: Duration,
+    /// A body stays below it; small ones make records close batches by size.
+    pub body_limit: usize,
+    /// The shared part of each node's memory.
+    pub shared_bytes: usize,
+    /// Batches produced while faults strike.
+    pub produced_batches: u64,
+    /// Faults strike at most this often.
+    pub chaos_every: Duration,
+    /// Until then faults strike.
+    pub chaos_for: Duration,
+    /// How long everything may take once it is healed.
+    pub settle_for: Duration,
+    /// One call in so many fails.
+    pub call_fails_one_in: u64,
+    /// A deliberate fault of the shell.
+    pub mutation: Option<Mutation>,
+}
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0xf0_7eba);
+        let mut pick = |choices: &[u64]| {
+            choices[usize::try_from(random.below(choices.len() as u64)).unwrap_or(0)]
+        };
+        Self {
+            seed,
+            brokers: i32::try_from(pick(&[1, 2, 3])).unwrap_or(1),
+            partitions: i32::try_from(pick(&[1, 2, 3, 5])).unwrap_or(1),
+            nodes: usize::try_from(pick(&[1, 1, 2, 3])).unwrap_or(1),
+            batch_size: u32::try_from(pick(&[1, 2, 5, 100])).unwrap_or(1),
+            window: Duration::from_millis(pick(&[0, 0, 100, 500, 2000])),
+            body_limit: usize::try_from(pick(&[2_000, 10_000, limits::BODY_BYTES_LIMIT as u64]))
+                .unwrap_or(limits::BODY_BYTES_LIMIT),
+            shared_bytes: usize::try_from(pick(&[0, 1 << 20, 1 << 26])).unwrap_or(0),
+            produced_batches: pick(&[5, 15, 30]),
+            chaos_every: Duration::from_millis(pick(&[500, 2_000, 8_000, 60_000])),
+            chaos_for: Duration::from_secs(pick(&[5, 15, 40])),
+            settle_for: Duration::from_secs(900),
+            call_fails_one_in: pick(&[2, 5, 20, 1_000]),
+            mutation: None,
+        }
+    }
+
+    /// The same schedule with a shell that is broken on purpose.
+    #[must_use]
+    pub fn with(mut self, mutation: Mutation) -> Self {
+        self.mutation = Some(mutation);
+        self
+    }
+
+    /// What a machine may hold: its own minimum, the shared part, and what a fetch may bring beyond what was
+    /// asked for.
+    pub fn memory_limit(&self) -> usize {
+        limits::CONSUMER_FETCH_BYTES_MIN
+            + limits::CONSUMER_BODY_BYTES_MIN
+            + self.shared_bytes
+            + 2 * limits::FETCH_PARTITION_BYTES_MAX
+    }
+}
