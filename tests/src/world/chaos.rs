@@ -145,7 +145,7 @@ impl World {
                 },
             );
         }
-        self.to_node(of, Input::Stop)
+        self.hand_to_node(of, Input::Stop)
     }
 
     fn script_faults(&mut self) {

@@ -29,11 +29,14 @@ struct Open {
     given_up: bool,
 }
 
+/// A partition and the first and last record of it in a call.
+type Span = (i32, i64, i64);
+
 /// Its open calls, and the bytes of each set of records that it has seen.
 #[derive(Debug, Default)]
 pub(super) struct Function {
     open: BTreeMap<CallKey, Open>,
-    seen: HashMap<(NodeRef, Vec<(i32, i64, i64)>), Vec<u8>>,
+    seen: HashMap<(NodeRef, Vec<Span>), Vec<u8>>,
 }
 
 impl Function {
@@ -122,7 +125,7 @@ impl World {
         records: &[Delivered],
         body: Vec<u8>,
     ) -> Result<(), Violation> {
-        let ranges: Vec<(i32, i64, i64)> = records
+        let ranges: Vec<Span> = records
             .iter()
             .map(|part| {
                 let first = part.offsets.first().copied().unwrap_or(-1);
@@ -247,7 +250,7 @@ impl World {
                 reason: "no answer in time".to_owned(),
             },
         );
-        self.to_node(key.node, input)
+        self.hand_to_node(key.node, input)
     }
 
     /// The call of a life that is over was taken off the ledger when it ended.

@@ -242,8 +242,8 @@ impl World {
     fn step(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Connect { node, id, endpoint } => self.connect(node, id, &endpoint),
-            Event::ToBroker { node, id, frame } => self.to_broker(node, id, frame),
-            Event::ToNode { node, input } => self.to_node(node, input),
+            Event::ToBroker { node, id, frame } => self.reach_broker(node, id, frame),
+            Event::ToNode { node, input } => self.hand_to_node(node, input),
             Event::Wake { node } => self.wake(node),
             Event::BrokerWake => {
                 if self.broker_wake.is_some_and(|at| at <= self.now) {
@@ -322,7 +322,7 @@ impl World {
     }
 
     /// Hands an input to a node, unless it has died since.
-    fn to_node(&mut self, of: NodeRef, input: Input) -> Result<(), Violation> {
+    fn hand_to_node(&mut self, of: NodeRef, input: Input) -> Result<(), Violation> {
         if self.is_frozen(of.node) {
             let thaw = self.nodes[of.node].frozen_until;
             self.at(thaw, Event::ToNode { node: of, input });

@@ -49,7 +49,7 @@ impl World {
         } else {
             Input::Disconnected(id, Disconnect::Unreachable("connection refused".to_owned()))
         };
-        self.to_node(of, input)
+        self.hand_to_node(of, input)
     }
 
     pub(super) fn send_to_broker(&mut self, of: NodeRef, id: ConnectionId, frame: Bytes) {
@@ -71,7 +71,7 @@ impl World {
         );
     }
 
-    pub(super) fn to_broker(
+    pub(super) fn reach_broker(
         &mut self,
         of: NodeRef,
         id: ConnectionId,
