@@ -63,6 +63,13 @@ impl Lean {
         }
     }
 
+    /// The latencies since the last time this was asked.
+    pub fn take_latency(&mut self) -> Histogram<u64> {
+        let taken = self.latency.clone();
+        self.latency.reset();
+        taken
+    }
+
     fn scan(&mut self, body: &[u8], now: u64) -> Option<()> {
         let mut at = Cursor { body, at: 0 };
         at.expect(br#"{"eventSource":"SelfManagedKafka","bootstrapServers":""#)?;

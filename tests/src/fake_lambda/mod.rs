@@ -191,8 +191,8 @@ impl Functions {
     }
 
     /// The counts of a lean endpoint.
-    pub fn lean(&self) -> Option<&Lean> {
-        self.lean.as_ref()
+    pub fn lean(&mut self) -> Option<&mut Lean> {
+        self.lean.as_mut()
     }
 
     /// The first body that a lean endpoint received.
