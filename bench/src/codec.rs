@@ -1,0 +1,272 @@
+//! The gate of the hot path: the CPU of decode, encode and hash over the CPU of the hash alone.
+//!
+//! The numerator walks a fetched record set, encodes its records into an event and hashes that, as a
+//! lane does it, with a recycled buffer; the denominator is ring's SHA-256 of the same body. Both are
+//! measured in every round, and the median of the rounds' ratios is the result: it repeats on machines
+//! whose absolute times do not.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_protocol::kafka::records::{Decompressor, RecordReader};
+use forebay_protocol::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
+use forebay_protocol::limits;
+use forebay_protocol::sigv4::PayloadHash;
+use serde::Serialize;
+
+use crate::{cpu, sample};
+
+/// What is measured, and the goal of each (design: performance, "The gate").
+const CASES: [Case; 3] = [
+    Case {
+        name: "100 B",
+        value_bytes: 100,
+        goal: 1.40,
+    },
+    Case {
+        name: "1 KB",
+        value_bytes: 1024,
+        goal: 1.30,
+    },
+    Case {
+        name: "10 KB",
+        value_bytes: 10 * 1024,
+        goal: 1.22,
+    },
+];
+
+/// Rounds before the first that counts.
+const WARM_UP: usize = 5;
+
+/// Bodies per measurement, so that it is long against the clock's steps.
+const BODIES: u32 = 3;
+
+/// Options of `codec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Rounds that count.
+    #[arg(long, default_value_t = 61)]
+    rounds: usize,
+    /// Write the result there as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Exit with 1 if a ratio is above its goal.
+    #[arg(long)]
+    gate: bool,
+}
+
+struct Case {
+    name: &'static str,
+    value_bytes: usize,
+    goal: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    value_bytes: usize,
+    records: usize,
+    body_bytes: usize,
+    /// The median of the rounds.
+    ratio: f64,
+    /// The quartiles of the rounds.
+    ratio_spread: [f64; 2],
+    goal: f64,
+    codec_nanoseconds_per_record: f64,
+    /// Megabytes of values per CPU-second of decode, encode and hash.
+    value_megabytes_per_cpu_second: f64,
+    hash_gigabytes_per_second: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match measure_all(arguments) {
+        Ok(missed) if arguments.gate && !missed.is_empty() => {
+            say(&format!("gate missed: {}", missed.join(", ")));
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("codec cannot measure: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, reports, and returns what is above its goal.
+fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
+    let mut benches = CASES
+        .iter()
+        .map(Bench::new)
+        .collect::<Result<Vec<_>, _>>()?;
+    for round in 0..WARM_UP + arguments.rounds.max(1) {
+        for bench in &mut benches {
+            bench.round(round >= WARM_UP)?;
+        }
+    }
+    let measured: Vec<Measured> = benches.iter().map(Bench::measured).collect();
+    say("values   records  body bytes  ratio (quartiles)     goal  ns/record  MB/CPU-s  hash GB/s");
+    let mut missed = Vec::new();
+    for (case, result) in CASES.iter().zip(&measured) {
+        say(&line(case, result));
+        if result.ratio > case.goal {
+            missed.push(format!(
+                "{} at {:.3}, goal {:.2}",
+                case.name, result.ratio, case.goal
+            ));
+        }
+    }
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&measured).map_err(|error| error.to_string())?;
+        std::fs::write(file, text + "\n")
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    Ok(missed)
+}
+
+fn line(case: &Case, result: &Measured) -> String {
+    let [low, high] = result.ratio_spread;
+    format!(
+        "{:<7} {:>8} {:>11}  {:.3} ({low:.3} to {high:.3}) {:>6.2} {:>10.1} {:>9.0} {:>10.2}",
+        case.name,
+        result.records,
+        result.body_bytes,
+        result.ratio,
+        result.goal,
+        result.codec_nanoseconds_per_record,
+        result.value_megabytes_per_cpu_second,
+        result.hash_gigabytes_per_second,
+    )
+}
+
+/// One case with all that it reuses from round to round.
+struct Bench {
+    case: &'static Case,
+    set: Bytes,
+    shape: EventShape,
+    decompressor: Decompressor,
+    buffer: Buffer,
+    body: Bytes,
+    records: usize,
+    ratios: Vec<f64>,
+    codec: Vec<f64>,
+    hash: Vec<f64>,
+}
+
+impl Bench {
+    fn new(case: &'static Case) -> Result<Self, String> {
+        let most = limits::BODY_BYTES_LIMIT / case.value_bytes;
+        let mut bench = Self {
+            case,
+            set: sample::record_set(most.min(limits::BATCH_SIZE_MAX as usize), case.value_bytes)?,
+            shape: EventShape::new("k1.example.net:9092,k2.example.net:9092", "orders"),
+            decompressor: Decompressor::new(),
+            buffer: Buffer::default(),
+            body: Bytes::new(),
+            records: 0,
+            ratios: Vec::new(),
+            codec: Vec::new(),
+            hash: Vec::new(),
+        };
+        let sealed = bench.encode()?;
+        bench.records = sealed.records().len();
+        bench.body = Bytes::copy_from_slice(&sealed.body());
+        bench.recycle(sealed);
+        Ok(bench)
+    }
+
+    /// Decodes the set into an event, until that is full.
+    fn encode(&mut self) -> Result<Sealed, String> {
+        let mut reader = RecordReader::new(self.set.clone(), 0, Vec::new(), true);
+        let mut fragment = Fragment::new(&self.shape, 0, std::mem::take(&mut self.buffer));
+        while let Some(record) = reader
+            .next(&mut self.decompressor)
+            .map_err(|error| error.to_string())?
+        {
+            match fragment.push(&record, limits::BODY_BYTES_LIMIT) {
+                Push::Appended => {}
+                Push::Full => break,
+                Push::Oversized { .. } => return Err("a sample fits no body".to_owned()),
+            }
+        }
+        Ok(fragment.seal())
+    }
+
+    fn recycle(&mut self, sealed: Sealed) {
+        self.buffer = sealed.into_buffer().unwrap_or_default();
+    }
+
+    fn round(&mut self, counts: bool) -> Result<(), String> {
+        let mut failed = None;
+        let codec = cpu::time(|| {
+            for _ in 0..BODIES {
+                match self.encode() {
+                    Ok(sealed) => {
+                        std::hint::black_box(hash(&sealed.body()));
+                        self.recycle(sealed);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+        });
+        let hash = cpu::time(|| {
+            for _ in 0..BODIES {
+                let body = std::hint::black_box(&self.body[..]);
+                std::hint::black_box(ring::digest::digest(&ring::digest::SHA256, body));
+            }
+        });
+        if counts {
+            self.ratios.push(codec.as_secs_f64() / hash.as_secs_f64());
+            self.codec.push(per_body(codec));
+            self.hash.push(per_body(hash));
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn measured(&self) -> Measured {
+        let mut sorted = self.ratios.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |share: usize| {
+            sorted
+                .get(sorted.len() * share / 4)
+                .copied()
+                .unwrap_or(f64::NAN)
+        };
+        let (codec, hash) = (
+            cpu::median(self.codec.clone()),
+            cpu::median(self.hash.clone()),
+        );
+        let records = self.records as f64;
+        Measured {
+            value_bytes: self.case.value_bytes,
+            records: self.records,
+            body_bytes: self.body.len(),
+            ratio: cpu::median(self.ratios.clone()),
+            ratio_spread: [at(1), at(3)],
+            goal: self.case.goal,
+            codec_nanoseconds_per_record: codec * 1e9 / records,
+            value_megabytes_per_cpu_second: records * self.case.value_bytes as f64 / codec / 1e6,
+            hash_gigabytes_per_second: self.body.len() as f64 / hash / 1e9,
+        }
+    }
+}
+
+/// Hashes as a shard does: in bounded steps.
+fn hash(body: &Bytes) -> forebay_protocol::sigv4::PayloadDigest {
+    let pieces = std::slice::from_ref(body);
+    let mut hash = PayloadHash::new();
+    while hash.step(pieces) {}
+    hash.finish()
+}
+
+fn per_body(time: Duration) -> f64 {
+    time.as_secs_f64() / f64::from(BODIES)
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a benchmark's result goes to its standard output"
+)]
+fn say(line: &str) {
+    println!("{line}");
+}
