@@ -54,7 +54,8 @@ pub enum StartError {
 impl Appliance {
     /// Starts the node on the caller's tokio runtime, which runs its control side, and on threads of its
     /// own for the shards. Returns as soon as the shards have their plans; the outside world may be down.
-    pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config, listeners: Listeners) -> Result<Self, StartError> {
+        config.settle_node_id().map_err(StartError::Config)?;
         let set = control::load(&config).map_err(StartError::Config)?;
         let addr = config.listen;
         let listen = |source| StartError::Listen { addr, source };
@@ -140,3 +141,6 @@ impl GiveUp {
             .send_modify(|orders| orders.lifecycle = Lifecycle::GiveUp);
     }
 }
+
+#[cfg(test)]
+mod tests;

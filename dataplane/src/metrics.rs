@@ -37,6 +37,97 @@ impl ShardMetrics {
     }
 }
 
+/// One exported metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    /// The full name, `_total` included.
+    pub name: &'static str,
+    /// How it is to be read.
+    pub kind: Kind,
+    /// Its labels, in their order, joined by commas.
+    pub labels: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// The kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The kind as the table spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+macro_rules! series {
+    ($($(#[$about:meta])* $id:ident = $kind:ident $name:literal [$labels:literal] $help:literal;)*) => {
+        $(#[doc = $help] pub const $id: Series = Series {
+            name: $name,
+            kind: Kind::$kind,
+            labels: $labels,
+            help: $help,
+        };)*
+        /// Every metric that is exported, in the order of the table.
+        pub const ALL: &[Series] = &[$($id),*];
+    };
+}
+
+series! {
+    PARTITION_LAG = Gauge "forebay_partition_lag_records" ["mapping,topic,partition,shard"]
+        "High watermark less committed offset";
+    PARTITION_FETCHED = Gauge "forebay_partition_fetched_offset" ["mapping,topic,partition,shard"]
+        "Next offset to fetch";
+    PARTITION_PROCESSED = Gauge "forebay_partition_processed_offset" ["mapping,topic,partition,shard"]
+        "Below it every record was processed";
+    PARTITION_COMMITTED = Gauge "forebay_partition_committed_offset" ["mapping,topic,partition,shard"]
+        "The group's committed offset";
+    PARTITION_HALTED = Gauge "forebay_partition_halted_lanes" ["mapping,topic,partition,shard"]
+        "1 while the partition stands still until an operator acts";
+    RECORDS_POLLED = Counter "forebay_polled_records_total" ["mapping"] "Records read from Kafka";
+    BYTES_FETCHED = Counter "forebay_fetched_bytes_total" ["mapping"] "Bytes of record sets fetched";
+    RECORDS_INVOKED = Counter "forebay_invoked_records_total" ["mapping"]
+        "Records sent in calls, again for each retry";
+    RECORDS_FAILED = Counter "forebay_failed_records_total" ["mapping"] "Records in calls that failed";
+    RECORDS_SUCCEEDED = Counter "forebay_succeeded_records_total" ["mapping"]
+        "Records whose batch succeeded";
+    RECORDS_DROPPED = Counter "forebay_dropped_records_total" ["mapping"]
+        "Records given up by the owner's rule";
+    RECORDS_LOST = Counter "forebay_retention_lost_records_total" ["mapping"]
+        "Records that retention took before they were read";
+    OFFSETS_COMMITTED = Counter "forebay_committed_offsets_total" ["mapping"]
+        "Sum of the advances of committed offsets";
+    CALLS = Counter "forebay_calls_total" ["mapping"] "Calls started";
+    FUNCTION_ERRORS = Counter "forebay_function_errors_total" ["mapping"]
+        "Calls that ended in an error of the function";
+    THROTTLES = Counter "forebay_throttles_total" ["mapping"] "Calls that were throttled";
+    CALL_FAILURES = Counter "forebay_call_failures_total" ["mapping"]
+        "Calls that ended in a service error or a broken connection";
+    FETCH_ERRORS = Counter "forebay_fetch_errors_total" ["mapping"] "Fetches that failed";
+    COMMIT_ERRORS = Counter "forebay_commit_errors_total" ["mapping"] "Commits that failed";
+    REBALANCES = Counter "forebay_rebalances_total" ["mapping"] "Rebalances gone through";
+    MAPPING_CONSUMERS = Gauge "forebay_mapping_consumers" ["mapping"] "Consumers that run";
+    MAPPING_FAULTS = Gauge "forebay_mapping_faults" ["mapping"] "Consumers that report a fault";
+    MEMORY_USED = Gauge "forebay_memory_used_bytes" ["shard"] "Bytes of the budget that consumers hold";
+    MEMORY_BUDGET = Gauge "forebay_memory_budget_bytes" [""] "The budget for records and bodies";
+    TURN_DURATION = Histogram "forebay_turn_duration_seconds" ["shard"]
+        "How long a turn of an event loop held its shard";
+    CALL_DURATION = Histogram "forebay_call_duration_seconds" ["shard"] "How long a call took";
+    BODY_SIZE = Histogram "forebay_body_size_bytes" ["shard"] "The size of bodies sent";
+}
+
 /// The upper bounds of a histogram's buckets, ascending; what is above them all counts in a last bucket.
 pub trait Buckets: Default {
     /// The bounds, inclusive, in the unit that is added.
@@ -169,6 +260,33 @@ mod tests {
         assert_eq!(turns.buckets[1], (0.000_03, 1));
         assert_eq!(turns.buckets.last().unwrap(), &(f64::INFINITY, 1));
         assert!((turns.sum - 5.000_021).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_table_of_the_manual_is_what_is_exported() {
+        let manual = include_str!("../../systemd/README.md");
+        let rows: Vec<&str> = manual
+            .lines()
+            .filter(|line| line.starts_with("| `forebay_"))
+            .collect();
+        let expected: Vec<String> = ALL
+            .iter()
+            .map(|it| {
+                let labels = it.labels.replace(',', ", ");
+                let cell = if labels.is_empty() {
+                    String::new()
+                } else {
+                    format!("{labels} ")
+                };
+                format!(
+                    "| `{}` | {} | {cell}| {} |",
+                    it.name,
+                    it.kind.name(),
+                    it.help
+                )
+            })
+            .collect();
+        assert_eq!(rows, expected);
     }
 
     #[test]

@@ -178,6 +178,35 @@ impl Config {
     }
 }
 
+/// What `node_id` says to have one made.
+const NODE_ID_AUTO: &str = "auto";
+
+impl Config {
+    /// Replaces a node id of `auto` by the one kept in the state directory, made there if need be.
+    pub fn settle_node_id(&mut self) -> Result<(), Problems> {
+        if self.kafka.node_id.as_deref() != Some(NODE_ID_AUTO) {
+            return Ok(());
+        }
+        let file = self.state_dir.join("node_id");
+        let unusable = |error: std::io::Error| {
+            let message = format!("node_id = \"auto\" is kept there: {error}; correct state_dir");
+            Problems(vec![Problem::of_file(&file, message)])
+        };
+        let id = match std::fs::read_to_string(&file) {
+            Ok(id) => id.trim().to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let id = uuid::Uuid::new_v4().to_string();
+                std::fs::create_dir_all(&self.state_dir).map_err(unusable)?;
+                std::fs::write(&file, &id).map_err(unusable)?;
+                id
+            }
+            Err(error) => return Err(unusable(error)),
+        };
+        self.kafka.node_id = Some(id);
+        Ok(())
+    }
+}
+
 fn build(
     file: ConfigFile,
     path: &Path,
@@ -479,3 +508,6 @@ fn choice<T: Copy>(
 fn to_usize(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,14 @@ mod credentials;
 mod function;
 mod health;
 mod http;
+mod observe;
 mod plan;
 mod probe;
+mod scrape;
 mod store;
+mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,8 +34,12 @@ use crate::mapping::{Declared, Function, Signing, initial_call_deadline};
 use crate::metrics::ShardMetrics;
 use crate::shard;
 use function::FunctionId;
+use health::{ASKS_MAX, Ask};
+use observe::Observer;
 use plan::{Demand, Planner};
+use scrape::Scrape;
 use store::Store;
+use verdict::Verdict;
 
 pub use plan::capacity;
 
@@ -40,7 +47,7 @@ pub use plan::capacity;
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long shards may take to end after they were told to give up; then they are left behind.
-const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
 
 /// How often a shard's thread is looked at while it ends.
 const JOIN_INTERVAL: Duration = Duration::from_millis(5);
@@ -125,6 +132,7 @@ pub(crate) struct Control {
     functions: watch::Sender<Arc<Vec<Function>>>,
     /// How long calls may take, where the endpoint has told.
     deadlines: BTreeMap<FunctionId, Duration>,
+    observer: Observer,
     /// Raised when a shard has said something.
     news: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -156,6 +164,7 @@ impl Control {
             refresh: Arc::new(Notify::new()),
             functions: watch::Sender::new(Arc::default()),
             deadlines: BTreeMap::new(),
+            observer: Observer::default(),
             news: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
             config,
@@ -165,7 +174,8 @@ impl Control {
     /// Serves until it is told to end.
     pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
         self.start_shards();
-        self.tasks.spawn(health::serve(listener));
+        let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
+        self.tasks.spawn(health::serve(listener, asks_end));
         let mut told = self.start_helpers();
         self.publish();
         loop {
@@ -183,6 +193,7 @@ impl Control {
                     break;
                 },
                 () = self.news.notified() => self.take_news(),
+                Some(ask) = asks.recv() => self.answer(ask),
                 Some((function, deadline)) = told.recv() => {
                     self.deadlines.insert(function, deadline);
                     self.publish();
@@ -311,23 +322,69 @@ impl Control {
         for (index, shard) in self.shards.iter().enumerate() {
             let status = Arc::clone(&shard.status.borrow());
             self.planner.acknowledge(index, status.generation);
+            self.observer.note(index, &status);
         }
+        let statuses = self.statuses();
+        let mut declared = BTreeSet::new();
+        for Declared { mapping, .. } in self.store.declared() {
+            declared.insert(mapping.uuid);
+            let all = statuses.iter().flat_map(|status| &status.consumers);
+            let own = all
+                .filter(|consumer| consumer.uuid == mapping.uuid)
+                .map(|consumer| &consumer.status);
+            if own.clone().next().is_some() {
+                self.observer.judge(mapping, Verdict::of(own));
+            }
+        }
+        self.observer.retain(&declared);
         self.publish();
+    }
+
+    /// The newest words of each shard.
+    fn statuses(&self) -> Vec<Arc<ShardStatus>> {
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| Arc::clone(&shard.status.borrow()))
+            .collect()
+    }
+
+    /// Whoever asked may be gone; then nobody needs the answer.
+    fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::Ready(answer) => {
+                let mut statuses = self.statuses().into_iter();
+                let ready = statuses.all(|status| status.generation > 0);
+                answer.send(ready).unwrap_or_default();
+            }
+            Ask::Metrics(answer) => {
+                let declared = self.store.declared().iter();
+                let scrape = Scrape {
+                    shards: self
+                        .statuses()
+                        .into_iter()
+                        .zip(self.shards.iter().map(|shard| Arc::clone(&shard.metrics)))
+                        .collect(),
+                    mappings: declared
+                        .map(|it| {
+                            (
+                                Arc::clone(&it.mapping),
+                                self.observer.totals(it.mapping.uuid),
+                            )
+                        })
+                        .collect(),
+                    memory_bytes: self.config.memory_bytes,
+                };
+                answer.send(scrape.render()).unwrap_or_default();
+            }
+        }
     }
 
     /// How many partitions the mapping's topic has, as any of its consumers last said.
     fn partitions(&self, uuid: Uuid) -> Option<u32> {
-        self.shards
-            .iter()
-            .flat_map(|shard| {
-                let status = Arc::clone(&shard.status.borrow());
-                status
-                    .consumers
-                    .iter()
-                    .filter(|consumer| consumer.uuid == uuid)
-                    .filter_map(|consumer| consumer.status.topic_partitions)
-                    .collect::<Vec<_>>()
-            })
+        let statuses = self.statuses();
+        let all = statuses.iter().flat_map(|status| &status.consumers);
+        all.filter(|consumer| consumer.uuid == uuid)
+            .filter_map(|consumer| consumer.status.topic_partitions)
             .max()
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::limits::{BODY_BYTES_LIMIT, FETCH_BYTES_MAX};
+use forebay_protocol::limits::{CONSUMER_BODY_BYTES_MIN, CONSUMER_FETCH_BYTES_MIN};
 use uuid::Uuid;
 
 use crate::config::{Config, Problem};
@@ -25,7 +25,7 @@ const ON_DEMAND_CONSUMERS_MAX: usize = 16;
 const PERMITS_UNCAPPED: u32 = 1_000;
 
 /// What one consumer needs of the memory budget: one body and one fetch.
-const CONSUMER_BYTES_MIN: usize = BODY_BYTES_LIMIT + FETCH_BYTES_MAX;
+const CONSUMER_BYTES_MIN: usize = CONSUMER_BODY_BYTES_MIN + CONSUMER_FETCH_BYTES_MIN;
 
 /// A mapping that shall be served.
 #[derive(Clone, Debug)]
@@ -112,12 +112,6 @@ impl Planner {
     /// The newest generation of a shard's plan.
     pub(crate) fn generation(&self, shard: usize) -> u64 {
         self.shards[shard].plan.generation
-    }
-
-    /// How many consumers each mapping has in the newest plans.
-    pub(crate) fn consumers(&self, uuid: Uuid) -> usize {
-        let all = self.shards.iter().flat_map(|shard| &shard.plan.consumers);
-        all.filter(|consumer| consumer.mapping.uuid == uuid).count()
     }
 
     /// Gives every wanted consumer a shard: of its mapping's the fewest, then of all the fewest.

@@ -1,0 +1,161 @@
+use super::*;
+
+const REFERENCE: &str = include_str!("../../../systemd/forebay.toml");
+const UNIT: &str = include_str!("../../../systemd/forebay.service");
+const FILE: &str = "/etc/forebay/forebay.toml";
+
+fn around() -> Surroundings {
+    Surroundings {
+        machine: Machine {
+            cpus: vec![0, 1, 2, 3],
+            cpu_quota: None,
+            memory_bytes: 8 << 30,
+        },
+        region: None,
+        endpoint_url: None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(text, Path::new(FILE), &around())
+}
+
+fn check_refused(text: &str, expected: &str) {
+    let problems = parse(text).unwrap_err().to_string();
+    assert!(problems.contains(expected), "{problems}");
+}
+
+/// The settings of the reference, as (text to parse, key, whether the line is an example).
+fn settings() -> Vec<(String, String, bool)> {
+    let mut table = String::new();
+    let mut settings = Vec::new();
+    for line in REFERENCE.lines() {
+        let Some(setting) = line
+            .strip_prefix('#')
+            .filter(|it| !it.starts_with([' ', '#']))
+        else {
+            continue;
+        };
+        if setting.starts_with('[') {
+            table = format!("{setting}\n");
+        } else if let Some((key, _)) = setting.split_once(" = ") {
+            let prefix = if table.is_empty() { "" } else { "functions." };
+            let example = setting.ends_with("# example");
+            settings.push((
+                format!("{table}{setting}\n"),
+                format!("{prefix}{key}"),
+                example,
+            ));
+        }
+    }
+    settings
+}
+
+/// The keys that a struct of the file knows, out of the parser's own words.
+fn known_keys(text: &str) -> Vec<String> {
+    let problems = parse(text).unwrap_err().to_string();
+    let (_, list) = problems
+        .split_once("expected one of ")
+        .expect("the parser lists the keys");
+    list.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_reference_as_it_stands_is_the_default() {
+    assert_eq!(parse(REFERENCE), parse(""));
+    assert!(parse("").is_ok());
+}
+
+#[test]
+fn every_default_in_the_reference_is_the_codes() {
+    for (text, key, example) in settings() {
+        let config = parse(&text).unwrap_or_else(|problems| panic!("{key}: {problems}"));
+        if example {
+            assert_ne!(
+                Ok(config),
+                parse(""),
+                "{key} is an example of something else"
+            );
+        } else if key.starts_with("functions.") {
+            let function = &config.functions["orders"];
+            assert_eq!(function, &FunctionConfig::default(), "{key}");
+        } else {
+            assert_eq!(Ok(config), parse(""), "{key}");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    let mut known = known_keys("nonsense = 1");
+    known.retain(|key| key != "functions");
+    let own = known_keys("[functions.orders]\nnonsense = 1");
+    known.extend(own.into_iter().map(|key| format!("functions.{key}")));
+    let documented: Vec<String> = settings().into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn the_unit_waits_longer_than_the_grace() {
+    let line = UNIT
+        .lines()
+        .find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let seconds: u64 = line.expect("the unit has a stop timeout").parse().unwrap();
+    let grace = parse("").unwrap().grace;
+    assert!(Duration::from_secs(seconds) > grace + crate::control::GIVE_UP_WAIT);
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_line() {
+    check_refused(
+        "\nlisten = \"here\"",
+        "forebay.toml:2: listen = here: must be an address",
+    );
+    check_refused(
+        "grace_ms = 3600001",
+        "grace_ms = 3600001: must be between 0 and 3600000",
+    );
+    check_refused(
+        "isolation_level = \"x\"",
+        "must be one of: read_committed, read_uncommitted",
+    );
+    check_refused("account_id = \"12\"", "12 digits");
+    check_refused("heartbeat_interval_ms = 20000", "at most a third");
+    check_refused("body_limit_bytes = 6291457", "between 4096 and 6291456");
+}
+
+#[test]
+fn a_misspelt_key_is_refused() {
+    check_refused("a = 1\n", "forebay.toml:1");
+    check_refused("grace = 1\n", "unknown field `grace`");
+}
+
+#[test]
+fn an_unsigned_call_to_aws_is_refused() {
+    let text = "[functions.f]\nsigning = \"none\"\nendpoint_url = \"http://lambda.eu-central-1.amazonaws.com\"";
+    check_refused(
+        text,
+        "functions.f.signing = none: AWS's own hosts check signatures",
+    );
+}
+
+#[test]
+fn a_node_id_of_auto_is_made_once_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "node_id = \"auto\"\nstate_dir = \"{}\"",
+        dir.path().display()
+    );
+    let settle = || {
+        let mut config = parse(&text).unwrap();
+        config.settle_node_id().unwrap();
+        config.kafka.node_id.unwrap()
+    };
+    let first = settle();
+    assert_ne!(first, "auto");
+    assert_eq!(settle(), first);
+}

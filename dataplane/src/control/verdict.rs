@@ -1,0 +1,113 @@
+//! What a mapping's status says, in AWS's words (contract 7.6 and 7.7, decision 26).
+//!
+//! Invariant: every fault has a text, and the texts that AWS has are AWS's.
+
+use forebay_protocol::delivery::{ConsumerStatus, Fault};
+
+/// LastProcessingResult and StateTransitionReason of one mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// `LastProcessingResult`.
+    pub(super) result: String,
+    /// `StateTransitionReason`.
+    pub(super) reason: &'static str,
+    /// Our own words on the cause; empty when all is well.
+    pub(super) detail: String,
+}
+
+const CONNECTION: &str =
+    "PROBLEM: Connection error. Please check your event source connection configuration.";
+const NOT_AUTHORIZED: &str = "PROBLEM: Cluster failed to authorize Lambda.";
+const CALL_FAILED: &str = "PROBLEM: Function call failed";
+const USER_INITIATED: &str = "USER_INITIATED";
+const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";
+const AUTHORIZATION: &str = "EVENT_SOURCE_AUTHZ_ERROR";
+const FUNCTION_CONFIG: &str = "FUNCTION_CONFIG_NOT_VALID";
+
+impl Verdict {
+    /// Judges a mapping by its consumers: the first fault speaks for all.
+    pub(super) fn of<'a>(consumers: impl Iterator<Item = &'a ConsumerStatus> + Clone) -> Self {
+        if let Some(fault) = consumers.clone().find_map(|status| status.fault.as_ref()) {
+            return Self::of_fault(fault);
+        }
+        let processed = consumers.clone().any(|status| status.processed_any);
+        Self {
+            result: if processed {
+                "OK"
+            } else {
+                "No records processed"
+            }
+            .to_owned(),
+            reason: USER_INITIATED,
+            detail: String::new(),
+        }
+    }
+
+    /// Whether an operator should look.
+    pub(super) fn is_problem(&self) -> bool {
+        !self.detail.is_empty()
+    }
+
+    fn of_fault(fault: &Fault) -> Self {
+        let own;
+        let (result, reason, detail) = match fault {
+            Fault::ClusterUnreachable(detail) => (CONNECTION, ESM_CONFIG, detail.as_str()),
+            Fault::TopicMissing => (CONNECTION, ESM_CONFIG, "the topic does not exist"),
+            Fault::NotAuthorized(detail) => (NOT_AUTHORIZED, AUTHORIZATION, detail.as_str()),
+            Fault::Incompatible(detail) | Fault::InconsistentGroup(detail) => {
+                (CONNECTION, ESM_CONFIG, detail.as_str())
+            }
+            Fault::FunctionFailing(detail) | Fault::FunctionUnavailable(detail) => {
+                (CALL_FAILED, USER_INITIATED, detail.as_str())
+            }
+            Fault::FunctionRefused(detail) => (CALL_FAILED, FUNCTION_CONFIG, detail.as_str()),
+            // AWS has no text for a partition that stands still; the offset is in ours.
+            Fault::LaneHalted(detail) => {
+                own = format!("PROBLEM: {}.", detail.trim_end_matches('.'));
+                (own.as_str(), USER_INITIATED, detail.as_str())
+            }
+        };
+        Self {
+            result: result.to_owned(),
+            reason,
+            // A fault without words is a fault all the same.
+            detail: if detail.is_empty() { result } else { detail }.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fault: Fault, result: &str, reason: &str) {
+        let verdict = Verdict::of_fault(&fault);
+        assert_eq!((verdict.result.as_str(), verdict.reason), (result, reason));
+        assert!(verdict.is_problem());
+    }
+
+    #[test]
+    fn faults_have_the_texts_of_the_contract() {
+        check(Fault::TopicMissing, CONNECTION, "ESM_CONFIG_NOT_VALID");
+        check(
+            Fault::NotAuthorized(String::new()),
+            "PROBLEM: Cluster failed to authorize Lambda.",
+            "EVENT_SOURCE_AUTHZ_ERROR",
+        );
+        check(
+            Fault::FunctionRefused("404".to_owned()),
+            "PROBLEM: Function call failed",
+            "FUNCTION_CONFIG_NOT_VALID",
+        );
+        check(
+            Fault::LaneHalted("partition 3 stands at offset 7".to_owned()),
+            "PROBLEM: partition 3 stands at offset 7.",
+            "USER_INITIATED",
+        );
+    }
+
+    #[test]
+    fn a_mapping_that_did_nothing_yet_says_so() {
+        assert_eq!(Verdict::of([].into_iter()).result, "No records processed");
+    }
+}

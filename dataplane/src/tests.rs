@@ -1,0 +1,111 @@
+use std::path::Path;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::config::{Machine, Surroundings};
+
+fn config(dir: &Path) -> Config {
+    let text = "mappings_dir = \"mappings.d\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
+                endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n";
+    let around = Surroundings {
+        machine: Machine::here(),
+        region: None,
+        endpoint_url: None,
+    };
+    Config::parse(text, &dir.join("forebay.toml"), &around).unwrap()
+}
+
+fn declare(dir: &Path, name: &str, text: &str) {
+    std::fs::create_dir_all(dir.join("mappings.d")).unwrap();
+    std::fs::write(dir.join("mappings.d").join(name), text).unwrap();
+}
+
+const ORDERS: &str = "FunctionName = \"f\"\nTopics = [\"orders\"]\n\
+                      SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n";
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+async fn get(addr: SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[test]
+fn an_appliance_starts_serves_its_metrics_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    declare(dir.path(), "orders.toml", ORDERS);
+    block_on(async {
+        let appliance = Appliance::start(config(dir.path()), Listeners::default())
+            .await
+            .unwrap();
+        let addr = appliance.metrics_addr();
+        let mut ready = String::new();
+        for _ in 0..1000 {
+            ready = get(addr, "/readyz").await;
+            if ready.starts_with("HTTP/1.1 200") {
+                break;
+            }
+        }
+        assert!(ready.ends_with("ready\n"), "{ready}");
+        assert!(get(addr, "/healthz").await.ends_with("ok\n"));
+        let metrics = get(addr, "/metrics").await;
+        assert!(
+            metrics.contains("forebay_polled_records_total{mapping="),
+            "{metrics}"
+        );
+        let report = appliance.shutdown().await;
+        assert_eq!(report, ShutdownReport::default());
+    });
+}
+
+#[test]
+fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
+    let dir = tempfile::tempdir().unwrap();
+    declare(
+        dir.path(),
+        "orders.toml",
+        "FunctionName = \"f\"\nTags = {}\n",
+    );
+    block_on(async {
+        let refused = Appliance::start(config(dir.path()), Listeners::default()).await;
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains("orders.toml:2: Tags"), "{message}");
+        declare(dir.path(), "orders.toml", ORDERS);
+        let appliance = Appliance::start(config(dir.path()), Listeners::default())
+            .await
+            .unwrap();
+        declare(
+            dir.path(),
+            "orders.toml",
+            "FunctionName = \"f\"\nTags = {}\n",
+        );
+        appliance.reload();
+        appliance.reloaded().await;
+        let metrics = get(appliance.metrics_addr(), "/metrics").await;
+        assert!(
+            metrics.contains("forebay_calls_total{mapping="),
+            "{metrics}"
+        );
+        std::fs::remove_file(dir.path().join("mappings.d/orders.toml")).unwrap();
+        appliance.reload();
+        appliance.reloaded().await;
+        let metrics = get(appliance.metrics_addr(), "/metrics").await;
+        assert!(
+            !metrics.contains("forebay_calls_total{mapping="),
+            "{metrics}"
+        );
+        appliance.give_up();
+        assert!(appliance.shutdown().await.gave_up);
+    });
+}
