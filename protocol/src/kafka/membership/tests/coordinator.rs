@@ -143,18 +143,6 @@ impl Coordinator {
         self.state == State::Stable
     }
 
-    pub(super) fn member_ids(&self) -> Vec<String> {
-        self.members.keys().cloned().collect()
-    }
-
-    /// Forgets a member without telling it.
-    pub(super) fn expel(&mut self, member: &str, now: Instant) {
-        if self.members.remove(member).is_some() {
-            self.prepare_rebalance(now);
-            self.tick(now);
-        }
-    }
-
     fn join(
         &mut self,
         ticket: Ticket,

@@ -2,9 +2,11 @@
 
 mod coordinator;
 mod failing;
+mod group;
 mod joining;
 mod rebalancing;
 mod script;
+mod world;
 
 use super::*;
 
