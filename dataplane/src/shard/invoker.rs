@@ -58,6 +58,8 @@ enum NotSent {
     Head(#[from] HeadError),
     #[error("the call was given up before it was sent")]
     GivenUp,
+    #[error("the call's deadline passed before it was sent")]
+    TooLate,
 }
 
 impl Caller {
@@ -118,6 +120,9 @@ impl Caller {
         let head = self.head(&invocation, handle).await?;
         let mut stream = self.stream(invocation.deadline, handle).await?;
         let left = invocation.deadline.saturating_since(clock::now());
+        if left.is_zero() {
+            return Err(NotSent::TooLate);
+        }
         let request = exchange(&mut stream, handle, head, invocation.pieces);
         let timed = deadline::within(request, left, || handle.reset()).await;
         Ok(match timed.output {

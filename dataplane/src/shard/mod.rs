@@ -211,7 +211,7 @@ mod tests {
 
     /// A shard for tests of its parts: what it asks of control comes out of the receiver.
     pub(in crate::shard) fn shard() -> (Rc<Shard>, mpsc::Receiver<Request>) {
-        let (wires, _, _, asked) = wires();
+        let (wires, Ends { asked, .. }) = wires();
         let shard = Shard {
             requests: wires.requests,
             credentials: wires.credentials,
@@ -224,12 +224,14 @@ mod tests {
         (Rc::new(shard), asked)
     }
 
-    fn wires() -> (
-        ShardWires,
-        watch::Sender<Arc<Plan>>,
-        watch::Receiver<Arc<ShardStatus>>,
-        mpsc::Receiver<Request>,
-    ) {
+    /// Control's ends of a shard's wires.
+    struct Ends {
+        plan: watch::Sender<Arc<Plan>>,
+        statuses: watch::Receiver<Arc<ShardStatus>>,
+        asked: mpsc::Receiver<Request>,
+    }
+
+    fn wires() -> (ShardWires, Ends) {
         let (plan, plans) = watch::channel(Arc::default());
         let (_, credentials) = watch::channel(None);
         let (status, statuses) = watch::channel(Arc::default());
@@ -244,14 +246,26 @@ mod tests {
             memory_bytes: 64 * 1024 * 1024,
             status_interval: Duration::from_secs(1),
         };
-        (wires, plan, statuses, asked)
+        let ends = Ends {
+            plan,
+            statuses,
+            asked,
+        };
+        (wires, ends)
     }
 
     /// Never delete this test: without monoio's feature `sync` the first wake from another thread aborts
     /// the process, and nothing else in the build says so.
     #[test]
     fn the_plan_wire_wakes_a_shard_from_another_thread() {
-        let (wires, plan, mut statuses, _asked) = wires();
+        let (
+            wires,
+            Ends {
+                plan,
+                mut statuses,
+                asked: _asked,
+            },
+        ) = wires();
         let shard = spawn(wires, Some(0));
         let control = tokio::runtime::Builder::new_current_thread()
             .build()

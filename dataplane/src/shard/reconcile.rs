@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forebay_protocol::limits::{CONSUMER_BODY_BYTES_MIN, CONSUMER_FETCH_BYTES_MIN};
 use uuid::Uuid;
@@ -21,6 +22,9 @@ use crate::clock;
 use crate::contract::{ConsumerPlan, Plan, RunningConsumer, ShardStatus, watch};
 
 type Key = (Uuid, u32);
+
+/// Reports of transitions are at least that far apart.
+const NEWS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What each consumer has of the memory budget for itself alone.
 const CONSUMER_BYTES: usize = CONSUMER_FETCH_BYTES_MIN + CONSUMER_BODY_BYTES_MIN;
@@ -56,7 +60,8 @@ pub(super) async fn run(
                     reconciler.plan = Arc::new(drained(&reconciler.plan));
                 }
             },
-            _ = news.next() => {}
+            // Transitions come in swarms, and each report is of all consumers: let a swarm gather.
+            _ = news.next() => monoio::time::sleep(NEWS_INTERVAL).await,
             () = &mut tick => {}
         }
     }
@@ -190,8 +195,6 @@ fn serves(running: &Running, plan: &ConsumerPlan) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use forebay_protocol::limits::CALL_DEADLINE_DEFAULT;
 
     use super::*;

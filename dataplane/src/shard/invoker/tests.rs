@@ -331,6 +331,33 @@ fn a_hanging_call_ends_at_its_deadline_and_at_its_cancelling() {
 }
 
 #[test]
+fn a_call_whose_deadline_has_passed_is_not_sent() {
+    on_each_driver(async || {
+        let (port, server) = endpoint(vec![Box::new(|mut peer| {
+            assert!(read_request(&mut peer).is_none());
+        })]);
+        let caller = caller(port, shard().0, |_| ());
+        let late = Invocation {
+            deadline: Instant::ZERO + Duration::from_micros(1),
+            ..invocation(&[b"{}"], LIMIT)
+        };
+        // It cannot even connect in no time, but a connection at hand must not tempt it either.
+        let handle = Handle::default();
+        let addresses = [([127, 0, 0, 1], port).into()];
+        let stream = tcp::connect(&addresses, LIMIT, &handle).await.unwrap();
+        let pool = &caller.shard.pool;
+        pool.put(&caller.endpoint, stream, &handle, clock::now());
+        let outcome = call(&caller, late).await;
+        assert!(
+            matches!(outcome, Outcome::ServiceError { .. }),
+            "{outcome:?}"
+        );
+        monoio::time::sleep(Duration::from_millis(1)).await;
+        server.join().unwrap();
+    });
+}
+
+#[test]
 fn an_endpoint_that_refuses_connections_is_a_service_error() {
     on_each_driver(async || {
         let caller = caller(1, shard().0, |_| ());
