@@ -321,3 +321,6 @@ fn function_key(function: &Function) -> FunctionKey {
         function.target.path.clone(),
     )
 }
+
+#[cfg(test)]
+mod tests;

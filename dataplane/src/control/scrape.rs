@@ -213,7 +213,9 @@ mod tests {
             .map(|it| it.name.trim_end_matches("_total"))
             .collect();
         assert_eq!(exported, named);
-        assert!(text.contains("forebay_memory_budget_bytes 7.0"), "{text}");
+        let budget =
+            |line: &str| line.starts_with("forebay_memory_budget_bytes") && line.ends_with(" 7.0");
+        assert!(text.lines().any(budget), "{text}");
         assert!(text.contains("le=\"+Inf\""), "{text}");
     }
 }

@@ -1,0 +1,104 @@
+use std::path::Path;
+
+use super::*;
+use crate::config::{Machine, Surroundings};
+use crate::mapping;
+
+/// A mapping named `name` into function `f`, with what else the text says.
+fn demand(dir: &Path, cap: Option<u32>, name: &str, more: &str) -> Demand {
+    let cap = cap.map_or(String::new(), |cap| format!("max_in_flight = {cap}\n"));
+    let text = format!(
+        "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n{cap}"
+    );
+    let around = Surroundings {
+        machine: Machine::here(),
+        region: None,
+        endpoint_url: None,
+    };
+    let config = Config::parse(&text, &dir.join(name).join("forebay.conf"), &around).unwrap();
+    std::fs::create_dir_all(dir.join(name)).unwrap();
+    let mapping = format!(
+        "FunctionName = \"f\"\nTopics = [\"{name}\"]\n{more}\n[SelfManagedEventSource.Endpoints]\n\
+         KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n"
+    );
+    std::fs::write(dir.join(name).join(format!("{name}.toml")), mapping).unwrap();
+    let reading = mapping::read(&config);
+    assert_eq!(reading.problems, []);
+    Demand {
+        mapping: Arc::clone(&reading.declared[0].mapping),
+        call_deadline: Duration::from_secs(1),
+        partitions: None,
+    }
+}
+
+fn permits(planner: &Planner) -> Vec<u32> {
+    let shards = planner.shards.iter();
+    shards
+        .map(|shard| shard.plan.consumers.iter().map(|it| it.permits).sum())
+        .collect()
+}
+
+#[test]
+fn an_on_demand_mapping_uses_every_shard_until_partitions_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demand = demand(dir.path(), None, "orders", "");
+    let mut planner = Planner::new(3);
+    assert_eq!(planner.plan(std::slice::from_ref(&demand)).len(), 3);
+    demand.partitions = Some(2);
+    let changed = planner.plan(&[demand]);
+    assert_eq!(changed.len(), 1, "only the shard that loses a consumer");
+    assert!(changed[0].1.consumers.is_empty());
+}
+
+#[test]
+fn provisioned_pollers_are_dealt_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let demand = demand(
+        dir.path(),
+        None,
+        "orders",
+        "ProvisionedPollerConfig.MinimumPollers = 5",
+    );
+    let mut planner = Planner::new(2);
+    let plans = planner.plan(&[demand]);
+    let counts: Vec<_> = plans.iter().map(|(_, plan)| plan.consumers.len()).collect();
+    assert_eq!(counts, [3, 2]);
+}
+
+#[test]
+fn a_disabled_mapping_has_no_consumer() {
+    let dir = tempfile::tempdir().unwrap();
+    let demand = demand(dir.path(), None, "orders", "Enabled = false");
+    let mut planner = Planner::new(2);
+    let plans = planner.plan(&[demand]);
+    assert!(plans.iter().all(|(_, plan)| plan.consumers.is_empty()));
+}
+
+#[test]
+fn permits_move_only_after_the_old_shard_has_applied_its_plan() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = demand(dir.path(), Some(2), "orders", "");
+    let second = demand(dir.path(), Some(2), "events", "");
+    let mut planner = Planner::new(2);
+    planner.plan(std::slice::from_ref(&first));
+    assert_eq!(permits(&planner), [1, 1]);
+    // The second mapping needs one of the two permits: the first gives up a consumer.
+    planner.plan(&[first.clone(), second.clone()]);
+    let granted: u32 = permits(&planner).iter().sum();
+    assert_eq!(granted, 1, "the other is not given back yet");
+    for shard in 0..2 {
+        planner.acknowledge(shard, planner.shards[shard].plan.generation);
+    }
+    planner.plan(&[first, second]);
+    let granted: u32 = permits(&planner).iter().sum();
+    assert_eq!(granted, 2);
+}
+
+#[test]
+fn what_is_the_same_is_not_published_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let demand = demand(dir.path(), None, "orders", "");
+    let mut planner = Planner::new(1);
+    assert_eq!(planner.plan(std::slice::from_ref(&demand)).len(), 1);
+    assert!(planner.plan(&[demand]).is_empty());
+}
