@@ -12,6 +12,7 @@ import time
 import fetch
 
 ROOT = os.path.dirname(os.path.dirname(fetch.HERE))
+TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
 LOGS = os.path.join(fetch.RIG, "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
@@ -66,11 +67,31 @@ def unit(part):
     part.check("cargo", "test", "--locked", "--workspace", "--doc", counted=True)
 
 
+def real_kafka(part):
+    fetch.everything()
+    if part.check("cargo", "build", "--locked", "-p", "forebay"):
+        # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
+        part.test("real_kafka", "--test-threads=2", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=os.path.join(TARGET, "debug", "forebay"))
+
+
+def fuzz(part):
+    """Some seconds for each target (FOREBAY_FUZZ_SECONDS), from the seeds."""
+    program = fetch.cargo_fuzz()
+    folder = os.path.join(ROOT, "tests", "fuzz")
+    for source in sorted(os.listdir(os.path.join(folder, "fuzz_targets"))):
+        target = source.removesuffix(".rs")
+        corpus = os.path.join(fetch.RIG, "corpus", target)
+        os.makedirs(corpus, exist_ok=True)
+        seeds = os.path.join(folder, "seeds", target)
+        part.check(program, "fuzz", "run", "--fuzz-dir", folder, target, corpus, *([seeds] if os.path.isdir(seeds) else []), "--",
+                   f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=64", RUSTC_BOOTSTRAP="1")
+
+
 def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-PARTS = [fmt, clippy, unit, docs]
+PARTS = [fmt, clippy, unit, real_kafka, fuzz, docs]
 
 
 def run_part(function):
