@@ -67,6 +67,19 @@ def unit(part):
     part.check("cargo", "test", "--locked", "--workspace", "--doc", counted=True)
 
 
+def simulation(part):
+    """100,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
+    part.test("simulation", FOREBAY_SCHEDULES=os.environ.get("FOREBAY_SCHEDULES", "100000"))
+
+
+def end_to_end(part):
+    part.test("end_to_end")
+
+
+def quickstart(part):
+    part.check("cargo", "run", "--locked", "--release", "--example", "quickstart", "--", "--records", "200000")
+
+
 def real_kafka(part):
     fetch.everything()
     if part.check("cargo", "build", "--locked", "-p", "forebay"):
@@ -91,7 +104,7 @@ def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-PARTS = [fmt, clippy, unit, real_kafka, fuzz, docs]
+PARTS = [fmt, clippy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, docs]
 
 
 def run_part(function):
