@@ -50,8 +50,9 @@ class Part:
         return ok
 
     def test(self, target, *arguments, **environment):
-        """One of the test binaries of forebay-tests."""
-        self.check("cargo", "test", "--locked", "-p", "forebay-tests", "--test", target, "--", *arguments, counted=True, **environment)
+        """One of the test binaries."""
+        # Why --workspace everywhere: a narrower choice chooses other features, and builds the dependencies once more.
+        self.check("cargo", "test", "--locked", "--workspace", "--test", target, "--", *arguments, counted=True, **environment)
 
 
 def fmt(part):
@@ -82,7 +83,7 @@ def quickstart(part):
 
 def real_kafka(part):
     fetch.everything()
-    if part.check("cargo", "build", "--locked", "-p", "forebay"):
+    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
         part.test("real_kafka", "--test-threads=2", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=os.path.join(TARGET, "debug", "forebay"))
 
