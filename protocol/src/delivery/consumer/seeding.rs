@@ -225,12 +225,14 @@ impl Consumer {
         let counts: BTreeMap<String, i32> = response
             .topics
             .iter()
-            .filter(|topic| topic.error.is_ok())
-            .map(|topic| {
-                (
-                    topic.name.clone(),
-                    i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
-                )
+            .filter_map(|topic| match topic.error {
+                // A topic that another member subscribes to and that does not exist has no partitions.
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => Some((topic.name.clone(), 0)),
+                error if error.is_ok() => {
+                    let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+                    Some((topic.name.clone(), count))
+                }
+                _ => None,
             })
             .collect();
         self.membership.set_partition_counts(&counts, self.now);
