@@ -1,3 +1,8 @@
 //! The real appliance between a fake cluster and a fake Lambda, over real sockets.
 
+mod batching;
 mod delivery;
+mod faults;
+mod memory;
+mod node;
+mod ownership;

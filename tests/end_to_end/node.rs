@@ -1,0 +1,124 @@
+//! The node itself: reload, drain, health and metrics, and mappings that do not disturb each other.
+
+use std::time::Duration;
+
+use forebay_tests::eventually;
+use forebay_tests::fake_kafka::batch::NewRecord;
+use forebay_tests::fake_lambda::Reply;
+use forebay_tests::harness::{Declared, Stage, get};
+
+async fn one_record_each(stage: &Stage, topics: &'static [&'static str]) {
+    stage
+        .on_kafka(move |kafka| {
+            for topic in topics {
+                kafka.create_topic(topic, 1);
+                kafka.append(topic, 0, &[NewRecord::value("a")]);
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn reload_starts_what_was_added_and_drains_what_was_removed() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders", "bills"]).await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("bills"));
+    site.declare(&Declared::new("orders"));
+    site.withdraw("bills");
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    assert_eq!(stage.delivered("bills").await, 0);
+    site.declare(&Declared::new("bills"));
+    site.withdraw("orders");
+    node.reload();
+    eventually!(stage.committed("bills", "bills", 0).await == 1);
+    eventually!(
+        stage
+            .on_kafka(|kafka| kafka.members("orders").is_empty())
+            .await
+    );
+    assert_eq!(stage.committed("orders", "orders", 0).await, 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn drain_lets_the_call_end_commits_it_and_leaves() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders"]).await;
+    let slow = Reply::ok().after(Duration::from_secs(1));
+    stage
+        .on_lambda(move |functions| functions.script("orders", [slow]))
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    eventually!(
+        stage
+            .on_lambda(|functions| functions.ledger().open_calls())
+            .await
+            == 1
+    );
+    let report = node.shutdown().await;
+    assert!(!report.gave_up, "{report:?}");
+    assert_eq!(stage.committed("orders", "orders", 0).await, 1);
+    assert!(
+        stage
+            .on_kafka(|kafka| kafka.members("orders").is_empty())
+            .await
+    );
+}
+
+#[tokio::test]
+async fn bad_mapping_does_not_disturb_another() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders", "broken"]).await;
+    stage
+        .on_lambda(|functions| functions.remove_function("broken"))
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    site.declare(&Declared::new("broken"));
+    site.declare(&Declared::new("missing"));
+    let mut dead = Declared::new("dead");
+    dead.bootstrap = Some("127.0.0.1:1".to_owned());
+    site.declare(&dead);
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    assert_eq!(
+        stage.on_kafka(|kafka| kafka.auto_creations_asked()).await,
+        0
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn health_and_metrics_are_served() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders"]).await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    let address = node.metrics_addr();
+    assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
+    eventually!(get(address, "/readyz").await.unwrap().0 == 200);
+    let (status, metrics) = get(address, "/metrics").await.unwrap();
+    assert_eq!(status, 200);
+    assert!(metrics.contains("forebay_"), "{metrics}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn authentication_is_refused_before_anything_starts() {
+    let stage = Stage::new();
+    let mut site = stage.site();
+    let auth = "SourceAccessConfigurations = [{ Type = \"BASIC_AUTH\", URI = \"file:/none\" }]\n";
+    site.declare(&Declared::new("orders").with(auth));
+    let started = forebay::Appliance::start(site.config(), forebay::Listeners::default()).await;
+    let Err(forebay::StartError::Config(problems)) = started else {
+        panic!("it started");
+    };
+    let text = problems.to_string();
+    assert!(text.contains("SourceAccessConfigurations"), "{text}");
+}
