@@ -60,7 +60,7 @@ pub(super) fn id(function: &Function) -> FunctionId {
 
 /// Asks for every function of the newest list, again and again, and reports each call's deadline.
 pub(super) async fn attend(
-    mut functions: watch::Receiver<Arc<Vec<Function>>>,
+    mut functions: watch::Receiver<Arc<[Function]>>,
     mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
     deadlines: mpsc::Sender<(FunctionId, Duration)>,
 ) {
@@ -135,7 +135,7 @@ fn say(function: &Function, answer: &Answer) {
         ),
         Answer::Missing => error!(function = name, "Function does not exist"),
         Answer::Unable(reason) | Answer::Unreachable(reason) => {
-            warn!(function = name, reason, "Function's timeout is not known")
+            warn!(function = name, reason, "Function's timeout is not known");
         }
     }
 }

@@ -129,7 +129,7 @@ pub(crate) struct Control {
     /// Raised when a shard's keys were refused.
     refresh: Arc<Notify>,
     /// The functions whose timeout is asked for.
-    functions: watch::Sender<Arc<Vec<Function>>>,
+    functions: watch::Sender<Arc<[Function]>>,
     /// How long calls may take, where the endpoint has told.
     deadlines: BTreeMap<FunctionId, Duration>,
     observer: Observer,
@@ -288,7 +288,7 @@ impl Control {
         self.functions.send_if_modified(|old| {
             let changed = **old != asked;
             if changed {
-                *old = Arc::new(asked);
+                *old = asked.into();
             }
             changed
         });

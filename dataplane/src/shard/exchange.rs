@@ -27,6 +27,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// Why there is no answer. The function may have run.
 #[derive(Debug, Error)]
 pub(super) enum ExchangeError {
+    /// Somebody cut the connection.
+    #[error("the call was given up")]
+    GivenUp,
     /// The answer is no whole HTTP answer.
     #[error("{0}")]
     Response(#[from] ResponseError),
@@ -58,6 +61,8 @@ pub(super) async fn exchange(
         receiving.as_mut().poll(cx)
     })
     .await;
+    // Looked at before we cut it ourselves, to end a send that nobody reads any more.
+    let given_up = handle.is_cut();
     let sent = match sent {
         Some(sent) => sent,
         None => {
@@ -70,6 +75,7 @@ pub(super) async fn exchange(
             response.keep_alive &= sent.is_ok() && !handle.is_cut();
             Ok(response)
         }
+        (Err(_), _) if given_up => Err(ExchangeError::GivenUp),
         // Without an answer, the first thing that went wrong explains more.
         (
             Err(ExchangeError::Response(ResponseError::NoAnswer) | ExchangeError::Receive(_)),

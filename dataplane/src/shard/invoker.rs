@@ -134,7 +134,6 @@ impl Caller {
                 outcome(&response)
             }
             Err(_) if timed.expired => broken("the call's deadline passed"),
-            Err(_) if handle.is_cut() => broken("the call was given up"),
             Err(error) => broken(&error.to_string()),
         })
     }

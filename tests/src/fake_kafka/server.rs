@@ -89,7 +89,7 @@ impl FakeKafkaServer {
         let (answer, answered) = oneshot::channel();
         let task: Task = Box::new(move |kafka| {
             // The asker may have given up waiting; the work is done all the same.
-            let _ = answer.send(f(kafka));
+            answer.send(f(kafka)).ok();
         });
         assert!(
             self.inputs.send(Input::Run(task)).is_ok(),
@@ -102,7 +102,7 @@ impl FakeKafkaServer {
 impl Drop for FakeKafkaServer {
     fn drop(&mut self) {
         // The thread is gone already if it panicked, and then there is nobody to tell.
-        let _ = self.inputs.send(Input::Stop);
+        self.inputs.send(Input::Stop).ok();
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(
@@ -162,7 +162,7 @@ async fn serve(
                 Output::Frame(connection, frame) => {
                     if let Some(writer) = writers.get(&connection) {
                         // A writer that has ended has lost its peer; the reader tells us.
-                        let _ = writer.send(frame);
+                        writer.send(frame).ok();
                     }
                 }
                 Output::Close(connection) => {
@@ -189,7 +189,7 @@ async fn read(id: ConnectionId, mut from: OwnedReadHalf, inputs: mpsc::Unbounded
         }
     }
     // The owner may have stopped, and then nobody needs to know.
-    let _ = inputs.send(Input::Disconnected(id));
+    inputs.send(Input::Disconnected(id)).ok();
 }
 
 async fn read_frame(from: &mut OwnedReadHalf) -> io::Result<Bytes> {
@@ -220,7 +220,7 @@ async fn write(mut to: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u
         }
     }
     // Closing is the point; a peer that closed first makes it fail.
-    let _ = to.shutdown().await;
+    to.shutdown().await.ok();
 }
 
 fn micros(elapsed: Duration) -> u64 {

@@ -101,13 +101,13 @@ impl Connection {
     /// Ends when the peer closes or sends anything.
     pub(super) async fn wait_for_peer(&mut self) {
         // Either way the call is over for the peer: how it ended does not matter.
-        let _ = self.stream.read_buf(&mut self.buffer).await;
+        self.stream.read_buf(&mut self.buffer).await.ok();
     }
 
     /// Lets the connection go with a reset instead of an orderly end.
     pub(super) fn reset(self) {
         // A lingering time of zero makes the close a reset; if the socket is gone that is as good.
-        let _ = self.stream.set_zero_linger();
+        self.stream.set_zero_linger().ok();
     }
 
     fn parse_head(&mut self) -> io::Result<Option<Head>> {

@@ -91,7 +91,7 @@ impl Lean {
                 next = Some(next.map_or(offset + 1, |next| next.max(offset + 1)));
                 if let Some(made) = made {
                     // A value outside the histogram's range cannot be: it has none.
-                    let _ = self.latency.record(now.saturating_sub(made));
+                    self.latency.record(now.saturating_sub(made)).ok();
                 }
                 if !at.skip(b',') {
                     break;
