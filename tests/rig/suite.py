@@ -71,6 +71,11 @@ def unit(part):
     part.check("cargo", "test", "--locked", "--workspace", "--doc", counted=True)
 
 
+def tidy(part):
+    """The house's rules that a machine can check."""
+    part.test("tidy")
+
+
 def simulation(part):
     """100,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
     part.test("simulation", FOREBAY_SCHEDULES=os.environ.get("FOREBAY_SCHEDULES", "100000"))
@@ -108,7 +113,7 @@ def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-PARTS = [fmt, clippy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, docs]
+PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, docs]
 
 
 def run_part(function):

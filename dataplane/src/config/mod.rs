@@ -131,6 +131,8 @@ const SHARDS_MAX: u64 = 1024;
 /// One part of so many of the machine's memory is the default budget: the rest is for the kernel's page
 /// cache and socket buffers, and for what is outside the budget (receive buffers, decompression).
 const MEMORY_SHARE: u64 = 2;
+/// And no more than this: it keeps a thousand partitions busy, and leaves a large machine to its owner.
+const MEMORY_DEFAULT_MAX: u64 = 512 * 1024 * 1024;
 
 impl Surroundings {
     /// Asks the environment and the kernel.
@@ -217,7 +219,7 @@ fn build(
     let dir = |value: Option<Spanned<String>>, default: &str| {
         base.join(value.map_or_else(|| default.to_owned(), Spanned::into_inner))
     };
-    let memory_default = around.machine.memory_bytes / MEMORY_SHARE;
+    let memory_default = (around.machine.memory_bytes / MEMORY_SHARE).min(MEMORY_DEFAULT_MAX);
     let shards_default = around.machine.shards() as u64;
     let body_limit_max = BODY_BYTES_LIMIT as u64;
     let kafka = kafka(&file, findings);
