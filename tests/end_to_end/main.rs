@@ -3,6 +3,7 @@
 mod batching;
 mod delivery;
 mod faults;
+mod logs;
 mod memory;
 mod node;
 mod ownership;
