@@ -7,3 +7,4 @@ mod logs;
 mod memory;
 mod node;
 mod ownership;
+mod signing;

@@ -223,6 +223,11 @@ impl Site {
             let section = format!("{header}signing = \"none\"\ntimeout_seconds = 60\n");
             self.functions.push_str(&section);
         }
+        self.declare_signed(mapping);
+    }
+
+    /// Writes a mapping's file. Its function is called with a signature, unless it was declared before.
+    pub fn declare_signed(&self, mapping: &Declared) {
         self.write_mapping(&mapping.name, &mapping.text(&self.bootstrap));
     }
 
