@@ -155,6 +155,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How often a halted lane is probed.
 pub const HALT_PROBE_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Without an abort, the last commits may take this long: a coordinator that moves is found again.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(30);
+
 /// After an abort, commits and leaving may take this long; then the consumer ends regardless.
 pub const ABORT_GRACE: Duration = Duration::from_secs(3);
 
@@ -172,5 +175,5 @@ pub const FETCH_BYTES_MIN: usize = 64 * 1024;
 
 const _: () = assert!(FETCH_BYTES_MIN <= CONSUMER_FETCH_BYTES_MIN);
 
-/// Bytes of a function's own error text that the status and the log show.
-pub const ERROR_TEXT_MAX: usize = 256;
+/// Characters of a function's `errorType` that the status and the log show.
+pub const ERROR_TYPE_CHARS_MAX: usize = 128;

@@ -133,7 +133,7 @@ async fn produce(arguments: &Arguments, kafka: &FakeKafkaServer, lambda: &FakeLa
         let count = left
             .min(allowed)
             .min(if value_bytes > 16_384 { 10 } else { 200 });
-        if count == 0 || produced - received(lambda).await > outstanding_max {
+        if count == 0 || produced.saturating_sub(received(lambda).await) > outstanding_max {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         }

@@ -133,6 +133,8 @@ const SHARDS_MAX: u64 = 1024;
 const MEMORY_SHARE: u64 = 2;
 /// And no more than this: it keeps a thousand partitions busy, and leaves a large machine to its owner.
 const MEMORY_DEFAULT_MAX: u64 = 512 * 1024 * 1024;
+/// Or, with many shards, than so much for each: a dozen mappings with a consumer on every shard.
+const MEMORY_DEFAULT_SHARD: u64 = 128 * 1024 * 1024;
 
 impl Surroundings {
     /// Asks the environment and the kernel.
@@ -219,8 +221,9 @@ fn build(
     let dir = |value: Option<Spanned<String>>, default: &str| {
         base.join(value.map_or_else(|| default.to_owned(), Spanned::into_inner))
     };
-    let memory_default = (around.machine.memory_bytes / MEMORY_SHARE).min(MEMORY_DEFAULT_MAX);
     let shards_default = around.machine.shards() as u64;
+    let memory_default = (around.machine.memory_bytes / MEMORY_SHARE)
+        .min(MEMORY_DEFAULT_MAX.max(shards_default * MEMORY_DEFAULT_SHARD));
     let body_limit_max = BODY_BYTES_LIMIT as u64;
     let kafka = kafka(&file, findings);
     Config {

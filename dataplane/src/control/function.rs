@@ -146,11 +146,9 @@ pub(super) async fn ask(
     function: &Function,
     credentials: Option<&Credentials>,
 ) -> Answer {
-    let path = function
-        .target
-        .path
-        .replace("/invocations", "/configuration");
-    let mut url = format!("http://{}{path}", function.host_header);
+    let invoke = &function.target.path;
+    let named = invoke.strip_suffix("/invocations").unwrap_or(invoke);
+    let mut url = format!("http://{}{named}/configuration", function.host_header);
     if !function.target.query.is_empty() {
         url.push('?');
         url.push_str(&function.target.query);

@@ -121,7 +121,13 @@ impl Planner {
             .zip(counts)
             .flat_map(|(demand, count)| (0..*count).map(|ordinal| (demand.mapping.uuid, ordinal)))
             .collect();
-        self.placed.retain(|key, _| wanted.contains(key));
+        // A consumer that is not wanted any more keeps its place while its shard may still run it: wanted
+        // again, it goes back there, behind its predecessor, and never runs on two shards at once.
+        let shards = &self.shards;
+        self.placed.retain(|key, shard| {
+            let grants = &shards[*shard].grants;
+            wanted.contains(key) || grants.iter().any(|(_, grants)| grants.contains_key(key))
+        });
         for key in wanted {
             if self.placed.contains_key(&key) {
                 continue;

@@ -370,8 +370,14 @@ fn pollers(file: Option<&PollersFile>, findings: &mut Findings<'_>) -> Option<(u
     }
     let minimum = minimum.unwrap_or(POLLERS_DEFAULT.0);
     let highest = maximum.unwrap_or(POLLERS_DEFAULT.1);
-    if let (true, Some(given)) = (highest < minimum, &file.maximum_pollers) {
-        let message = format!("must be at least MinimumPollers ({minimum})");
+    if let (true, Some(given)) = (highest != minimum, &file.maximum_pollers) {
+        let message = if highest < minimum {
+            format!("must be at least MinimumPollers ({minimum})")
+        } else {
+            format!(
+                "this version does not scale by itself: set it to MinimumPollers ({minimum}), or leave it out"
+            )
+        };
         let key = "ProvisionedPollerConfig.MaximumPollers";
         findings.at(given.span(), key, given.get_ref(), message);
     }

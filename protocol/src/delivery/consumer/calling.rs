@@ -436,8 +436,8 @@ impl Consumer {
             }
             Outcome::FunctionError { kind, body } => {
                 self.counters.function_errors += 1;
-                let text = String::from_utf8_lossy(&body[..body.len().min(limits::ERROR_TEXT_MAX)]);
-                self.function_fault(Fault::FunctionFailing(format!("{kind}: {text}")));
+                let error = error_type(body);
+                self.function_fault(Fault::FunctionFailing(format!("{kind}: {error}")));
             }
             Outcome::Throttled { message, .. } => {
                 self.counters.throttles += 1;
@@ -499,4 +499,20 @@ impl Consumer {
             .filter_map(|lane| Some(lane.open_since()? + self.config.window));
         due.chain(windows).min()
     }
+}
+
+/// The type in a function's error document. Its message is the function's own and may quote a record, so it
+/// goes neither into the status nor into the log.
+fn error_type(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct ErrorDocument {
+        #[serde(rename = "errorType")]
+        error_type: Option<String>,
+    }
+    let document = serde_json::from_slice::<ErrorDocument>(body).ok();
+    let named = document.and_then(|document| document.error_type);
+    named.map_or_else(
+        || "no errorType given".to_owned(),
+        |name| name.chars().take(limits::ERROR_TYPE_CHARS_MAX).collect(),
+    )
 }

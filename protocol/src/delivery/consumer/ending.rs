@@ -3,7 +3,8 @@
 //! ```text
 //!  No --Stop--> Draining --no call open--> WrappingUp --committed--> Leaving --left--> Ended
 //!   \              |                           ^
-//!    +---Abort-----+--(calls are cancelled)----+          WrappingUp and Leaving end at their deadline
+//!    +---Abort-----+--(calls are cancelled)----+          WrappingUp and Leaving end at their deadline, which
+//!                                                         an abort brings near
 //! ```
 //!
 //! Invariant: after `Stop` no call starts; what has ended is committed if the coordinator can be reached in
@@ -88,6 +89,11 @@ impl Consumer {
 
     pub(super) fn begin_abort(&mut self) {
         self.begin_drain();
+        self.aborted = true;
+        let soon = self.now + limits::ABORT_GRACE;
+        if let Ending::WrappingUp(until) | Ending::Leaving(until) = &mut self.ending {
+            *until = soon.min(*until);
+        }
         let again: Vec<String> = self
             .lanes
             .values()
@@ -108,7 +114,12 @@ impl Consumer {
 
     pub(super) fn pump_ending(&mut self) {
         if self.ending == Ending::Draining && self.calls.is_empty() {
-            self.ending = Ending::WrappingUp(self.now + limits::ABORT_GRACE);
+            let patience = if self.aborted {
+                limits::ABORT_GRACE
+            } else {
+                limits::DRAIN_GRACE
+            };
+            self.ending = Ending::WrappingUp(self.now + patience);
         }
         if let Ending::WrappingUp(until) = self.ending {
             let owing = self

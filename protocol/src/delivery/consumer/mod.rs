@@ -134,6 +134,7 @@ pub struct Consumer {
 
     commits: Commits,
     ending: Ending,
+    aborted: bool,
 }
 
 impl Consumer {
@@ -189,6 +190,7 @@ impl Consumer {
             scan_from: 0,
             commits: Commits::new(now),
             ending: Ending::No,
+            aborted: false,
             config,
         }
     }
