@@ -1,6 +1,6 @@
 //! The control side: one task that owns the mappings and the plans, and a few that serve it.
 //!
-//! [`load`] reads what shall be served; [`Control::run`] serves it until it is told to end. Shards are
+//! [`load`] reads what shall be served; `Control::run` serves it until it is told to end. Shards are
 //! reached over the wires of `contract.rs` only.
 //!
 //! Invariant: one task decides; the others bring it news or carry out what it published.

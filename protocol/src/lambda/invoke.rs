@@ -29,7 +29,7 @@ pub enum Outcome {
         /// `X-Amz-Function-Error`.
         kind: String,
         /// The error document; of a long one, the first
-        /// [`ERROR_BODY_BYTES_MAX`](crate::limits::ERROR_BODY_BYTES_MAX) bytes.
+        /// [`ERROR_BODY_BYTES_MAX`] bytes.
         body: Bytes,
     },
     /// 429: it never ran; back off and call less at once.
