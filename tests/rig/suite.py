@@ -77,7 +77,8 @@ def tidy(part):
 
 
 def simulation(part):
-    """100,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
+    """Stories, and 100,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
+    part.test("stories")
     part.test("simulation", FOREBAY_SCHEDULES=os.environ.get("FOREBAY_SCHEDULES", "100000"))
 
 

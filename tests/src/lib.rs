@@ -8,4 +8,5 @@ pub mod fake_kafka;
 pub mod fake_lambda;
 pub mod harness;
 pub mod rig;
+pub mod story;
 pub mod world;

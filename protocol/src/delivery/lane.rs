@@ -20,6 +20,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use uuid::Uuid;
+
 use crate::kafka::records::{Decompressor, RecordError, RecordReader};
 use crate::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
 use crate::limits;
@@ -54,6 +56,14 @@ impl Part {
     pub(super) fn records(&self) -> usize {
         self.range.len()
     }
+}
+
+/// A lane as a request names it. It may be lost, owned anew or elsewhere when the answer comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LaneRef {
+    pub(super) partition: i32,
+    ownership: u64,
+    course: u64,
 }
 
 /// Why an offset is being looked for.
@@ -123,7 +133,9 @@ pub(super) struct Lane {
     pub(super) partition: i32,
     /// Counts the times this partition was assigned to us.
     pub(super) ownership: u64,
-    pub(super) stage: Stage,
+    stage: Stage,
+    /// Counts the times it went elsewhere or to another stage: answers to earlier questions are void.
+    course: u64,
     /// A request of the present stage is under way.
     pub(super) asked: bool,
     /// Nothing is asked or fetched before then.
@@ -137,8 +149,13 @@ pub(super) struct Lane {
     fetched: i64,
     encoded: i64,
     processed: i64,
+    /// What the group's commit says of this position; -1 before the first.
     pub(super) committed: i64,
     pub(super) committed_at: Option<Instant>,
+    /// The coordinator will not take the commit that it owes: it is given up without.
+    pub(super) commit_refused: bool,
+    /// The topic that its offsets belong to; nil when the brokers tell none.
+    topic_id: Uuid,
     /// The leader epoch of the last record read; -1 when unknown.
     pub(super) epoch: i32,
 
@@ -172,6 +189,7 @@ impl Lane {
             partition,
             ownership,
             stage: Stage::AwaitingCommit,
+            course: 0,
             asked: false,
             not_before: now,
             halted: None,
@@ -182,6 +200,8 @@ impl Lane {
             processed: 0,
             committed: -1,
             committed_at: None,
+            commit_refused: false,
+            topic_id: Uuid::nil(),
             epoch: -1,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -201,8 +221,34 @@ impl Lane {
         }
     }
 
-    /// Begins at `offset`: nothing below it is ours to process. The lane must hold no record.
-    pub(super) fn begin_at(&mut self, offset: i64) {
+    /// How a request names it.
+    pub(super) fn reference(&self) -> LaneRef {
+        LaneRef {
+            partition: self.partition,
+            ownership: self.ownership,
+            course: self.course,
+        }
+    }
+
+    /// Whether it still stands where it stood when a request named it so.
+    pub(super) fn is(&self, named: LaneRef) -> bool {
+        self.reference() == named
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Goes to another stage; what was asked before is void.
+    pub(super) fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.course += 1;
+        self.asked = false;
+    }
+
+    /// Begins at `offset` of that topic: nothing below it is ours to process, and nothing is committed of
+    /// it. The lane must hold no record.
+    pub(super) fn begin_at(&mut self, offset: i64, topic_id: Uuid, stage: Stage) {
         assert!(
             self.is_drained(),
             "a lane that holds records cannot be moved"
@@ -210,6 +256,15 @@ impl Lane {
         self.fetched = offset;
         self.encoded = offset;
         self.processed = offset;
+        self.committed = -1;
+        self.committed_at = None;
+        self.topic_id = topic_id;
+        self.enter(stage);
+    }
+
+    /// Whether its offsets are of that topic, as far as the brokers tell.
+    pub(super) fn is_of_topic(&self, topic_id: Uuid) -> bool {
+        self.topic_id.is_nil() || topic_id.is_nil() || self.topic_id == topic_id
     }
 
     /// Whether it holds no record, fetched, encoded or in a batch.
@@ -382,6 +437,16 @@ impl Lane {
         self.pending.clear();
         self.pending_bytes = 0;
         self.fetched = self.encoded;
+    }
+
+    /// Lets go of all that no batch holds, to fetch it anew; the parts that it held encoded.
+    pub(super) fn rewind(&mut self) -> Vec<Part> {
+        assert!(!self.busy, "what a batch holds cannot be fetched anew");
+        let parts = self.backlog.drain(..).collect::<Vec<_>>();
+        let open = self.take_open();
+        self.encoded = self.processed;
+        self.drop_pending();
+        parts.into_iter().chain(open).collect()
     }
 
     /// Closes the open body and hands it over as one part.

@@ -79,6 +79,11 @@ impl FakeKafka {
         group.offsets.get(&(topic.to_owned(), partition))
     }
 
+    /// From now on the cluster does not know that API, as after a step back to an older release.
+    pub fn hide_api(&mut self, api: ApiKey) {
+        self.config.hidden_apis.insert(api as i16);
+    }
+
     /// Commits from outside, as Kafka's tool resets offsets.
     pub fn set_committed(&mut self, group: &str, topic: &str, partition: i32, offset: i64) {
         let committed = Committed {

@@ -167,10 +167,7 @@ impl Consumer {
 
     /// Whether a call for this lane's next records may start.
     fn is_idle(&self, lane: &Lane) -> bool {
-        !lane.busy
-            && !lane.revoking
-            && (lane.halted.is_none() || lane.backlog.is_empty())
-            && self.may_call(lane.partition)
+        !lane.busy && !lane.revoking && self.may_call(lane.partition)
     }
 
     fn may_call(&self, partition: i32) -> bool {
@@ -418,8 +415,9 @@ impl Consumer {
                 );
                 if let Some(lane) = self.lanes.get_mut(&partition) {
                     lane.busy = false;
-                    lane.backlog.push_front(part);
                 }
+                self.retire(part);
+                self.rewind_lane(partition);
                 let reason =
                     format!("the endpoint refuses the record at offset {offset} for its size");
                 self.halt_lane(partition, offset, reason);

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::super::lane::{Lane, Stage};
+use super::super::lane::{Lane, LaneRef, Stage};
 use super::super::links::Role;
 use super::super::status::Counters;
 use super::super::{Fault, Severity};
-use super::{Consumer, Owned, Ticket};
+use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{CommitPartition, OffsetCommitRequest, OffsetCommitResponse, Request};
 use crate::limits;
 use crate::time::Instant;
 
-/// Back-off after a commit that failed.
+/// Back-off after a commit that failed; it doubles with each that follows.
 const COMMIT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// The longest back-off.
+const COMMIT_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The first word of the text that goes with our commits.
 const METADATA_MARK: &str = "forebay/1";
@@ -27,7 +30,7 @@ const METADATA_MARK: &str = "forebay/1";
 /// One offset in a commit under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Committing {
-    pub(super) owned: Owned,
+    lane: LaneRef,
     offset: i64,
 }
 
@@ -36,6 +39,10 @@ pub(super) struct Committing {
 pub(super) struct Commits {
     in_flight: bool,
     not_before: Instant,
+    /// Failures in a row.
+    failures: u32,
+    /// What was last said of them.
+    said: Option<ErrorCode>,
 }
 
 impl Commits {
@@ -43,12 +50,21 @@ impl Commits {
         Self {
             in_flight: false,
             not_before: now,
+            failures: 0,
+            said: None,
         }
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.said = None;
     }
 
     pub(super) fn failed(&mut self, now: Instant, counters: &mut Counters) {
         self.in_flight = false;
-        self.not_before = now + COMMIT_BACKOFF;
+        let wait = COMMIT_BACKOFF * 2u32.saturating_pow(self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + wait.min(COMMIT_BACKOFF_MAX);
         counters.commit_errors += 1;
     }
 }
@@ -96,17 +112,11 @@ impl Consumer {
             .filter(|lane| self.owes_commit(lane) || self.owes_recommit(lane))
             .filter(|lane| self.membership.may_commit(lane.partition))
             .map(|lane| {
-                let owned = Owned {
-                    partition: lane.partition,
-                    ownership: lane.ownership,
+                let committing = Committing {
+                    lane: lane.reference(),
+                    offset: lane.processed(),
                 };
-                (
-                    Committing {
-                        owned,
-                        offset: lane.processed(),
-                    },
-                    lane.epoch,
-                )
+                (committing, lane.epoch)
             })
             .collect();
         if due.is_empty() {
@@ -135,7 +145,7 @@ impl Consumer {
             partitions: due
                 .iter()
                 .map(|(committing, epoch)| CommitPartition {
-                    partition: committing.owned.partition,
+                    partition: committing.lane.partition,
                     offset: committing.offset,
                     leader_epoch: *epoch,
                     metadata: mark.text(),
@@ -152,16 +162,22 @@ impl Consumer {
         );
     }
 
-    /// Whether a lane has processed what is not committed yet.
+    /// Whether a lane has processed what is not committed yet. Offsets of a topic that was deleted say
+    /// nothing of the one that took its name.
     pub(super) fn owes_commit(&self, lane: &Lane) -> bool {
-        let located =
-            matches!(lane.stage, Stage::Active | Stage::AwaitingFirstCommit) || lane.committed >= 0;
-        located && lane.processed() > lane.committed
+        let located = matches!(lane.stage(), Stage::Active | Stage::AwaitingFirstCommit)
+            || lane.committed >= 0;
+        located && lane.processed() > lane.committed && lane.is_of_topic(self.cluster.topic_id())
+    }
+
+    /// Whether a lane that is being given up waits for a commit that can still come about.
+    pub(super) fn awaits_commit(&self, lane: &Lane) -> bool {
+        self.owes_commit(lane) && !lane.commit_refused
     }
 
     fn owes_recommit(&self, lane: &Lane) -> bool {
         !lane.revoking
-            && lane.stage == Stage::Active
+            && lane.stage() == Stage::Active
             && lane
                 .committed_at
                 .is_some_and(|at| self.now >= at + limits::RECOMMIT_INTERVAL)
@@ -179,24 +195,30 @@ impl Consumer {
             let error = response
                 .partitions
                 .iter()
-                .find(|p| p.partition == committing.owned.partition)
+                .find(|p| p.partition == committing.lane.partition)
                 .map_or(ErrorCode::UNKNOWN_SERVER_ERROR, |p| p.error);
             if error.is_ok() {
                 self.take_commit(*committing);
             } else {
                 worst = error;
+                if is_refusal(error) {
+                    self.refuse_commit(*committing, error);
+                }
             }
         }
         if !worst.is_ok() {
             self.handle_commit_error(worst, generation);
-        } else if matches!(self.faults.group, Some(Fault::NotAuthorized(_))) {
+            return;
+        }
+        self.commits.succeeded();
+        if matches!(self.faults.group, Some(Fault::NotAuthorized(_))) {
             self.faults.group = None;
         }
     }
 
     fn take_commit(&mut self, committing: Committing) {
         let now = self.now;
-        let Some(lane) = self.owned_lane(committing.owned) else {
+        let Some(lane) = self.lane_of(committing.lane) else {
             return;
         };
         let before = lane.committed;
@@ -206,8 +228,9 @@ impl Consumer {
         );
         lane.committed = committing.offset;
         lane.committed_at = Some(now);
-        if lane.stage == Stage::AwaitingFirstCommit {
-            lane.stage = Stage::Active;
+        lane.commit_refused = false;
+        if lane.stage() == Stage::AwaitingFirstCommit {
+            lane.enter(Stage::Active);
         }
         if before >= 0 && committing.offset > before {
             self.counters.offsets_committed +=
@@ -215,13 +238,39 @@ impl Consumer {
         }
     }
 
+    /// The coordinator will not take this commit, however often it is asked. A lane that we keep asks
+    /// again, for an operator may mend it; one that we give up cannot wait for that.
+    fn refuse_commit(&mut self, committing: Committing, error: ErrorCode) {
+        let running = self.ending.is_running();
+        let Some(lane) = self.lane_of(committing.lane) else {
+            return;
+        };
+        if (running && !lane.revoking) || lane.commit_refused {
+            return;
+        }
+        lane.commit_refused = true;
+        let detail = format!(
+            "partition={} from_offset={} processed_to={} error={error}",
+            lane.partition,
+            lane.committed,
+            lane.processed()
+        );
+        self.notice(
+            Severity::Error,
+            "Commit is refused; the partition is given up without it, and its records will come again",
+            detail,
+        );
+    }
+
     fn handle_commit_error(&mut self, error: ErrorCode, generation: i32) {
         self.commits.failed(self.now, &mut self.counters);
-        self.notice(
-            Severity::Warn,
-            "Commit failed; it is tried again",
-            format!("error={error}"),
-        );
+        if self.commits.said.replace(error) != Some(error) {
+            self.notice(
+                Severity::Warn,
+                "Commit failed; it is tried again",
+                format!("error={error}"),
+            );
+        }
         match error {
             ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::UNKNOWN_MEMBER_ID
@@ -254,6 +303,19 @@ impl Consumer {
             .filter_map(|lane| Some(lane.committed_at? + limits::RECOMMIT_INTERVAL))
             .min()
     }
+}
+
+/// Whether asking again cannot help as long as nobody mends the cluster.
+fn is_refusal(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::GROUP_AUTHORIZATION_FAILED
+            | ErrorCode::TOPIC_AUTHORIZATION_FAILED
+            | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+            | ErrorCode::UNKNOWN_TOPIC_ID
+            | ErrorCode::OFFSET_METADATA_TOO_LARGE
+            | ErrorCode::INVALID_COMMIT_OFFSET_SIZE
+    )
 }
 
 #[cfg(test)]

@@ -186,7 +186,10 @@ impl Consumer {
         }
     }
 
+    /// The lane stands before `offset` until it heals. It keeps no memory that others could use: what it
+    /// fetched is fetched again.
     pub(super) fn halt_lane(&mut self, partition: i32, offset: i64, reason: String) {
+        self.drop_pending(partition);
         let retry_at = self.now + limits::HALT_PROBE_INTERVAL;
         if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.halted = Some(Halt {
@@ -223,6 +226,17 @@ impl Consumer {
             let before = lane.pending_bytes();
             lane.drop_pending();
             self.fetched.sub(before);
+        }
+    }
+
+    /// Lets go of all that a lane holds and no batch carries, to fetch it again.
+    pub(super) fn rewind_lane(&mut self, partition: i32) {
+        self.drop_pending(partition);
+        let Some(lane) = self.lanes.get_mut(&partition) else {
+            return;
+        };
+        for part in lane.rewind() {
+            self.retire(part);
         }
     }
 

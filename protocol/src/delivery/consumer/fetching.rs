@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::lane::Search;
+use super::super::lane::{LaneRef, Search, Stage};
 use super::super::links::Role;
 use super::super::{Fault, Severity};
-use super::{Consumer, Owned, Ticket};
+use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
     FetchPartition, FetchRequest, FetchResponse, FetchedPartition, Request,
@@ -42,7 +42,7 @@ pub(super) struct Fetching {
     /// Bytes reserved for its answer.
     pub(super) reserved: usize,
     /// Ascending by partition, each with the offset asked for.
-    pub(super) lanes: Vec<(Owned, i64)>,
+    pub(super) lanes: Vec<(LaneRef, i64)>,
 }
 
 impl Consumer {
@@ -129,13 +129,7 @@ impl Consumer {
             let Some(lane) = self.lanes.get(partition) else {
                 continue;
             };
-            asked.push((
-                Owned {
-                    partition: *partition,
-                    ownership: lane.ownership,
-                },
-                lane.fetched(),
-            ));
+            asked.push((lane.reference(), lane.fetched()));
             partitions.push(FetchPartition {
                 partition: *partition,
                 current_leader_epoch: self.leader_epoch(*partition),
@@ -193,12 +187,16 @@ impl Consumer {
         }
     }
 
-    fn take_partition(&mut self, of: Owned, asked: i64, view: u64, fetched: FetchedPartition) {
+    fn take_partition(&mut self, of: LaneRef, asked: i64, view: u64, fetched: FetchedPartition) {
         let now = self.now;
-        let Some(lane) = self.owned_lane(of) else {
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
-        // The lane was moved, or its fetched bytes dropped, since this was asked.
+        assert!(
+            lane.stage() == Stage::Active,
+            "only a lane whose records flow is fetched"
+        );
+        // Its fetched bytes were dropped since this was asked, or it is about to go elsewhere.
         if lane.fetched() != asked || lane.revoking || lane.reposition.is_some() {
             return;
         }
@@ -220,7 +218,7 @@ impl Consumer {
         }
     }
 
-    fn take_records(&mut self, of: Owned, asked: i64, fetched: FetchedPartition) {
+    fn take_records(&mut self, of: LaneRef, asked: i64, fetched: FetchedPartition) {
         let found = match scan(&fetched.records) {
             Ok(found) => found,
             Err(error) => {
@@ -230,7 +228,7 @@ impl Consumer {
         };
         let read_committed = self.config.read_committed;
         self.counters.bytes_fetched += fetched.records.len() as u64;
-        let Some(lane) = self.owned_lane(of) else {
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
         let Some(next_offset) = found.next_offset else {
@@ -261,13 +259,13 @@ impl Consumer {
         self.queue_encoding(of.partition);
     }
 
-    fn partition_error(&mut self, of: Owned, view: u64, fetched: &FetchedPartition) {
+    fn partition_error(&mut self, of: LaneRef, view: u64, fetched: &FetchedPartition) {
         self.counters.fetch_errors += 1;
         let now = self.now;
         if let Some((node, epoch)) = fetched.current_leader {
             self.cluster.learn_leader(of.partition, node, epoch);
         }
-        let Some(lane) = self.owned_lane(of) else {
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
         lane.not_before = now + FETCH_BACKOFF;
@@ -281,6 +279,8 @@ impl Consumer {
                     wanted,
                     log_start: None,
                 });
+                // It may be another topic by now: a new view tells.
+                self.cluster.invalidate(view, now);
             }
             ErrorCode::TOPIC_AUTHORIZATION_FAILED => {
                 lane.not_before = now + DENIED_BACKOFF;

@@ -34,12 +34,12 @@ impl Consumer {
         let Some(coordinator) = self.coordinator.endpoint() else {
             return;
         };
-        // Both, since the membership may want either; asked separately, so that both are made at once.
-        let can_join = self.is_ready(Role::Join, &coordinator);
-        if !self.is_ready(Role::Coordinator, &coordinator) || !can_join {
+        // Asked for both, so that both are made at once; heartbeats do not wait for the other.
+        let may_join = !self.ending.is_leaving() && self.is_ready(Role::Join, &coordinator);
+        if !self.is_ready(Role::Coordinator, &coordinator) {
             return;
         }
-        while let Some(request) = self.membership.poll_request(self.now) {
+        while let Some(request) = self.membership.poll_request(may_join, self.now) {
             let api = request.api();
             let role = match api {
                 ApiKey::JoinGroup | ApiKey::SyncGroup => Role::Join,
@@ -162,7 +162,7 @@ impl Consumer {
         let released: Vec<i32> = self
             .lanes
             .values()
-            .filter(|lane| lane.revoking && !lane.busy && !self.owes_commit(lane))
+            .filter(|lane| lane.revoking && !lane.busy && !self.awaits_commit(lane))
             .map(|lane| lane.partition)
             .collect();
         for partition in released {

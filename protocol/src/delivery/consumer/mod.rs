@@ -27,7 +27,7 @@ use self::ending::Ending;
 use self::seeding::Coordinator;
 use super::batch::Batch;
 use super::cluster::Cluster;
-use super::lane::Lane;
+use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Role};
 use super::memory::Account;
 use super::status::Counters;
@@ -50,27 +50,20 @@ enum Ticket {
     Coordinator,
     /// One of the group requests.
     Membership(ApiKey),
-    CommittedOffsets(Vec<Owned>),
+    CommittedOffsets(Vec<LaneRef>),
     ListedOffsets {
         view: u64,
-        lanes: Vec<Owned>,
+        lanes: Vec<LaneRef>,
     },
     EpochEnds {
         view: u64,
-        lanes: Vec<Owned>,
+        lanes: Vec<LaneRef>,
     },
     Commit {
         generation: i32,
         sent: Vec<committing::Committing>,
     },
     Fetch(fetching::Fetching),
-}
-
-/// A lane as a request names it: it may be lost, or lost and owned again, when the answer comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Owned {
-    partition: i32,
-    ownership: u64,
 }
 
 /// Faults by what they are about; the first that stands is shown.
@@ -322,8 +315,20 @@ impl Consumer {
         }
     }
 
-    /// A connection ended: what was asked on it will not be answered.
+    /// A connection ended: what was asked on it will not be answered, and what it led to is doubtful.
     fn handle_broken(&mut self, broken: Broken<Ticket>) {
+        let (role, endpoint, reason) =
+            (broken.role, broken.endpoint.clone(), broken.reason.clone());
+        self.handle_closed(broken);
+        match role {
+            Role::Seed => self.handle_seed_broken(&endpoint, &reason),
+            Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
+            Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
+        }
+    }
+
+    /// A connection ended, or we ended it: what was asked on it will not be answered.
+    fn handle_closed(&mut self, broken: Broken<Ticket>) {
         let Broken {
             role,
             endpoint,
@@ -346,11 +351,6 @@ impl Consumer {
         for ticket in tickets {
             self.handle_unanswered(ticket);
         }
-        match role {
-            Role::Seed => self.handle_seed_broken(&endpoint, &reason),
-            Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
-            Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
-        }
     }
 
     fn handle_unanswered(&mut self, ticket: Ticket) {
@@ -362,8 +362,8 @@ impl Consumer {
             Ticket::CommittedOffsets(lanes)
             | Ticket::ListedOffsets { lanes, .. }
             | Ticket::EpochEnds { lanes, .. } => {
-                for owned in lanes {
-                    self.ask_again(owned);
+                for lane in lanes {
+                    self.ask_again(lane);
                 }
             }
             Ticket::Commit { .. } => self.commits.failed(self.now, &mut self.counters),
@@ -375,11 +375,11 @@ impl Consumer {
         }
     }
 
-    /// The lane that a request named, if it is still that ownership.
-    fn owned_lane(&mut self, owned: Owned) -> Option<&mut Lane> {
+    /// The lane that a request named, if it is still ours and has not gone elsewhere since.
+    fn lane_of(&mut self, named: LaneRef) -> Option<&mut Lane> {
         self.lanes
-            .get_mut(&owned.partition)
-            .filter(|lane| lane.ownership == owned.ownership)
+            .get_mut(&named.partition)
+            .filter(|lane| lane.is(named))
     }
 
     fn notice(&mut self, severity: Severity, message: &'static str, detail: String) {

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::lane::{Lane, Search, Stage};
+use super::super::lane::{Lane, LaneRef, Search, Stage};
 use super::super::links::Role;
 use super::super::{Severity, StartingPosition};
 use super::committing::CommitMark;
-use super::{Consumer, Owned, Ticket};
+use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
     ApiKey, CommittedOffset, LeaderEpochPartition, ListOffsetsPartition, ListOffsetsRequest,
@@ -36,15 +36,15 @@ impl Consumer {
             if lane.is_drained()
                 && let Some(search) = lane.reposition.take()
             {
-                lane.stage = Stage::Locating(search);
+                lane.enter(Stage::Locating(search));
             }
         }
     }
 
     fn ask_committed(&mut self) {
-        let lanes: Vec<Owned> = self
-            .askable(|lane| lane.stage == Stage::AwaitingCommit)
-            .map(owned)
+        let lanes: Vec<LaneRef> = self
+            .askable(|lane| lane.stage() == Stage::AwaitingCommit)
+            .map(Lane::reference)
             .collect();
         let Some(coordinator) = self.coordinator.endpoint() else {
             return;
@@ -64,13 +64,13 @@ impl Consumer {
     }
 
     fn ask_leaders(&mut self) {
-        let mut by_node: BTreeMap<i32, Vec<(Owned, Search)>> = BTreeMap::new();
-        let searching: Vec<(Owned, Search)> = self
+        let mut by_node: BTreeMap<i32, Vec<(LaneRef, Search)>> = BTreeMap::new();
+        let searching: Vec<(LaneRef, Search)> = self
             .lanes
             .values()
             .filter(|lane| !lane.asked && !lane.revoking && self.now >= lane.not_before)
-            .filter_map(|lane| match lane.stage {
-                Stage::Locating(search) => Some((owned(lane), search)),
+            .filter_map(|lane| match lane.stage() {
+                Stage::Locating(search) => Some((lane.reference(), search)),
                 _ => None,
             })
             .collect();
@@ -90,7 +90,7 @@ impl Consumer {
         }
     }
 
-    fn ask_leader(&mut self, node: i32, lanes: &[(Owned, Search)]) {
+    fn ask_leader(&mut self, node: i32, lanes: &[(LaneRef, Search)]) {
         let view = self.cluster.view();
         let (epochs, offsets): (Vec<_>, Vec<_>) = lanes
             .iter()
@@ -109,7 +109,7 @@ impl Consumer {
                     })
                     .collect(),
             });
-            let lanes: Vec<Owned> = offsets.iter().map(|(lane, _)| *lane).collect();
+            let lanes: Vec<LaneRef> = offsets.iter().map(|(lane, _)| *lane).collect();
             self.mark_asked(&lanes);
             self.send(
                 Role::Fetch(node),
@@ -120,7 +120,7 @@ impl Consumer {
         if epochs.is_empty() || !self.is_link_up(node) {
             return;
         }
-        let lanes: Vec<Owned> = epochs.iter().map(|(lane, _)| *lane).collect();
+        let lanes: Vec<LaneRef> = epochs.iter().map(|(lane, _)| *lane).collect();
         if self
             .links
             .version(Role::Fetch(node), ApiKey::OffsetForLeaderEpoch)
@@ -159,7 +159,7 @@ impl Consumer {
         endpoint.is_some_and(|endpoint| self.is_ready(Role::Fetch(node), &endpoint))
     }
 
-    pub(super) fn handle_committed(&mut self, lanes: &[Owned], response: &OffsetFetchResponse) {
+    pub(super) fn handle_committed(&mut self, lanes: &[LaneRef], response: &OffsetFetchResponse) {
         if !response.error.is_ok() {
             self.committed_error(response.error);
             lanes.iter().for_each(|lane| self.ask_again(*lane));
@@ -204,26 +204,25 @@ impl Consumer {
         );
     }
 
-    fn start_lane(&mut self, of: Owned, found: &CommittedOffset) {
+    fn start_lane(&mut self, of: LaneRef, found: &CommittedOffset) {
         let topic_id = self.cluster.topic_id();
         let policy = self.policy(of.partition);
         let partitions = self.cluster.partitions();
         let now = self.now;
-        let Some(lane) = self.owned_lane(of) else {
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
-        lane.asked = false;
         if found.committed_offset < 0 {
-            lane.stage = Stage::Locating(Search::Start { timestamp: policy });
+            lane.enter(Stage::Locating(Search::Start { timestamp: policy }));
             self.declared_partitions.get_or_insert(partitions);
             return;
         }
         let kept = CommitMark::parse(&found.metadata).map(|mark| mark.topic_id);
         let recreated = kept.is_some_and(|id| !id.is_nil() && !topic_id.is_nil() && id != topic_id);
         if recreated {
-            lane.stage = Stage::Locating(Search::Start {
+            lane.enter(Stage::Locating(Search::Start {
                 timestamp: ListOffsetsRequest::EARLIEST,
-            });
+            }));
             self.notice(
                 Severity::Warn,
                 "Topic was created anew since the commit; starting at its beginning",
@@ -234,11 +233,10 @@ impl Consumer {
             );
             return;
         }
-        lane.begin_at(found.committed_offset);
+        lane.begin_at(found.committed_offset, topic_id, Stage::Active);
         lane.committed = found.committed_offset;
-        lane.epoch = found.leader_epoch;
-        lane.stage = Stage::Active;
         lane.committed_at = Some(now);
+        lane.epoch = found.leader_epoch;
     }
 
     /// The timestamp to ask for where nothing is committed.
@@ -257,7 +255,7 @@ impl Consumer {
     pub(super) fn handle_listed(
         &mut self,
         view: u64,
-        lanes: &[Owned],
+        lanes: &[LaneRef],
         response: &ListOffsetsResponse,
     ) {
         for of in lanes {
@@ -283,32 +281,29 @@ impl Consumer {
         }
     }
 
-    fn located(&mut self, of: Owned, found: &ListedOffset) {
-        let now = self.now;
-        let Some(lane) = self.owned_lane(of) else {
+    fn located(&mut self, of: LaneRef, found: &ListedOffset) {
+        let (now, topic_id) = (self.now, self.cluster.topic_id());
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
-        lane.asked = false;
-        let Stage::Locating(search) = lane.stage else {
+        let Stage::Locating(search) = lane.stage() else {
             return;
         };
         match search {
             Search::Start { .. } if found.offset < 0 => {
                 // No record is that young: the end, so that whatever comes now is taken.
-                lane.stage = Stage::Locating(Search::Start {
+                lane.enter(Stage::Locating(Search::Start {
                     timestamp: ListOffsetsRequest::LATEST,
-                });
+                }));
             }
             Search::Start { timestamp } => {
-                lane.begin_at(found.offset);
-                lane.committed = -1;
-                lane.epoch = found.leader_epoch;
-                let first = timestamp != ListOffsetsRequest::EARLIEST;
-                lane.stage = if first {
-                    Stage::AwaitingFirstCommit
-                } else {
+                let stage = if timestamp == ListOffsetsRequest::EARLIEST {
                     Stage::Active
+                } else {
+                    Stage::AwaitingFirstCommit
                 };
+                lane.begin_at(found.offset, topic_id, stage);
+                lane.epoch = found.leader_epoch;
             }
             Search::OutOfRange {
                 wanted,
@@ -319,7 +314,7 @@ impl Consumer {
                     self.overtaken(of, wanted, found.offset);
                 } else {
                     let log_start = Some(found.offset);
-                    lane.stage = Stage::Locating(Search::OutOfRange { wanted, log_start });
+                    lane.enter(Stage::Locating(Search::OutOfRange { wanted, log_start }));
                 }
             }
             Search::OutOfRange {
@@ -328,10 +323,10 @@ impl Consumer {
             } => {
                 if wanted <= found.offset {
                     // Within the log after all: a replica that lagged had answered.
-                    lane.stage = Stage::Active;
+                    lane.enter(Stage::Active);
                     lane.not_before = now + ASK_BACKOFF;
                 } else {
-                    lane.stage = Stage::Locating(Search::Truncated { wanted, log_start });
+                    lane.enter(Stage::Locating(Search::Truncated { wanted, log_start }));
                 }
             }
             Search::Truncated { .. } => {}
@@ -339,12 +334,12 @@ impl Consumer {
     }
 
     /// Retention removed what we had not read: go on at the log's start, and count what is lost.
-    fn overtaken(&mut self, of: Owned, wanted: i64, log_start: i64) {
-        let Some(lane) = self.owned_lane(of) else {
+    fn overtaken(&mut self, of: LaneRef, wanted: i64, log_start: i64) {
+        let topic_id = self.cluster.topic_id();
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
-        lane.begin_at(log_start);
-        lane.stage = Stage::Active;
+        lane.begin_at(log_start, topic_id, Stage::Active);
         let lost = u64::try_from(log_start - wanted).unwrap_or(0);
         self.counters.records_lost_to_retention += lost;
         self.notice(
@@ -360,7 +355,7 @@ impl Consumer {
     pub(super) fn handle_epoch_ends(
         &mut self,
         view: u64,
-        lanes: &[Owned],
+        lanes: &[LaneRef],
         response: &OffsetForLeaderEpochResponse,
     ) {
         for of in lanes {
@@ -382,21 +377,19 @@ impl Consumer {
     }
 
     /// The log was truncated below what we read: go back to the end of our own epoch, or to the start.
-    fn end_of_epoch(&mut self, of: Owned, end: Option<i64>) {
-        let Some(lane) = self.owned_lane(of) else {
+    fn end_of_epoch(&mut self, of: LaneRef, end: Option<i64>) {
+        let topic_id = self.cluster.topic_id();
+        let Some(lane) = self.lane_of(of) else {
             return;
         };
-        let Stage::Locating(Search::Truncated { wanted, log_start }) = lane.stage else {
+        let Stage::Locating(Search::Truncated { wanted, log_start }) = lane.stage() else {
             return;
         };
         let offset = end
             .filter(|_| lane.epoch >= 0)
             .unwrap_or(log_start)
             .clamp(log_start, wanted.max(log_start));
-        lane.asked = false;
-        lane.begin_at(offset);
-        lane.committed = -1;
-        lane.stage = Stage::Active;
+        lane.begin_at(offset, topic_id, Stage::Active);
         self.notice(
             Severity::Error,
             "Log was truncated below what was read",
@@ -430,9 +423,9 @@ impl Consumer {
     }
 
     /// The question came to nothing: it is asked again after a while.
-    pub(super) fn ask_again(&mut self, of: Owned) {
+    pub(super) fn ask_again(&mut self, of: LaneRef) {
         let not_before = self.now + ASK_BACKOFF;
-        if let Some(lane) = self.owned_lane(of) {
+        if let Some(lane) = self.lane_of(of) {
             lane.asked = false;
             lane.not_before = not_before;
         }
@@ -452,9 +445,9 @@ impl Consumer {
             .filter(move |lane| stage(lane))
     }
 
-    fn mark_asked(&mut self, lanes: &[Owned]) {
+    fn mark_asked(&mut self, lanes: &[LaneRef]) {
         for of in lanes {
-            if let Some(lane) = self.owned_lane(*of) {
+            if let Some(lane) = self.lane_of(*of) {
                 lane.asked = true;
             }
         }
@@ -470,13 +463,6 @@ impl Consumer {
             .flatten()
             .filter(|at| *at > self.now)
             .min()
-    }
-}
-
-fn owned(lane: &Lane) -> Owned {
-    Owned {
-        partition: lane.partition,
-        ownership: lane.ownership,
     }
 }
 

@@ -96,16 +96,18 @@ impl Consumer {
         if wants_view {
             let topics = by_name.then(|| vec![self.config.topic.clone()]);
             let request = Request::Metadata(MetadataRequest { topics });
-            if self.send(Role::Seed, &request, Ticket::Metadata) {
-                self.cluster.asked();
+            if !self.send(Role::Seed, &request, Ticket::Metadata) {
+                return;
             }
+            self.cluster.asked();
         }
         if wants_coordinator {
             let group_id = self.config.group_id.clone();
             let request = Request::FindCoordinator(FindCoordinatorRequest { group_id });
-            if self.send(Role::Seed, &request, Ticket::Coordinator) {
-                self.coordinator.asked = true;
+            if !self.send(Role::Seed, &request, Ticket::Coordinator) {
+                return;
             }
+            self.coordinator.asked = true;
         }
         if wants_counts {
             let topics = by_name.then(|| self.counts_wanted.clone());
@@ -122,7 +124,8 @@ impl Consumer {
         {
             Ok(ready) => ready,
             Err(broken) => {
-                self.handle_broken(broken);
+                // The broker has another address: what we know of the cluster stands.
+                self.handle_closed(broken);
                 false
             }
         }

@@ -146,10 +146,11 @@ impl Membership {
     }
 
     /// The next request for the coordinator, if any; call it only while it can be sent at once, for
-    /// the lease counts from here. At most one JoinGroup, SyncGroup or LeaveGroup and one Heartbeat
-    /// are outstanding.
-    pub fn poll_request(&mut self, now: Instant) -> Option<Request> {
-        if let Some(request) = self.membership_request(now) {
+    /// the lease counts from here. `may_join` says whether JoinGroup and SyncGroup can: they may have a
+    /// connection of their own. At most one JoinGroup, SyncGroup or LeaveGroup and one Heartbeat are
+    /// outstanding.
+    pub fn poll_request(&mut self, may_join: bool, now: Instant) -> Option<Request> {
+        if let Some(request) = self.membership_request(may_join, now) {
             return Some(request);
         }
         let interval = self.config.heartbeat_interval;

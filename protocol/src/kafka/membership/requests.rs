@@ -14,8 +14,9 @@ use crate::time::Instant;
 
 impl Membership {
     /// The JoinGroup, SyncGroup or LeaveGroup that is due.
-    pub(super) fn membership_request(&mut self, now: Instant) -> Option<Request> {
+    pub(super) fn membership_request(&mut self, may_join: bool, now: Instant) -> Option<Request> {
         match &mut self.state {
+            State::Unjoined(_) | State::Syncing(_) if !may_join => None,
             State::Unjoined(unjoined) => {
                 let ready = unjoined.not_before.is_none_or(|at| now >= at);
                 let drained = self.assignor.is_cooperative() || self.holdings.is_empty();

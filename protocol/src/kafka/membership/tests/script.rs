@@ -35,7 +35,7 @@ impl Script {
     }
 
     pub(super) fn request(&mut self) -> Option<Request> {
-        self.member.poll_request(self.now)
+        self.member.poll_request(true, self.now)
     }
 
     pub(super) fn expect_join(&mut self) -> JoinGroupRequest {

@@ -298,7 +298,7 @@ impl World {
             machine: machine.name,
             connection: machine.connections,
         };
-        while let Some(request) = self.machines[at].member.poll_request(now) {
+        while let Some(request) = self.machines[at].member.poll_request(true, now) {
             self.tickets_given += 1;
             self.tickets.insert(self.tickets_given, sender);
             self.send(Packet::Request(self.tickets_given, request));

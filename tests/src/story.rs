@@ -1,0 +1,415 @@
+//! A consumer or two against a fake cluster and a function, step by step in virtual time: for what must happen
+//! in an order that no random schedule would find.
+//!
+//! The network has no latency of its own, so that nothing happens but what the story tells: answers are
+//! kept back by [`Fault::Delay`](crate::fake_kafka::Fault), calls by [`Story::hold_calls`].
+//!
+//! Invariant: the same story is told the same way each time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_protocol::delivery::{
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Effect, Endpoint, Input,
+    Notice, OnOversized, StartingPosition,
+};
+use forebay_protocol::lambda::invoke::Outcome;
+use forebay_protocol::limits;
+use forebay_protocol::time::Instant;
+
+use crate::fake_kafka::batch::NewRecord;
+use crate::fake_kafka::{self, FakeKafka, Output};
+use crate::fake_lambda::event::{self, SeenRecord};
+
+/// The topic of a story.
+pub const TOPIC: &str = "orders";
+
+/// The group of a story.
+pub const GROUP: &str = "orders-group";
+
+/// How long [`Story::until`] waits at most.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// An open call.
+#[derive(Debug)]
+pub struct Call {
+    member: usize,
+    id: CallId,
+    /// The records that it carries.
+    pub records: Vec<SeenRecord>,
+    /// The size of its body.
+    pub body_bytes: usize,
+}
+
+/// What answers calls.
+pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
+
+/// Which of a member's connections are refused.
+pub type Refusal = Box<dyn FnMut(&Endpoint) -> bool>;
+
+/// Consumers of one group, their cluster and their function.
+pub struct Story {
+    /// The cluster.
+    pub kafka: FakeKafka,
+    /// Records of calls that succeeded, in the order of their ends.
+    pub delivered: Vec<SeenRecord>,
+    /// What the consumers had to say.
+    pub notices: Vec<Notice>,
+    /// Calls that wait for [`Story::end_call`].
+    pub open_calls: VecDeque<Call>,
+    members: Vec<Member>,
+    now: Instant,
+    refuses: Refusal,
+    function: Option<Function>,
+}
+
+struct Member {
+    consumer: Consumer,
+    links: BTreeMap<ConnectionId, fake_kafka::ConnectionId>,
+    /// It has stopped or was killed.
+    has_ended: bool,
+}
+
+/// The configuration of a story's consumer.
+pub fn consumer_config() -> ConsumerConfig {
+    ConsumerConfig {
+        bootstrap: vec![Endpoint {
+            host: "fake-1".to_owned(),
+            port: 9092,
+        }],
+        bootstrap_servers: "fake-1:9092".to_owned(),
+        topic: TOPIC.to_owned(),
+        group_id: GROUP.to_owned(),
+        client_id: "story".to_owned(),
+        rack_id: String::new(),
+        group_instance_id: None,
+        starting_position: StartingPosition::TrimHorizon,
+        batch_size: 100,
+        window: Duration::ZERO,
+        body_limit: limits::BODY_BYTES_LIMIT,
+        on_oversized: OnOversized::Halt,
+        read_committed: true,
+        session_timeout: Duration::from_secs(10),
+        rebalance_timeout: Duration::from_secs(30),
+        heartbeat_interval: Duration::from_secs(1),
+        request_timeout: Duration::from_secs(30),
+        call_deadline: Duration::from_secs(60),
+        max_in_flight: 4,
+        seed: 1,
+    }
+}
+
+impl Story {
+    /// A consumer of a topic with so many partitions, on a cluster of so many brokers.
+    pub fn new(partitions: i32, brokers: i32) -> Self {
+        let mut story = Self::of_cluster(partitions, brokers);
+        story.join(consumer_config(), Budget::new(64 << 20));
+        story
+    }
+
+    /// The cluster alone.
+    pub fn of_cluster(partitions: i32, brokers: i32) -> Self {
+        let mut kafka = FakeKafka::new(fake_kafka::Config::new(brokers));
+        kafka.create_topic(TOPIC, partitions);
+        Self {
+            kafka,
+            delivered: Vec::new(),
+            notices: Vec::new(),
+            open_calls: VecDeque::new(),
+            members: Vec::new(),
+            now: Instant::ZERO,
+            refuses: Box::new(|_| false),
+            function: Some(Box::new(|_| succeeded())),
+        }
+    }
+
+    /// One more consumer; its number.
+    pub fn join(&mut self, config: ConsumerConfig, budget: Budget) -> usize {
+        let consumer = Consumer::new(config, budget, self.now);
+        self.members.push(Member {
+            consumer,
+            links: BTreeMap::new(),
+            has_ended: false,
+        });
+        let member = self.members.len() - 1;
+        self.members[member].consumer.handle_timeout(self.now);
+        self.settle();
+        member
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, member: usize) {
+        let killed = &mut self.members[member];
+        killed.has_ended = true;
+        for broker in std::mem::take(&mut killed.links).into_values() {
+            self.kafka.disconnect(broker);
+        }
+        self.open_calls.retain(|call| call.member != member);
+    }
+
+    /// From now on calls stay open until the story ends them.
+    pub fn hold_calls(&mut self) {
+        self.function = None;
+    }
+
+    /// From now on this answers calls.
+    pub fn answer_calls(&mut self, function: impl FnMut(&Call) -> Outcome + 'static) {
+        self.function = Some(Box::new(function));
+    }
+
+    /// From now on connections for which this says so are refused.
+    pub fn refuse(&mut self, refuses: impl FnMut(&Endpoint) -> bool + 'static) {
+        self.refuses = Box::new(refuses);
+    }
+
+    /// Appends one record with that value as a batch of its own; its offset.
+    pub fn produce(&mut self, partition: i32, value: &str) -> i64 {
+        let record = NewRecord::value(Bytes::copy_from_slice(value.as_bytes()));
+        self.kafka.append(TOPIC, partition, &[record])
+    }
+
+    /// Ends the oldest open call.
+    pub fn end_call(&mut self, outcome: Outcome) {
+        let call = self.open_calls.pop_front().expect("a call is open");
+        self.conclude(call, outcome);
+        self.settle();
+    }
+
+    /// Tells a consumer something.
+    pub fn tell(&mut self, member: usize, input: Input) {
+        self.members[member].consumer.handle(input, self.now);
+        self.settle();
+    }
+
+    /// The broker's end of a connection closes.
+    pub fn close(&mut self, broker: fake_kafka::ConnectionId) {
+        self.kafka.disconnect(broker);
+        self.carry(Output::Close(broker));
+        self.settle();
+    }
+
+    /// A consumer.
+    pub fn consumer(&self, member: usize) -> &Consumer {
+        &self.members[member].consumer
+    }
+
+    /// Whether a consumer has ended.
+    pub fn has_ended(&self, member: usize) -> bool {
+        self.members[member].has_ended
+    }
+
+    /// The partitions that a consumer owns.
+    pub fn owned(&self, member: usize) -> Vec<i32> {
+        let status = self.members[member].consumer.status();
+        status.partitions.iter().map(|p| p.partition).collect()
+    }
+
+    /// The values delivered from one partition, in order.
+    pub fn values(&self, partition: i32) -> Vec<String> {
+        self.delivered
+            .iter()
+            .filter(|record| record.partition == partition)
+            .map(|record| {
+                String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned()
+            })
+            .collect()
+    }
+
+    /// The group's commit.
+    pub fn committed(&self, partition: i32) -> Option<i64> {
+        self.kafka
+            .committed(GROUP, TOPIC, partition)
+            .map(|committed| committed.offset)
+    }
+
+    /// Whether somebody said that.
+    pub fn was_said(&self, message: &str) -> bool {
+        self.notices.iter().any(|notice| notice.message == message)
+    }
+
+    /// Lets that much time pass.
+    pub fn play(&mut self, time: Duration) {
+        let until = self.now + time;
+        self.settle();
+        while let Some(at) = self.next_event().filter(|at| *at <= until) {
+            self.advance(at);
+        }
+        self.now = until;
+    }
+
+    /// Plays until that holds.
+    ///
+    /// # Panics
+    ///
+    /// When it does not come to hold.
+    pub fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = self.now + PATIENCE;
+        self.settle();
+        while !holds(self) {
+            let next = self.next_event().filter(|at| *at <= deadline);
+            let Some(at) = next else {
+                let members = self.members.iter().map(|member| member.consumer.status());
+                panic!(
+                    "never came to hold: {what}\n{:#?}\n{:#?}",
+                    members.collect::<Vec<_>>(),
+                    self.notices
+                );
+            };
+            self.advance(at);
+        }
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        self.members
+            .iter()
+            .filter(|member| !member.has_ended)
+            .filter_map(|member| member.consumer.poll_timeout())
+            .chain(self.kafka.poll_timeout())
+            .min()
+    }
+
+    fn advance(&mut self, at: Instant) {
+        self.now = self.now.max(at);
+        let now = self.now;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.kafka.poll_timeout()) {
+            self.kafka.handle_timeout(now);
+        }
+        for member in &mut self.members {
+            if !member.has_ended && is_due(member.consumer.poll_timeout()) {
+                member.consumer.handle_timeout(now);
+            }
+        }
+        self.settle();
+    }
+
+    /// Carries everything to and fro until nobody has anything to say.
+    fn settle(&mut self) {
+        loop {
+            let mut is_quiet = true;
+            for at in 0..self.members.len() {
+                is_quiet &= self.settle_member(at);
+            }
+            while let Some(output) = self.kafka.poll_output() {
+                is_quiet = false;
+                self.carry(output);
+            }
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    /// True when it had nothing to do.
+    fn settle_member(&mut self, at: usize) -> bool {
+        let now = self.now;
+        let member = &mut self.members[at];
+        if member.has_ended {
+            return true;
+        }
+        let more = member.consumer.work(now);
+        let effects: Vec<Effect> = std::iter::from_fn(|| member.consumer.poll_effect()).collect();
+        self.notices
+            .extend(std::iter::from_fn(|| member.consumer.poll_notice()));
+        let is_quiet = effects.is_empty() && !more;
+        for effect in effects {
+            self.execute(at, effect);
+        }
+        is_quiet
+    }
+
+    fn execute(&mut self, at: usize, effect: Effect) {
+        let member = &mut self.members[at];
+        match effect {
+            Effect::Connect(id, endpoint) => self.connect(at, id, &endpoint),
+            Effect::Send(id, frame) => {
+                if let Some(broker) = member.links.get(&id) {
+                    self.kafka.handle(*broker, frame.slice(4..), self.now);
+                }
+            }
+            Effect::Close(id) => {
+                if let Some(broker) = member.links.remove(&id) {
+                    self.kafka.disconnect(broker);
+                }
+            }
+            Effect::Invoke(id, invocation) => {
+                let body = invocation.pieces.concat();
+                let call = Call {
+                    member: at,
+                    id,
+                    records: event::read(&body).expect("the body is an event"),
+                    body_bytes: body.len(),
+                };
+                let outcome = self.function.as_mut().map(|function| function(&call));
+                match outcome {
+                    Some(outcome) => self.conclude(call, outcome),
+                    None => self.open_calls.push_back(call),
+                }
+            }
+            Effect::CancelCall(id) => {
+                let is_it = |call: &Call| call.member == at && call.id == id;
+                if let Some(found) = self.open_calls.iter().position(is_it)
+                    && let Some(call) = self.open_calls.remove(found)
+                {
+                    let reason = "closed by the caller".to_owned();
+                    self.conclude(call, Outcome::Broken { reason });
+                }
+            }
+            Effect::Stopped => member.has_ended = true,
+        }
+    }
+
+    fn connect(&mut self, at: usize, id: ConnectionId, endpoint: &Endpoint) {
+        let is_refused = (self.refuses)(endpoint);
+        let broker = self
+            .kafka
+            .broker_at(&endpoint.host, endpoint.port)
+            .filter(|_| !is_refused)
+            .and_then(|node| self.kafka.connect(node));
+        let member = &mut self.members[at];
+        let input = match broker {
+            Some(broker) => {
+                member.links.insert(id, broker);
+                Input::Connected(id)
+            }
+            None => {
+                Input::Disconnected(id, Disconnect::Unreachable("connection refused".to_owned()))
+            }
+        };
+        member.consumer.handle(input, self.now);
+    }
+
+    fn carry(&mut self, output: Output) {
+        let (Output::Frame(broker, _) | Output::Close(broker)) = &output;
+        for member in &mut self.members {
+            let found = member.links.iter().find(|(_, of)| *of == broker);
+            let Some(id) = found.map(|(id, _)| *id) else {
+                continue;
+            };
+            let input = match output {
+                Output::Frame(_, frame) => Input::Frame(id, Bytes::from(frame).slice(4..)),
+                Output::Close(_) => {
+                    member.links.remove(&id);
+                    Input::Disconnected(id, Disconnect::Closed("closed by the broker".to_owned()))
+                }
+            };
+            member.consumer.handle(input, self.now);
+            return;
+        }
+    }
+
+    fn conclude(&mut self, call: Call, outcome: Outcome) {
+        if matches!(outcome, Outcome::Success { .. }) {
+            self.delivered.extend(call.records);
+        }
+        self.members[call.member]
+            .consumer
+            .handle(Input::CallEnded(call.id, outcome), self.now);
+    }
+}
+
+/// The function's success.
+pub fn succeeded() -> Outcome {
+    Outcome::Success { body: Bytes::new() }
+}
