@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use config::{Config, Problems};
 use contract::watch;
-use control::{Lifecycle, Orders, Progress};
+use control::{Control, Lifecycle, Orders, Progress, SpawnShard};
 pub use control::{ShutdownReport, Unfinished};
 
 /// The whole node, running: tests, the bench and the binary start the same one.
@@ -54,7 +54,15 @@ pub enum StartError {
 impl Appliance {
     /// Starts the node on the caller's tokio runtime, which runs its control side, and on threads of its
     /// own for the shards. Returns as soon as the shards have their plans; the outside world may be down.
-    pub async fn start(mut config: Config, listeners: Listeners) -> Result<Self, StartError> {
+    pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
+        Self::start_with(config, listeners, shard::spawn).await
+    }
+
+    async fn start_with(
+        mut config: Config,
+        listeners: Listeners,
+        spawn_shard: SpawnShard,
+    ) -> Result<Self, StartError> {
         config.settle_node_id().map_err(StartError::Config)?;
         let set = control::load(&config).map_err(StartError::Config)?;
         let addr = config.listen;
@@ -69,7 +77,7 @@ impl Appliance {
         let metrics_addr = listener.local_addr().map_err(listen)?;
         let (orders, orders_end) = watch::channel(Orders::default());
         let (progress_end, progress) = watch::channel(Progress::default());
-        let control = control::Control::new(config, set, orders_end, progress_end);
+        let control = Control::new(config, set, spawn_shard, orders_end, progress_end);
         let control = tokio::spawn(control.run(listener));
         Ok(Self {
             metrics_addr,
@@ -96,6 +104,18 @@ impl Appliance {
         // An error means that control has ended: nothing is read any more.
         progress
             .wait_for(|progress| progress.reloads >= asked)
+            .await
+            .map(|_| ())
+            .unwrap_or_default();
+    }
+
+    /// Waits until the node ends by itself, because a part of it has died.
+    /// [`shutdown`](Self::shutdown) still has to be awaited.
+    pub async fn ending(&self) {
+        let mut progress = self.progress.clone();
+        // An error means that control is gone, which is an end as well.
+        progress
+            .wait_for(|progress| progress.ending)
             .await
             .map(|_| ())
             .unwrap_or_default();

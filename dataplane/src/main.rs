@@ -167,7 +167,7 @@ async fn run(config: Config) -> ExitCode {
         never = second_signal(&mut ends, &give_up) => match never {},
     };
     say(&report);
-    match report.left_behind {
+    match report.failed {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     }
@@ -188,11 +188,12 @@ impl Ends {
     }
 }
 
-/// Reads the mappings again at each SIGHUP, until a signal ends the node.
+/// Reads the mappings again at each SIGHUP, until a signal or a death ends the node.
 async fn serve(appliance: &Appliance, ends: &mut Ends, mut hangup: Signal) {
     loop {
         tokio::select! {
             () = ends.next() => return,
+            () = appliance.ending() => return,
             _ = hangup.recv() => {
                 match NotifyState::monotonic_usec_now() {
                     Ok(now) => notify(&[NotifyState::Reloading, now]),

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{Machine, Surroundings};
+use crate::contract::{ShardStatus, ShardWires};
 
 fn config(dir: &Path) -> Config {
     let text = "mappings_dir = \"mappings.d\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
@@ -107,5 +108,38 @@ fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
         );
         appliance.give_up();
         assert!(appliance.shutdown().await.gave_up);
+    });
+}
+
+/// The first shard dies once it has its plan; the others are real.
+fn first_dies(mut wires: ShardWires, cpu: Option<usize>) -> std::thread::JoinHandle<()> {
+    if wires.shard > 0 {
+        return shard::spawn(wires, cpu);
+    }
+    std::thread::spawn(move || {
+        block_on(wires.plan.changed()).unwrap();
+        wires.status.send_replace(std::sync::Arc::new(ShardStatus {
+            generation: wires.plan.borrow().generation,
+            ..ShardStatus::default()
+        }));
+        panic!("the death that the test is about");
+    })
+}
+
+#[test]
+fn a_shard_that_dies_ends_the_node_and_the_others_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    declare(dir.path(), "orders.toml", ORDERS);
+    block_on(async {
+        let config = Config {
+            shards: 2,
+            ..config(dir.path())
+        };
+        let appliance = Appliance::start_with(config, Listeners::default(), first_dies)
+            .await
+            .unwrap();
+        appliance.ending().await;
+        let report = appliance.shutdown().await;
+        assert!(report.failed && !report.gave_up, "{report:?}");
     });
 }

@@ -32,7 +32,6 @@ use crate::config::{Config, Problems};
 use crate::contract::{Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, mpsc, watch};
 use crate::mapping::{Declared, Function, Signing, initial_call_deadline};
 use crate::metrics::ShardMetrics;
-use crate::shard;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use observe::Observer;
@@ -78,6 +77,8 @@ pub enum Lifecycle {
 pub struct Progress {
     /// How many of the ordered readings are done.
     pub reloads: u64,
+    /// The node ends: it was told to, or a part of it has died.
+    pub ending: bool,
 }
 
 /// How the node ended.
@@ -85,8 +86,8 @@ pub struct Progress {
 pub struct ShutdownReport {
     /// Calls were given up, at the grace deadline or by order.
     pub gave_up: bool,
-    /// A shard did not end in time and was left behind.
-    pub left_behind: bool,
+    /// A shard has died, or did not end in time and was left behind.
+    pub failed: bool,
     /// What was in flight then, and will come again.
     pub unfinished: Vec<Unfinished>,
 }
@@ -104,6 +105,9 @@ pub struct Unfinished {
     pub next_offset: i64,
 }
 
+/// How a shard is started: `shard::spawn`, but for tests of its death.
+pub(crate) type SpawnShard = fn(ShardWires, Option<usize>) -> JoinHandle<()>;
+
 /// Reads and checks the mappings that `config` names, and whether the node can serve them.
 pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
     let store = Store::open(config)?;
@@ -120,6 +124,7 @@ pub(crate) struct Control {
     config: Config,
     store: Store,
     planner: Planner,
+    spawn_shard: SpawnShard,
     shards: Vec<ShardEnd>,
     orders: watch::Receiver<Orders>,
     progress: watch::Sender<Progress>,
@@ -146,16 +151,25 @@ struct ShardEnd {
     thread: JoinHandle<()>,
 }
 
+impl ShardEnd {
+    /// Whether its thread has let go of the wires, which it does only when it ends.
+    fn has_ended(&self) -> bool {
+        self.status.has_changed().is_err()
+    }
+}
+
 impl Control {
     pub(crate) fn new(
         config: Config,
         declared: Vec<Declared>,
+        spawn_shard: SpawnShard,
         orders: watch::Receiver<Orders>,
         progress: watch::Sender<Progress>,
     ) -> Self {
         Self {
             planner: Planner::new(config.shards),
             store: Store::of(declared),
+            spawn_shard,
             shards: Vec::new(),
             orders,
             progress,
@@ -171,7 +185,7 @@ impl Control {
         }
     }
 
-    /// Serves until it is told to end.
+    /// Serves until it is told to end, or a shard has died: then the others drain.
     pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
         self.start_shards();
         let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
@@ -181,6 +195,10 @@ impl Control {
         loop {
             let orders = *self.orders.borrow_and_update();
             if orders.lifecycle != Lifecycle::Run {
+                break;
+            }
+            if let Some(shard) = self.shards.iter().position(ShardEnd::has_ended) {
+                error!(shard, "Shard has died: the others drain, and the node ends");
                 break;
             }
             if orders.reloads > self.progress.borrow().reloads {
@@ -200,6 +218,7 @@ impl Control {
                 }
             }
         }
+        self.progress.send_modify(|progress| progress.ending = true);
         self.end().await
     }
 
@@ -221,7 +240,7 @@ impl Control {
                 status_interval: STATUS_INTERVAL,
             };
             let cpu = self.config.cpus.get(shard % self.config.cpus.len());
-            let thread = shard::spawn(wires, cpu.copied());
+            let thread = (self.spawn_shard)(wires, cpu.copied());
             let news = Arc::clone(&self.news);
             self.tasks.spawn(attend::status(status.clone(), news));
             self.tasks
@@ -391,7 +410,7 @@ impl Control {
     /// Drains up to the grace, gives up after it, and waits for the shards.
     async fn end(mut self) -> ShutdownReport {
         let mut report = ShutdownReport::default();
-        if self.lifecycle() == Lifecycle::Drain {
+        if self.lifecycle() != Lifecycle::GiveUp {
             info!(grace_ms = self.config.grace.as_millis() as u64, "Draining");
             let plans = self.planner.drain(false);
             self.send(plans);
@@ -408,7 +427,7 @@ impl Control {
             let plans = self.planner.drain(true);
             self.send(plans);
         }
-        report.left_behind = !self.join_shards().await;
+        report.failed = !self.join_shards().await;
         self.tasks.shutdown().await;
         report
     }
@@ -425,7 +444,8 @@ impl Control {
         let deadline = tokio::time::Instant::now() + self.config.grace;
         loop {
             let drained = self.shards.iter().enumerate().all(|(index, shard)| {
-                shard.status.borrow().generation >= self.planner.generation(index)
+                shard.has_ended()
+                    || shard.status.borrow().generation >= self.planner.generation(index)
             });
             if drained {
                 return true;
@@ -459,7 +479,7 @@ impl Control {
         unfinished
     }
 
-    /// Closes the wires and waits for the threads; false if one did not end in time.
+    /// Closes the wires and waits for the threads; false if one died or did not end in time.
     async fn join_shards(&mut self) -> bool {
         let deadline = tokio::time::Instant::now() + GIVE_UP_WAIT;
         let threads: Vec<_> = self.shards.drain(..).map(|shard| shard.thread).collect();
@@ -472,7 +492,7 @@ impl Control {
                 error!(shard, "Shard did not end in time and is left behind");
                 ended = false;
             } else if thread.join().is_err() {
-                error!(shard, "Shard ended by a panic");
+                error!(shard, "Shard died by a panic");
                 ended = false;
             }
         }
