@@ -49,11 +49,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A shard has died before it had its plan.
+    #[error("a shard has died before the node had started; its last words stand above")]
+    Shard,
 }
 
 impl Appliance {
     /// Starts the node on the caller's tokio runtime, which runs its control side, and on threads of its
-    /// own for the shards. Returns as soon as the shards have their plans; the outside world may be down.
+    /// own for the shards. Returns once every shard runs its first plan; the outside world may be down.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
         Self::start_with(config, listeners, shard::spawn).await
     }
@@ -76,15 +79,23 @@ impl Appliance {
         };
         let metrics_addr = listener.local_addr().map_err(listen)?;
         let (orders, orders_end) = watch::channel(Orders::default());
-        let (progress_end, progress) = watch::channel(Progress::default());
+        let (progress_end, mut progress) = watch::channel(Progress::default());
         let control = Control::new(config, set, spawn_shard, orders_end, progress_end);
         let control = tokio::spawn(control.run(listener));
-        Ok(Self {
+        let settled = progress.wait_for(|progress| progress.started || progress.ending);
+        let started = settled.await.is_ok_and(|progress| progress.started);
+        let appliance = Self {
             metrics_addr,
             orders,
             progress,
             control,
-        })
+        };
+        if started {
+            Ok(appliance)
+        } else {
+            appliance.shutdown().await;
+            Err(StartError::Shard)
+        }
     }
 
     /// Where `/metrics`, `/healthz` and `/readyz` are served.

@@ -144,7 +144,7 @@ async fn run(config: Config) -> ExitCode {
     let appliance = match Appliance::start(config, Listeners::default()).await {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
-        Err(error @ StartError::Listen { .. }) => {
+        Err(error @ (StartError::Listen { .. } | StartError::Shard)) => {
             eprintln!("{error}");
             return ExitCode::FAILURE;
         }

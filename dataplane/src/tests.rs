@@ -51,13 +51,7 @@ fn an_appliance_starts_serves_its_metrics_and_ends() {
             .await
             .unwrap();
         let addr = appliance.metrics_addr();
-        let mut ready = String::new();
-        for _ in 0..1000 {
-            ready = get(addr, "/readyz").await;
-            if ready.starts_with("HTTP/1.1 200") {
-                break;
-            }
-        }
+        let ready = get(addr, "/readyz").await;
         assert!(ready.ends_with("ready\n"), "{ready}");
         assert!(get(addr, "/healthz").await.ends_with("ok\n"));
         let metrics = get(addr, "/metrics").await;
@@ -108,6 +102,22 @@ fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
         );
         appliance.give_up();
         assert!(appliance.shutdown().await.gave_up);
+    });
+}
+
+/// A shard that never has its plan.
+fn dies_at_once(wires: ShardWires, _cpu: Option<usize>) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || drop(wires))
+}
+
+#[test]
+fn a_node_whose_shard_has_no_plan_has_not_started() {
+    let dir = tempfile::tempdir().unwrap();
+    declare(dir.path(), "orders.toml", ORDERS);
+    block_on(async {
+        let started =
+            Appliance::start_with(config(dir.path()), Listeners::default(), dies_at_once).await;
+        assert!(matches!(started, Err(StartError::Shard)), "{started:?}");
     });
 }
 

@@ -102,11 +102,36 @@ async fn health_and_metrics_are_served() {
     eventually!(stage.committed("orders", "orders", 0).await == 1);
     let address = node.metrics_addr();
     assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
-    eventually!(get(address, "/readyz").await.unwrap().0 == 200);
+    assert_eq!(get(address, "/readyz").await.unwrap().0, 200);
     let (status, metrics) = get(address, "/metrics").await.unwrap();
     assert_eq!(status, 200);
     assert!(metrics.contains("forebay_"), "{metrics}");
     node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_draining_node_is_healthy_but_not_ready() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders"]).await;
+    stage
+        .on_lambda(|functions| functions.script("orders", [Reply::Hang]))
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    let address = node.metrics_addr();
+    eventually!(
+        stage
+            .on_lambda(|functions| functions.ledger().open_calls())
+            .await
+            == 1
+    );
+    let give_up = node.give_up_handle();
+    let ending = tokio::spawn(node.shutdown());
+    eventually!(get(address, "/readyz").await.unwrap() == (503, "not ready\n".to_owned()));
+    assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
+    give_up.now();
+    ending.await.unwrap();
 }
 
 #[tokio::test]

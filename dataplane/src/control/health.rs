@@ -18,7 +18,7 @@ use crate::contract::{mpsc, oneshot};
 
 /// What is asked of the control task.
 pub(super) enum Ask {
-    /// Whether every shard has its first plan.
+    /// Whether every shard runs its first plan, and the node does not end.
     Ready(oneshot::Sender<bool>),
     /// The text of `/metrics`.
     Metrics(oneshot::Sender<String>),

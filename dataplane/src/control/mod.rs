@@ -77,6 +77,8 @@ pub enum Lifecycle {
 pub struct Progress {
     /// How many of the ordered readings are done.
     pub reloads: u64,
+    /// Every shard runs its first plan.
+    pub started: bool,
     /// The node ends: it was told to, or a part of it has died.
     pub ending: bool,
 }
@@ -193,6 +195,7 @@ impl Control {
         let mut told = self.start_helpers();
         self.publish();
         loop {
+            self.note_started();
             let orders = *self.orders.borrow_and_update();
             if orders.lifecycle != Lifecycle::Run {
                 break;
@@ -219,7 +222,14 @@ impl Control {
             }
         }
         self.progress.send_modify(|progress| progress.ending = true);
-        self.end().await
+        self.end(asks).await
+    }
+
+    fn note_started(&self) {
+        let mut shards = self.shards.iter();
+        let all = shards.all(|shard| shard.status.borrow().generation > 0);
+        self.progress
+            .send_if_modified(|progress| all && !std::mem::replace(&mut progress.started, true));
     }
 
     fn start_shards(&mut self) {
@@ -371,9 +381,10 @@ impl Control {
     fn answer(&self, ask: Ask) {
         match ask {
             Ask::Ready(answer) => {
-                let mut statuses = self.statuses().into_iter();
-                let ready = statuses.all(|status| status.generation > 0);
-                answer.send(ready).unwrap_or_default();
+                let Progress {
+                    started, ending, ..
+                } = *self.progress.borrow();
+                answer.send(started && !ending).unwrap_or_default();
             }
             Ask::Metrics(answer) => {
                 let declared = self.store.declared().iter();
@@ -408,13 +419,13 @@ impl Control {
     }
 
     /// Drains up to the grace, gives up after it, and waits for the shards.
-    async fn end(mut self) -> ShutdownReport {
+    async fn end(mut self, mut asks: mpsc::Receiver<Ask>) -> ShutdownReport {
         let mut report = ShutdownReport::default();
         if self.lifecycle() != Lifecycle::GiveUp {
             info!(grace_ms = self.config.grace.as_millis() as u64, "Draining");
             let plans = self.planner.drain(false);
             self.send(plans);
-            report.gave_up = !self.drained_within_grace().await;
+            report.gave_up = !self.drained_within_grace(&mut asks).await;
         } else {
             report.gave_up = true;
         }
@@ -440,7 +451,7 @@ impl Control {
         }
     }
 
-    async fn drained_within_grace(&mut self) -> bool {
+    async fn drained_within_grace(&mut self, asks: &mut mpsc::Receiver<Ask>) -> bool {
         let deadline = tokio::time::Instant::now() + self.config.grace;
         loop {
             let drained = self.shards.iter().enumerate().all(|(index, shard)| {
@@ -456,6 +467,7 @@ impl Control {
             tokio::select! {
                 () = self.news.notified() => {}
                 _ = self.orders.changed() => {}
+                Some(ask) = asks.recv() => self.answer(ask),
                 () = tokio::time::sleep_until(deadline) => return false,
             }
         }
