@@ -6,6 +6,7 @@ mod equality;
 mod kill;
 mod node;
 mod rebalance;
+mod start;
 
 use std::io::Write;
 use std::time::Duration;

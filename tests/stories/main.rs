@@ -4,3 +4,4 @@
 mod group;
 mod memory;
 mod positions;
+mod start;

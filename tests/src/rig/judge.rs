@@ -96,6 +96,29 @@ impl Expected {
             .sum()
     }
 
+    /// What remains of it from the first record of each partition on for which `begins` holds, given its
+    /// partition, its offset and its timestamp.
+    pub fn from(mut self, begins: impl Fn(i32, i64, i64) -> bool) -> Self {
+        for (partition, records) in &mut self.partitions {
+            let first = records.iter().position(|record| {
+                let record: Value = serde_json::from_str(&record.text).expect("it was JSON");
+                let timestamp = record["timestamp"].as_i64().expect("every record has one");
+                let (_, offset) = place(&record);
+                begins(*partition, offset, timestamp)
+            });
+            records.drain(..first.unwrap_or(records.len()));
+        }
+        self
+    }
+
+    /// The offset after the last record of a partition; 0 without one.
+    pub fn end(&self, partition: i32) -> i64 {
+        let records = self.partitions.get(&partition);
+        records
+            .and_then(|records| records.last())
+            .map_or(0, |record| record.offset + 1)
+    }
+
     /// The first expected offset at or above `offset`, else the largest number there is.
     pub fn next_at_or_above(&self, partition: i32, offset: i64) -> i64 {
         let all = self

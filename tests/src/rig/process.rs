@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use forebay_protocol::delivery::StartingPosition;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,8 @@ pub struct Settings {
     pub group: String,
     /// The port of the function's endpoint.
     pub function_port: u16,
+    /// `StartingPosition`.
+    pub starting_position: StartingPosition,
     /// `BatchSize`.
     pub batch_size: u32,
     /// `MaximumBatchingWindowInSeconds`.
@@ -51,6 +54,7 @@ impl Settings {
             topic: topic.to_owned(),
             group: group.to_owned(),
             function_port,
+            starting_position: StartingPosition::TrimHorizon,
             batch_size: 100,
             window_seconds: Some(0),
             signed: false,
@@ -79,9 +83,19 @@ impl Settings {
 
     fn mapping(&self, bootstrap: &str) -> String {
         let mut toml = format!(
-            "FunctionName = \"sink\"\nTopics = [\"{}\"]\nStartingPosition = \"TRIM_HORIZON\"\nBatchSize = {}\n",
+            "FunctionName = \"sink\"\nTopics = [\"{}\"]\nBatchSize = {}\n",
             self.topic, self.batch_size,
         );
+        let position = match self.starting_position {
+            StartingPosition::TrimHorizon => "\"TRIM_HORIZON\"".to_owned(),
+            StartingPosition::Latest => "\"LATEST\"".to_owned(),
+            StartingPosition::AtTimestamp(millis) => format!(
+                "\"AT_TIMESTAMP\"\nStartingPositionTimestamp = {}.{:03}",
+                millis / 1000,
+                millis % 1000
+            ),
+        };
+        writeln!(toml, "StartingPosition = {position}").expect("a string takes all");
         if let Some(seconds) = self.window_seconds {
             writeln!(toml, "MaximumBatchingWindowInSeconds = {seconds}")
                 .expect("a string takes all");

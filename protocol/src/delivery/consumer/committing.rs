@@ -93,7 +93,7 @@ impl CommitMark {
         })
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         format!(
             "{METADATA_MARK} {} {}",
             self.topic_id, self.declared_partitions

@@ -24,7 +24,8 @@ impl Consumer {
 
     pub(super) fn pump_group(&mut self) {
         self.drain_membership_events();
-        if self.needs_coordinator() || self.ending.is_leaving() {
+        let waits = !self.declaring.is_done() && self.ending.is_running();
+        if (self.needs_coordinator() && !waits) || self.ending.is_leaving() {
             self.send_group_requests();
         }
         self.drain_membership_events();

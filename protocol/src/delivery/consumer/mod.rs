@@ -1,7 +1,7 @@
 //! The machine itself: one group member with its connections, lanes, calls and commits.
 //!
 //! Every public method ends in [`Consumer::pump`], which looks at the whole state and does whatever has
-//! become possible, in a fixed order: see the cluster, be a member, find where lanes start, make calls,
+//! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where lanes start, make calls,
 //! fetch, commit, give partitions up, end. Nothing is remembered as "to be done later", so a lost answer
 //! or a lost connection cannot leave a step undone.
 //!
@@ -12,6 +12,7 @@
 
 mod calling;
 mod committing;
+mod declaring;
 mod encoding;
 mod ending;
 mod fetching;
@@ -23,6 +24,7 @@ mod seeding;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::committing::Commits;
+use self::declaring::Declaring;
 use self::ending::Ending;
 use self::seeding::Coordinator;
 use super::batch::Batch;
@@ -50,6 +52,9 @@ enum Ticket {
     Coordinator,
     /// One of the group requests.
     Membership(ApiKey),
+    DeclaredCommits(declaring::Asked),
+    DeclaredOffsets(declaring::Asked),
+    DeclaredCommit(declaring::Asked),
     CommittedOffsets(Vec<LaneRef>),
     ListedOffsets {
         view: u64,
@@ -101,6 +106,7 @@ pub struct Consumer {
     /// Partitions assigned again while their old ownership is still being given up.
     returning: BTreeSet<i32>,
     ownerships: u64,
+    declaring: Declaring,
     /// The number of partitions when the mapping's start was first resolved; later ones start at their
     /// beginning.
     declared_partitions: Option<i32>,
@@ -164,6 +170,7 @@ impl Consumer {
             lanes: BTreeMap::new(),
             returning: BTreeSet::new(),
             ownerships: 0,
+            declaring: Declaring::new(config.starting_position, now),
             declared_partitions: None,
             encode_queue: VecDeque::new(),
             decompressor: Decompressor::new(),
@@ -255,6 +262,7 @@ impl Consumer {
             self.links.poll_timeout(self.now),
             self.cluster.poll_timeout(),
             self.coordinator.poll_timeout(),
+            self.declaring.poll_timeout(),
             self.membership.poll_timeout(),
             self.lanes_timeout(),
             self.calls_timeout(),
@@ -275,6 +283,9 @@ impl Consumer {
             return;
         }
         self.pump_seed();
+        if self.ending.is_running() {
+            self.pump_declaring();
+        }
         self.pump_group();
         if self.ending.is_running() {
             self.pump_positions();
@@ -296,6 +307,15 @@ impl Consumer {
             (Ticket::PartitionCounts, Response::Metadata(r)) => self.handle_counts(&r),
             (Ticket::Coordinator, Response::FindCoordinator(r)) => self.handle_coordinator(r),
             (Ticket::Membership(_), response) => self.handle_group_answer(&response),
+            (Ticket::DeclaredCommits(asked), Response::OffsetFetch(r)) => {
+                self.handle_declared_commits(asked, &r);
+            }
+            (Ticket::DeclaredOffsets(asked), Response::ListOffsets(r)) => {
+                self.handle_declared_offsets(asked, &r);
+            }
+            (Ticket::DeclaredCommit(asked), Response::OffsetCommit(r)) => {
+                self.handle_declared_commit(asked, &r);
+            }
             (Ticket::CommittedOffsets(lanes), Response::OffsetFetch(r)) => {
                 self.handle_committed(&lanes, &r);
             }
@@ -359,6 +379,9 @@ impl Consumer {
             Ticket::PartitionCounts => self.counts_asked = false,
             Ticket::Coordinator => self.coordinator.failed(self.now),
             Ticket::Membership(api) => self.membership.handle_request_lost(api, self.now),
+            Ticket::DeclaredCommits(asked)
+            | Ticket::DeclaredOffsets(asked)
+            | Ticket::DeclaredCommit(asked) => self.handle_undeclared(asked),
             Ticket::CommittedOffsets(lanes)
             | Ticket::ListedOffsets { lanes, .. }
             | Ticket::EpochEnds { lanes, .. } => {

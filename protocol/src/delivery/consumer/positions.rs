@@ -1,7 +1,7 @@
 //! Where a lane starts, and where it goes on when the log is no longer what it was (decisions 15 and 34).
 //!
-//! The group's commit wins; else the policy, whose answer (for LATEST or a time) is committed before the
-//! first fetch, so that nobody resolves it anew. A partition that appeared after the mapping's start was
+//! The group's commit wins; else, where `declaring` could not, the policy is resolved here, and its answer
+//! (for LATEST or a time) is committed before the first fetch, so that nobody resolves it anew. A partition that appeared after the mapping's start was
 //! resolved starts at its beginning: the commit's text keeps how many there were.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::kafka::messages::{
 use crate::time::Instant;
 
 /// Before a question about an offset is asked again.
-const ASK_BACKOFF: Duration = Duration::from_millis(200);
+pub(super) const ASK_BACKOFF: Duration = Duration::from_millis(200);
 
 impl Consumer {
     pub(super) fn pump_positions(&mut self) {
@@ -165,14 +165,7 @@ impl Consumer {
             lanes.iter().for_each(|lane| self.ask_again(*lane));
             return;
         }
-        let marks = response
-            .partitions
-            .iter()
-            .filter(|p| p.committed_offset >= 0);
-        if let Some(mark) = marks.filter_map(|p| CommitMark::parse(&p.metadata)).next() {
-            self.declared_partitions
-                .get_or_insert(mark.declared_partitions);
-        }
+        self.learn_declared_partitions(response);
         for lane in lanes {
             match response
                 .partitions
@@ -189,7 +182,19 @@ impl Consumer {
         }
     }
 
-    fn committed_error(&mut self, error: ErrorCode) {
+    /// Any commit of ours tells how many partitions there were when the mapping's start was resolved.
+    pub(super) fn learn_declared_partitions(&mut self, response: &OffsetFetchResponse) {
+        let marks = response
+            .partitions
+            .iter()
+            .filter(|p| p.committed_offset >= 0);
+        if let Some(mark) = marks.filter_map(|p| CommitMark::parse(&p.metadata)).next() {
+            self.declared_partitions
+                .get_or_insert(mark.declared_partitions);
+        }
+    }
+
+    pub(super) fn committed_error(&mut self, error: ErrorCode) {
         match error {
             ErrorCode::GROUP_AUTHORIZATION_FAILED => self.group_denied(),
             ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE => {
@@ -240,7 +245,7 @@ impl Consumer {
     }
 
     /// The timestamp to ask for where nothing is committed.
-    fn policy(&self, partition: i32) -> i64 {
+    pub(super) fn policy(&self, partition: i32) -> i64 {
         let later = self
             .declared_partitions
             .is_some_and(|declared| partition >= declared);
@@ -411,6 +416,7 @@ impl Consumer {
                 self.cluster.topic_id()
             ),
         );
+        self.declare_again();
         let partitions: Vec<i32> = self.lanes.keys().copied().collect();
         for partition in partitions {
             self.drop_pending(partition);
