@@ -1,5 +1,6 @@
 //! The clients of others: Kafka's own and librdkafka's, each a program of `tests/rig`.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -111,20 +112,10 @@ impl Broker {
 
     /// The group as Kafka's own tool sees it.
     pub async fn describe(&self, group: &str) -> Vec<Claim> {
-        let fetched = self.rig.fetched.display();
-        let (class_path, class) = if self.version.starts_with("2.") {
-            (
-                self.rig.class_path(self.version),
-                "kafka.admin.ConsumerGroupCommand",
-            )
-        } else {
-            let tools = format!("{fetched}/jars/tools-4.3.1/*");
-            (
-                tools,
-                "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-            )
-        };
-        let mut command = java(&class_path, class);
+        let mut command = self.tool(
+            "kafka.admin.ConsumerGroupCommand",
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        );
         command.args([
             "--bootstrap-server",
             &self.bootstrap,
@@ -134,6 +125,45 @@ impl Broker {
         ]);
         let said = self.finish(command).await;
         said.lines().filter_map(|line| claim(line, group)).collect()
+    }
+
+    /// By partition, the first offset at or after that time as Kafka's own tool sees it.
+    pub async fn offsets_at(&self, topic: &str, unix_millis: u64) -> BTreeMap<i32, i64> {
+        let mut command = self.tool(
+            "kafka.tools.GetOffsetShell",
+            "org.apache.kafka.tools.GetOffsetShell",
+        );
+        let time = unix_millis.to_string();
+        let bootstrap = if self.is_before_3() {
+            "--broker-list"
+        } else {
+            "--bootstrap-server"
+        };
+        let of = [bootstrap, &self.bootstrap, "--topic", topic];
+        command.args(of).args(["--time", &time]);
+        let said = self.finish(command).await;
+        let lines = said.lines().filter_map(|line| {
+            let (partition, offset) = line
+                .strip_prefix(topic)?
+                .strip_prefix(':')?
+                .split_once(':')?;
+            Some((partition.parse().ok()?, offset.parse().ok()?))
+        });
+        lines.collect()
+    }
+
+    /// One of Kafka's own tools, which moved between packages.
+    fn tool(&self, before_3: &str, since: &str) -> Command {
+        if self.is_before_3() {
+            java(&self.rig.class_path(self.version), before_3)
+        } else {
+            let fetched = self.rig.fetched.display();
+            java(&format!("{fetched}/jars/tools-4.3.1/*"), since)
+        }
+    }
+
+    fn is_before_3(&self) -> bool {
+        self.version.starts_with("2.")
     }
 
     /// Waits until the group has committed everything, by Kafka's own tool.

@@ -96,17 +96,11 @@ impl Expected {
             .sum()
     }
 
-    /// What remains of it from the first record of each partition on for which `begins` holds, given its
-    /// partition, its offset and its timestamp.
-    pub fn from(mut self, begins: impl Fn(i32, i64, i64) -> bool) -> Self {
+    /// What remains of it from the first offset of each partition on for which `begins` holds.
+    pub fn from(mut self, begins: impl Fn(i32, i64) -> bool) -> Self {
         for (partition, records) in &mut self.partitions {
-            let first = records.iter().position(|record| {
-                let record: Value = serde_json::from_str(&record.text).expect("it was JSON");
-                let timestamp = record["timestamp"].as_i64().expect("every record has one");
-                let (_, offset) = place(&record);
-                begins(*partition, offset, timestamp)
-            });
-            records.drain(..first.unwrap_or(records.len()));
+            let first = records.partition_point(|record| !begins(*partition, record.offset));
+            records.drain(..first);
         }
         self
     }
