@@ -239,7 +239,7 @@ impl Consumer {
                             partition: *partition,
                             current_leader_epoch: leader.epoch,
                             timestamp: wanted.timestamp,
-                        })
+                        });
                 }
                 None => leaderless = true,
             }
