@@ -2,6 +2,7 @@
 
 mod batching;
 mod delivery;
+mod exceptions;
 mod faults;
 mod logs;
 mod memory;

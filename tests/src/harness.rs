@@ -40,6 +40,9 @@ macro_rules! eventually {
     };
 }
 
+/// So that no function's configuration is asked for.
+const FUNCTION_TIMEOUT: &str = "timeout_seconds = 60";
+
 /// The two fakes.
 #[derive(Debug)]
 pub struct Stage {
@@ -216,11 +219,18 @@ impl Site {
         self
     }
 
+    /// The same, where every function declared so far has that timeout.
+    pub fn function_timeout(mut self, seconds: u64) -> Self {
+        let given = format!("timeout_seconds = {seconds}");
+        self.functions = self.functions.replace(FUNCTION_TIMEOUT, &given);
+        self
+    }
+
     /// Writes a mapping's file. Its function is called unsigned.
     pub fn declare(&mut self, mapping: &Declared) {
         let header = format!("[functions.{:?}]\n", mapping.function);
         if !self.functions.contains(&header) {
-            let section = format!("{header}signing = \"none\"\ntimeout_seconds = 60\n");
+            let section = format!("{header}signing = \"none\"\n{FUNCTION_TIMEOUT}\n");
             self.functions.push_str(&section);
         }
         self.declare_signed(mapping);
