@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::config::{Config, Problem};
 use crate::contract::{ConsumerPlan, Plan};
-use crate::mapping::{Declared, Function, Mapping};
+use crate::mapping::{Declared, FunctionKey, Mapping};
 
 /// Consumers that an on-demand mapping starts with at most (decision 36).
 const ON_DEMAND_CONSUMERS_MAX: usize = 16;
@@ -47,9 +47,6 @@ pub(crate) struct Planner {
 
 /// A mapping's consumer.
 type Key = (Uuid, u32);
-
-/// A function as its `max_in_flight` counts it: every qualifier of it at one endpoint.
-type FunctionKey = (String, u16, String);
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -151,7 +148,7 @@ impl Planner {
             match demand.mapping.function.max_in_flight {
                 None => granted.extend(keys.map(|key| (key, PERMITS_UNCAPPED))),
                 Some(cap) => capped
-                    .entry(function_key(&demand.mapping.function))
+                    .entry(demand.mapping.function.key.clone())
                     .or_insert((cap, Vec::new()))
                     .1
                     .extend(keys),
@@ -208,7 +205,7 @@ impl Planner {
                 let key = (consumer.mapping.uuid, consumer.ordinal);
                 (
                     key,
-                    (function_key(&consumer.mapping.function), consumer.permits),
+                    (consumer.mapping.function.key.clone(), consumer.permits),
                 )
             });
             let grants = (shard.plan.generation, grants.collect());
@@ -235,7 +232,7 @@ pub fn capacity(config: &Config, set: &[Declared]) -> Vec<Problem> {
         let function = &declared.mapping.function;
         if let Some(cap) = function.max_in_flight {
             let (_, callers) = callers
-                .entry(function_key(function))
+                .entry(function.key.clone())
                 .or_insert((cap, Vec::new()));
             callers.push(declared);
         }
@@ -295,7 +292,7 @@ fn consumer_counts(demands: &[Demand], shards: usize) -> Vec<u32> {
             }
             let function = &demand.mapping.function;
             if let Some(cap) = function.max_in_flight {
-                let left = left.entry(function_key(function)).or_insert(cap);
+                let left = left.entry(function.key.clone()).or_insert(cap);
                 if *left == 0 {
                     continue;
                 }
@@ -318,14 +315,6 @@ fn wanted_consumers(demand: &Demand, shards: usize) -> u32 {
     let most = u32::try_from(shards.min(ON_DEMAND_CONSUMERS_MAX)).unwrap_or(u32::MAX);
     // A topic that is missing has no partitions; one consumer stays to see it appear.
     demand.partitions.map_or(most, |it| it.clamp(1, most))
-}
-
-fn function_key(function: &Function) -> FunctionKey {
-    (
-        function.host.clone(),
-        function.port,
-        function.target.path.clone(),
-    )
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 
 use forebay_protocol::lambda::function::FunctionName;
 
-use super::{Function, Signing};
-use crate::config::{Config, FunctionConfig};
+use super::{Function, FunctionKey, Signing};
+use crate::config::{Config, EndpointUrl, FunctionConfig};
 
 /// The account of a function that is not in AWS.
 pub const ACCOUNT_UNKNOWN: &str = "000000000000";
@@ -71,7 +71,32 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         signing,
         timeout: own.timeout,
         max_in_flight: own.max_in_flight,
+        key: key(&name, own.invoke_as.as_deref(), endpoint, config),
     })
+}
+
+/// A bare name may be of any region or account that the configuration does not name: then neither tells
+/// functions apart.
+fn key(
+    name: &FunctionName,
+    invoke_as: Option<&str>,
+    endpoint: &EndpointUrl,
+    config: &Config,
+) -> FunctionKey {
+    let renamed = invoke_as.and_then(FunctionName::parse);
+    let called = renamed.as_ref().unwrap_or(name);
+    let or_node = |own: Option<&str>, node: Option<&str>| Some(own.unwrap_or(node?).to_owned());
+    FunctionKey {
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        region: or_node(called.region(), config.region.as_deref()),
+        account: or_node(called.account(), config.account_id.as_deref()),
+        name: match (invoke_as, &renamed) {
+            (Some(other), None) => other,
+            _ => called.name(),
+        }
+        .to_owned(),
+    }
 }
 
 fn arn(name: &FunctionName, config: &Config, region: &str) -> String {
@@ -93,4 +118,61 @@ fn arn(name: &FunctionName, config: &Config, region: &str) -> String {
         arn.push_str(qualifier);
     }
     arn
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Machine, Surroundings};
+
+    fn config(keys: &str) -> Config {
+        let text =
+            format!("endpoint_url = \"http://127.0.0.1:9001\"\nregion = \"eu-west-1\"\n{keys}");
+        let around = Surroundings {
+            machine: Machine::here(),
+            region: None,
+            endpoint_url: None,
+        };
+        Config::parse(&text, Path::new("/etc/forebay.toml"), &around).unwrap()
+    }
+
+    #[track_caller]
+    fn check(keys: &str, one: &str, other: &str, same: bool) {
+        let config = config(keys);
+        let key = |name| resolve(name, &config).unwrap().key;
+        assert_eq!(key(one) == key(other), same, "{one} and {other}");
+    }
+
+    const ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:orders";
+
+    #[test]
+    fn every_name_of_a_function_has_one_key() {
+        let account = "account_id = \"123456789012\"\n";
+        for keys in ["", account] {
+            check(keys, "orders", "orders:live", true);
+            check(keys, "orders", "123456789012:function:orders", true);
+            check(keys, "orders", ARN, true);
+            check(keys, "orders:7", &format!("{ARN}:$LATEST"), true);
+        }
+    }
+
+    #[test]
+    fn other_functions_have_other_keys() {
+        check("", "orders", "bills", false);
+        check("", "orders", &ARN.replace("eu-west-1", "us-east-1"), false);
+        let other = ARN.replace("123456789012", "210987654321");
+        check("account_id = \"123456789012\"\n", "orders", &other, false);
+        let elsewhere = "[functions.\"orders:live\"]\nendpoint_url = \"http://127.0.0.1:9002\"\n";
+        check(elsewhere, "orders", "orders:live", false);
+    }
+
+    #[test]
+    fn the_name_at_the_endpoint_is_what_counts() {
+        let as_function = |name| format!("[functions.{name}]\ninvoke_as = \"function\"\n");
+        let both = format!("{}{}", as_function("orders"), as_function("bills"));
+        check(&both, "orders", "bills:live", true);
+        check(&as_function("orders"), "orders", "bills", false);
+    }
 }

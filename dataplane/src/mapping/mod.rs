@@ -93,6 +93,24 @@ pub struct Function {
     pub timeout: Option<Duration>,
     /// Calls in flight at once over all shards; `None` is no limit but the node's.
     pub max_in_flight: Option<u32>,
+    /// Whose calls count together for it.
+    pub key: FunctionKey,
+}
+
+/// What one function is, however it was named: all of its names, versions and aliases share its
+/// concurrency, so they share one key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FunctionKey {
+    /// The endpoint's host.
+    pub host: String,
+    /// The endpoint's port.
+    pub port: u16,
+    /// Its region; `None` where nobody knows the region of a bare name, which may be any.
+    pub region: Option<String>,
+    /// Its account; `None` likewise.
+    pub account: Option<String>,
+    /// Its name there, without a qualifier.
+    pub name: String,
 }
 
 /// How Invoke requests are signed.

@@ -1,7 +1,7 @@
 //! The mappings of a directory, and what must hold between them.
 //!
 //! Invariant: no two mappings of a set share an identity, a group, or a topic of one cluster into one
-//! function.
+//! function; all that call one function agree on its `max_in_flight`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,6 +90,16 @@ fn conflict(first: &Declared, later: &Declared) -> Option<Problem> {
             format!("is also the consumer group of {file}; it must be unique among all mappings");
         return problem("ConsumerGroupId", &b.group_id, message);
     }
+    if a.function.key == b.function.key && a.function.max_in_flight != b.function.max_in_flight {
+        let cap = |it: Option<u32>| it.map_or("absent".to_owned(), |cap| cap.to_string());
+        let message = format!(
+            "calls the same function as {file}, where max_in_flight is {}, but is {} here; give both the same, \
+             or leave only the [functions.NAME] of the bare name",
+            cap(a.function.max_in_flight),
+            cap(b.function.max_in_flight),
+        );
+        return problem("FunctionName", &b.function.name, message);
+    }
     let shared_server = a
         .bootstrap
         .iter()
@@ -149,4 +159,54 @@ fn read_file(file: &Path, config: &Config) -> Result<Mapping, Vec<Problem>> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
     declared::parse(&text, file, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Machine, Surroundings};
+
+    /// The problems between mappings of those functions, each of its own topic.
+    fn problems(functions: &[&str], keys: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\nregion = \"eu-west-1\"\n{keys}"
+        );
+        let around = Surroundings {
+            machine: Machine::here(),
+            region: None,
+            endpoint_url: None,
+        };
+        let config = Config::parse(&text, &dir.path().join("forebay.conf"), &around).unwrap();
+        for (index, function) in functions.iter().enumerate() {
+            let text = format!(
+                "FunctionName = \"{function}\"\nTopics = [\"t{index}\"]\n\
+                 SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n"
+            );
+            std::fs::write(dir.path().join(format!("m{index}.toml")), text).unwrap();
+        }
+        let reading = read(&config);
+        assert_eq!(reading.problems, []);
+        let problems = conflicts(&reading.declared).into_iter();
+        problems.map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn one_function_has_one_max_in_flight() {
+        let capped = "[functions.orders]\nmax_in_flight = 2\n";
+        let names = ["orders", "orders:live"];
+        assert_eq!(problems(&names, capped), [""; 0]);
+        let both = format!("{capped}[functions.\"orders:live\"]\nmax_in_flight = 3\n");
+        let found = problems(&names, &both);
+        assert!(
+            found.len() == 1 && found[0].contains("max_in_flight is 2, but is 3 here"),
+            "{found:?}"
+        );
+        let uncapped = format!("{capped}[functions.\"orders:live\"]\ntimeout_seconds = 3\n");
+        let found = problems(&names, &uncapped);
+        assert!(
+            found.len() == 1 && found[0].contains("but is absent here"),
+            "{found:?}"
+        );
+    }
 }

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::contract::{Plan, ShardStatus};
-    use crate::mapping::{Function, InvokeTarget, KafkaSettings, Mapping, Signing};
+    use crate::mapping::{Function, FunctionKey, InvokeTarget, KafkaSettings, Mapping, Signing};
 
     /// A mapping whose cluster and function refuse every connection.
     pub(in crate::shard) fn mapping() -> Mapping {
@@ -182,6 +182,13 @@ mod tests {
                 signing: Signing::None,
                 timeout: None,
                 max_in_flight: None,
+                key: FunctionKey {
+                    host: "127.0.0.1".to_owned(),
+                    port: 1,
+                    region: None,
+                    account: None,
+                    name: "f".to_owned(),
+                },
             },
             bootstrap: vec![Endpoint {
                 host: "127.0.0.1".to_owned(),

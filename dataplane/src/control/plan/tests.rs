@@ -6,6 +6,10 @@ use crate::mapping;
 
 /// A mapping named `name` into function `f`, with what else the text says.
 fn demand(dir: &Path, cap: Option<u32>, name: &str, more: &str) -> Demand {
+    demand_of("f", dir, cap, name, more)
+}
+
+fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &str) -> Demand {
     let cap = cap.map_or(String::new(), |cap| format!("max_in_flight = {cap}\n"));
     let text = format!(
         "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n{cap}"
@@ -18,7 +22,7 @@ fn demand(dir: &Path, cap: Option<u32>, name: &str, more: &str) -> Demand {
     let config = Config::parse(&text, &dir.join(name).join("forebay.conf"), &around).unwrap();
     std::fs::create_dir_all(dir.join(name)).unwrap();
     let mapping = format!(
-        "FunctionName = \"f\"\nTopics = [\"{name}\"]\n{more}\n[SelfManagedEventSource.Endpoints]\n\
+        "FunctionName = \"{function}\"\nTopics = [\"{name}\"]\n{more}\n[SelfManagedEventSource.Endpoints]\n\
          KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n"
     );
     std::fs::write(dir.join(name).join(format!("{name}.toml")), mapping).unwrap();
@@ -101,4 +105,17 @@ fn what_is_the_same_is_not_published_again() {
     let mut planner = Planner::new(1);
     assert_eq!(planner.plan(std::slice::from_ref(&demand)).len(), 1);
     assert!(planner.plan(&[demand]).is_empty());
+}
+
+#[test]
+fn names_of_one_function_share_its_permits() {
+    let dir = tempfile::tempdir().unwrap();
+    let arn = "arn:aws:lambda:eu-west-1:123456789012:function:f:live";
+    let demands: Vec<Demand> = [("f", "orders"), ("f:1", "bills"), (arn, "events")]
+        .into_iter()
+        .map(|(function, name)| demand_of(function, dir.path(), Some(2), name, ""))
+        .collect();
+    let mut planner = Planner::new(1);
+    planner.plan(&demands);
+    assert_eq!(permits(&planner), [2]);
 }
