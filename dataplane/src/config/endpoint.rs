@@ -5,7 +5,7 @@
 use reqwest::Url;
 use toml::Spanned;
 
-use super::{Findings, Surroundings};
+use super::{Findings, Surroundings, without_userinfo};
 
 /// Where to send calls, over plain HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(super) fn of_node(
         .inspect_err(|message| {
             findings.missing(
                 "AWS_ENDPOINT_URL_LAMBDA or AWS_ENDPOINT_URL in the environment",
-                format!("{url}: {message}"),
+                format!("{}: {message}", without_userinfo(url)),
             );
         })
         .ok()

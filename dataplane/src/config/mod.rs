@@ -24,7 +24,7 @@ use toml::Spanned;
 pub use endpoint::EndpointUrl;
 use file::{ConfigFile, FunctionFile};
 pub use machine::Machine;
-pub(crate) use problem::Findings;
+pub(crate) use problem::{Findings, without_userinfo};
 pub use problem::{Problem, Problems};
 
 /// The node's configuration.

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration file, where, and what to do about it.
 //!
-//! Invariant: a problem never shows a secret; no configuration file holds one.
+//! Invariant: a problem never shows a secret: no key takes one, and what stands before an `@`, where people
+//! put passwords, is never repeated.
 
 use std::fmt;
 use std::ops::Range;
@@ -54,7 +55,7 @@ impl<'a> Findings<'a> {
             file: self.file.to_owned(),
             line: Some(line_of(self.text, span.start)),
             key: key.to_owned(),
-            value: value.to_string(),
+            value: without_userinfo(&value.to_string()),
             message: message.into(),
         });
     }
@@ -122,6 +123,17 @@ impl fmt::Display for Problems {
     }
 }
 
+/// An address without the name and password before its host.
+pub(crate) fn without_userinfo(address: &str) -> String {
+    let Some((userinfo, host)) = address.rsplit_once('@') else {
+        return address.to_owned();
+    };
+    match userinfo.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
+    }
+}
+
 fn line_of(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     before.iter().filter(|byte| **byte == b'\n').count() + 1
@@ -139,6 +151,14 @@ mod tests {
             findings.problems[0].to_string(),
             "/etc/f.toml:2: b = 2: must be 3"
         );
+    }
+
+    #[test]
+    fn what_stands_before_the_host_is_not_shown() {
+        let check = |address, shown| assert_eq!(without_userinfo(address), shown);
+        check("http://h:80/p", "http://h:80/p");
+        check("http://user:secret@h:80", "http://***@h:80");
+        check("user:s/e@c ret@h:80", "***@h:80");
     }
 
     #[test]

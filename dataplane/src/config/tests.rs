@@ -144,6 +144,28 @@ fn an_unsigned_call_to_aws_is_refused() {
 }
 
 #[test]
+fn a_password_in_a_url_is_refused_and_not_repeated() {
+    let url = "http://user:secret@127.0.0.1:9001";
+    let environment = Surroundings {
+        endpoint_url: Some(url.to_owned()),
+        ..around()
+    };
+    for (text, around) in [
+        (format!("endpoint_url = {url:?}"), around()),
+        (format!("[functions.f]\nendpoint_url = {url:?}"), around()),
+        (format!("listen = {url:?}"), around()),
+        (String::new(), environment),
+    ] {
+        let problems = Config::parse(&text, Path::new(FILE), &around).unwrap_err();
+        let said = problems.to_string();
+        assert!(
+            said.contains("***@127.0.0.1:9001") && !said.contains("secret"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_node_id_of_auto_is_made_once_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!(

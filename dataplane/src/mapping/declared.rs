@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::file::{EventSourceFile, MappingFile, PollersFile};
 use super::{Function, KafkaSettings, Mapping, function, timestamp};
 use crate::clock;
-use crate::config::{Config, Findings, Problem};
+use crate::config::{Config, Findings, Problem, without_userinfo};
 
 /// Files without a `UUID` member get version 5 of their stem in this namespace (decision 30).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_0f5c_9b1d_4c9e_8a57_3d0c_f04e_ba11);
@@ -168,7 +168,12 @@ fn bootstrap(
     if count == 0 || count > ENDPOINTS_MAX {
         let constraint = length_constraint(count, 1, ENDPOINTS_MAX);
         let message = violation(
-            &list(servers.get_ref().iter().map(Spanned::get_ref)),
+            &list(
+                servers
+                    .get_ref()
+                    .iter()
+                    .map(|it| without_userinfo(it.get_ref())),
+            ),
             "selfManagedEventSource.endpoints",
             &constraint,
         );
