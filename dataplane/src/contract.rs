@@ -4,17 +4,18 @@
 //!
 //! Invariant: no lock, no shared map, no call from one shard to another.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::ConsumerStatus;
+use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus};
 use uuid::Uuid;
 
 pub use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::mapping::Mapping;
-use crate::metrics::ShardMetrics;
+use crate::metrics::{ShardMetrics, Totals};
 
 /// Requests of one shard that may wait for control at once; a full channel is back-pressure.
 pub const REQUESTS_MAX: usize = 64;
@@ -72,6 +73,37 @@ pub struct ShardStatus {
     pub generation: u64,
     /// Its consumers.
     pub consumers: Vec<RunningConsumer>,
+    /// What the consumers that have ended counted, by mapping. An entry is never taken out: it is small,
+    /// and a mapping that comes back goes on from it.
+    pub ended: Arc<BTreeMap<Uuid, Totals>>,
+    /// What the consumers left unfinished that have ended since a plan had any.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A partition whose records will be delivered again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The mapping.
+    pub mapping: Uuid,
+    /// Its topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The group's committed offset, from which they come again; `None` is the starting position.
+    pub committed_offset: Option<i64>,
+}
+
+impl Unfinished {
+    /// That partition of a mapping's topic, as its consumer's status has it.
+    pub(crate) fn of(mapping: Uuid, topic: &str, partition: &PartitionStatus) -> Self {
+        let committed = partition.committed_offset;
+        Self {
+            mapping,
+            topic: topic.to_owned(),
+            partition: partition.partition,
+            committed_offset: (committed >= 0).then_some(committed),
+        }
+    }
 }
 
 /// One consumer of a shard.

@@ -12,9 +12,10 @@ pub mod shard;
 use std::net::SocketAddr;
 
 use config::{Config, Problems};
+pub use contract::Unfinished;
 use contract::watch;
+pub use control::ShutdownReport;
 use control::{Control, Lifecycle, Orders, Progress, SpawnShard};
-pub use control::{ShutdownReport, Unfinished};
 
 /// The whole node, running: tests, the bench and the binary start the same one.
 ///

@@ -220,8 +220,8 @@ fn say(report: &ShutdownReport) {
             mapping = %unfinished.mapping,
             topic = unfinished.topic,
             partition = unfinished.partition,
-            next_offset = unfinished.next_offset,
-            "A call was given up; its records will come again from this offset"
+            committed_offset = unfinished.committed_offset,
+            "Records will come again, from the committed offset or else the starting position"
         );
     }
     info!(gave_up = report.gave_up, "Ended");

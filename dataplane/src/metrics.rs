@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use forebay_protocol::delivery::status::Counters;
+
 /// One shard's counters: a single writer, relaxed atomics, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -126,6 +128,43 @@ series! {
         "How long a turn of an event loop held its shard";
     CALL_DURATION = Histogram "forebay_call_duration_seconds" ["shard"] "How long a call took";
     BODY_SIZE = Histogram "forebay_body_size_bytes" ["shard"] "The size of bodies sent";
+}
+
+/// How one counter is read.
+type Read = fn(&Counters) -> u64;
+
+/// The counters and the series that show them.
+pub(crate) const COUNTERS: [(Series, Read); 15] = [
+    (RECORDS_POLLED, |it| it.records_polled),
+    (BYTES_FETCHED, |it| it.bytes_fetched),
+    (RECORDS_INVOKED, |it| it.records_invoked),
+    (RECORDS_FAILED, |it| it.records_failed),
+    (RECORDS_SUCCEEDED, |it| it.records_succeeded),
+    (RECORDS_DROPPED, |it| it.records_dropped),
+    (RECORDS_LOST, |it| it.records_lost_to_retention),
+    (OFFSETS_COMMITTED, |it| it.offsets_committed),
+    (CALLS, |it| it.calls),
+    (FUNCTION_ERRORS, |it| it.function_errors),
+    (THROTTLES, |it| it.throttles),
+    (CALL_FAILURES, |it| it.call_failures),
+    (FETCH_ERRORS, |it| it.fetch_errors),
+    (COMMIT_ERRORS, |it| it.commit_errors),
+    (REBALANCES, |it| it.rebalances),
+];
+
+/// One value for each of [`COUNTERS`].
+pub type Totals = [u64; COUNTERS.len()];
+
+/// A consumer's counters in the table's order.
+pub(crate) fn totals(counters: &Counters) -> Totals {
+    COUNTERS.map(|(_, read)| read(counters))
+}
+
+/// Adds `more` to `totals`.
+pub(crate) fn add(totals: &mut Totals, more: &Totals) {
+    for (total, more) in totals.iter_mut().zip(more) {
+        *total += more;
+    }
 }
 
 /// The upper bounds of a histogram's buckets, ascending; what is above them all counts in a last bucket.

@@ -110,6 +110,69 @@ async fn health_and_metrics_are_served() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_is_reported_from_its_commit_on() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders"]).await;
+    stage
+        .on_lambda(|functions| functions.script("orders", [Reply::ok(), Reply::Hang]))
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    stage
+        .on_kafka(|kafka| kafka.append("orders", 0, &[NewRecord::value("b")]))
+        .await;
+    eventually!(
+        stage
+            .on_lambda(|functions| functions.ledger().open_calls())
+            .await
+            == 1
+    );
+    node.give_up();
+    let report = node.shutdown().await;
+    let again: Vec<_> = report
+        .unfinished
+        .iter()
+        .map(|it| (it.topic.as_str(), it.partition, it.committed_offset))
+        .collect();
+    assert_eq!(again, [("orders", 0, Some(1))]);
+}
+
+/// Succeeded records of a node's only mapping.
+async fn succeeded(node: &forebay::Appliance) -> u64 {
+    let (_, metrics) = get(node.metrics_addr(), "/metrics").await.unwrap();
+    let series = metrics
+        .lines()
+        .find(|line| line.starts_with("forebay_succeeded_records_total{"))
+        .unwrap_or_default();
+    let value = series.rsplit(' ').next().unwrap_or_default();
+    value.parse::<f64>().unwrap_or_default() as u64
+}
+
+#[tokio::test]
+async fn totals_outlive_the_consumers_that_counted_them() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders"]).await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    for records in 1..=4 {
+        eventually!(stage.committed("orders", "orders", 0).await == records);
+        // The consumer ends before its counters were published for the last time.
+        let members = format!("MaximumBatchingWindowInSeconds = 0\nBatchSize = {records}\n");
+        site.declare(&Declared::new("orders").with(&members));
+        node.reload();
+        node.reloaded().await;
+        stage
+            .on_kafka(|kafka| kafka.append("orders", 0, &[NewRecord::value("b")]))
+            .await;
+    }
+    eventually!(succeeded(&node).await == 5);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_draining_node_is_healthy_but_not_ready() {
     let stage = Stage::new();
     one_record_each(&stage, &["orders"]).await;

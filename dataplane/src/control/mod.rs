@@ -29,7 +29,9 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::config::{Config, Problems};
-use crate::contract::{Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, mpsc, watch};
+use crate::contract::{
+    Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, Unfinished, mpsc, watch,
+};
 use crate::mapping::{Declared, Function, Signing, initial_call_deadline};
 use crate::metrics::ShardMetrics;
 use function::FunctionId;
@@ -90,21 +92,8 @@ pub struct ShutdownReport {
     pub gave_up: bool,
     /// A shard has died, or did not end in time and was left behind.
     pub failed: bool,
-    /// What was in flight then, and will come again.
+    /// What was given up or could not be committed, and will come again.
     pub unfinished: Vec<Unfinished>,
-}
-
-/// Records of one partition that will be delivered again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfinished {
-    /// The mapping.
-    pub mapping: Uuid,
-    /// Its topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The first offset that will come again.
-    pub next_offset: i64,
 }
 
 /// How a shard is started: `shard::spawn`, but for tests of its death.
@@ -349,9 +338,8 @@ impl Control {
 
     fn take_news(&mut self) {
         for (index, shard) in self.shards.iter().enumerate() {
-            let status = Arc::clone(&shard.status.borrow());
-            self.planner.acknowledge(index, status.generation);
-            self.observer.note(index, &status);
+            let generation = shard.status.borrow().generation;
+            self.planner.acknowledge(index, generation);
         }
         let statuses = self.statuses();
         let mut declared = BTreeSet::new();
@@ -388,18 +376,17 @@ impl Control {
             }
             Ask::Metrics(answer) => {
                 let declared = self.store.declared().iter();
+                let statuses = self.statuses();
+                let totals = observe::totals(&statuses);
                 let scrape = Scrape {
-                    shards: self
-                        .statuses()
+                    shards: statuses
                         .into_iter()
                         .zip(self.shards.iter().map(|shard| Arc::clone(&shard.metrics)))
                         .collect(),
                     mappings: declared
-                        .map(|it| {
-                            (
-                                Arc::clone(&it.mapping),
-                                self.observer.totals(it.mapping.uuid),
-                            )
+                        .map(|Declared { mapping, .. }| {
+                            let totals = totals.get(&mapping.uuid).copied();
+                            (Arc::clone(mapping), totals.unwrap_or_default())
                         })
                         .collect(),
                     memory_bytes: self.config.memory_bytes,
@@ -430,15 +417,20 @@ impl Control {
             report.gave_up = true;
         }
         if report.gave_up {
-            report.unfinished = self.in_flight();
-            warn!(
-                unfinished = report.unfinished.len(),
-                "Giving up what is in flight"
-            );
+            warn!("Giving up what is in flight");
             let plans = self.planner.drain(true);
             self.send(plans);
         }
-        report.failed = !self.join_shards().await;
+        // Without their plans the shards end; their last statuses stay.
+        let (statuses, threads): (Vec<_>, _) = self
+            .shards
+            .drain(..)
+            .map(|shard| (shard.status, shard.thread))
+            .unzip();
+        report.failed = !join(threads).await;
+        for status in statuses {
+            report.unfinished.extend(self.unfinished(&status.borrow()));
+        }
         self.tasks.shutdown().await;
         report
     }
@@ -473,41 +465,34 @@ impl Control {
         }
     }
 
-    fn in_flight(&self) -> Vec<Unfinished> {
-        let mut unfinished = Vec::new();
-        for shard in &self.shards {
-            let status = Arc::clone(&shard.status.borrow());
-            for consumer in &status.consumers {
-                let topic = self.store.topic(consumer.uuid).unwrap_or_default();
-                let open = consumer.status.partitions.iter().filter(|it| it.in_flight);
-                unfinished.extend(open.map(|partition| Unfinished {
-                    mapping: consumer.uuid,
-                    topic: topic.to_owned(),
-                    partition: partition.partition,
-                    next_offset: partition.processed_offset,
-                }));
-            }
+    /// What will come again as a shard's last status knows. Consumers in it have not ended: their shard has
+    /// died, or was left behind.
+    fn unfinished(&self, last: &ShardStatus) -> Vec<Unfinished> {
+        let mut unfinished = last.unfinished.clone();
+        for consumer in &last.consumers {
+            let topic = self.store.topic(consumer.uuid).unwrap_or_default();
+            let open = consumer.status.partitions.iter().filter(|it| it.in_flight);
+            unfinished.extend(open.map(|it| Unfinished::of(consumer.uuid, topic, it)));
         }
         unfinished
     }
+}
 
-    /// Closes the wires and waits for the threads; false if one died or did not end in time.
-    async fn join_shards(&mut self) -> bool {
-        let deadline = tokio::time::Instant::now() + GIVE_UP_WAIT;
-        let threads: Vec<_> = self.shards.drain(..).map(|shard| shard.thread).collect();
-        let mut ended = true;
-        for (shard, thread) in threads.into_iter().enumerate() {
-            while !thread.is_finished() && tokio::time::Instant::now() < deadline {
-                tokio::time::sleep(JOIN_INTERVAL).await;
-            }
-            if !thread.is_finished() {
-                error!(shard, "Shard did not end in time and is left behind");
-                ended = false;
-            } else if thread.join().is_err() {
-                error!(shard, "Shard died by a panic");
-                ended = false;
-            }
+/// Waits for the threads; false if one died or did not end in time.
+async fn join(threads: Vec<JoinHandle<()>>) -> bool {
+    let deadline = tokio::time::Instant::now() + GIVE_UP_WAIT;
+    let mut ended = true;
+    for (shard, thread) in threads.into_iter().enumerate() {
+        while !thread.is_finished() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(JOIN_INTERVAL).await;
         }
-        ended
+        if !thread.is_finished() {
+            error!(shard, "Shard did not end in time and is left behind");
+            ended = false;
+        } else if thread.join().is_err() {
+            error!(shard, "Shard died by a panic");
+            ended = false;
+        }
     }
+    ended
 }

@@ -10,10 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::observe::{COUNTERS, Totals};
 use crate::contract::ShardStatus;
 use crate::mapping::Mapping;
-use crate::metrics::{self, HistogramSnapshot, Kind, Series, ShardMetrics};
+use crate::metrics::{self, COUNTERS, HistogramSnapshot, Kind, Series, ShardMetrics, Totals};
 
 /// Everything that a scrape shows.
 #[derive(Debug)]

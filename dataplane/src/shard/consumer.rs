@@ -7,7 +7,7 @@
 //! Invariant: only this task touches the machine, and it ends only after every task it started has ended.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use forebay_protocol::delivery::status::Counters;
 use forebay_protocol::delivery::{
     CallId, ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice,
     Phase, Severity,
@@ -30,7 +31,7 @@ use super::broker::Link;
 use super::invoker::{Call, Caller};
 use super::queue::Queue;
 use crate::clock;
-use crate::contract::ConsumerPlan;
+use crate::contract::{ConsumerPlan, Unfinished};
 use crate::mapping::Mapping;
 
 /// A consumer as the reconciler holds it.
@@ -56,6 +57,7 @@ struct Desk {
     calls: Cell<usize>,
     ended: Cell<bool>,
     status: RefCell<Option<ConsumerStatus>>,
+    unfinished: RefCell<Vec<Unfinished>>,
     inputs: Queue<Input>,
     /// Raised when the status has changed, or the permits were applied, or the loop has ended.
     news: Queue<()>,
@@ -76,6 +78,7 @@ impl Running {
             calls: Cell::new(0),
             ended: Cell::new(false),
             status: RefCell::new(None),
+            unfinished: RefCell::default(),
             inputs: Queue::new(INPUTS_WAITING_MAX),
             news,
         });
@@ -88,6 +91,7 @@ impl Running {
             links: HashMap::new(),
             calls: HashMap::new(),
             ending: Vec::new(),
+            given_up: BTreeMap::new(),
             next_status: now,
             shown: None,
             desk: Rc::clone(&desk),
@@ -143,9 +147,12 @@ impl Running {
         self.desk.status.borrow().clone()
     }
 
-    /// Waits for the task, which [`has_ended`](Self::has_ended) promised.
-    pub(super) async fn join(self) {
+    /// Waits for the task, which [`has_ended`](Self::has_ended) promised; what it counted, and what it
+    /// left unfinished.
+    pub(super) async fn join(self) -> (Counters, Vec<Unfinished>) {
         self.task.await;
+        let last = self.desk.status.take().expect("it has shown its end");
+        (last.counters, self.desk.unfinished.take())
     }
 
     fn want(&self, change: impl FnOnce(&mut Wanted)) {
@@ -174,6 +181,8 @@ struct EventLoop {
     calls: HashMap<CallId, Call>,
     /// Tasks whose connection or call has ended or was told to.
     ending: Vec<JoinHandle<()>>,
+    /// The partitions whose call was given up, and how far they were processed then.
+    given_up: BTreeMap<i32, i64>,
     next_status: Instant,
     shown: Option<Shown>,
     desk: Rc<Desk>,
@@ -233,6 +242,9 @@ impl EventLoop {
             self.machine.handle(deadline, now);
         }
         if wanted.abort && !applied.abort {
+            let partitions = self.machine.status().partitions.into_iter();
+            let open = partitions.filter(|it| it.in_flight);
+            self.given_up = open.map(|it| (it.partition, it.processed_offset)).collect();
             self.machine.handle(Input::Abort, now);
         } else if wanted.stop && !applied.stop {
             self.machine.handle(Input::Stop, now);
@@ -390,6 +402,16 @@ impl EventLoop {
         for task in self.ending.drain(..) {
             task.await;
         }
+        let last = self.machine.status();
+        let again = last.partitions.iter().filter(|it| {
+            // A call that was given up and had ended all the same has moved it.
+            let given_up = self.given_up.get(&it.partition) == Some(&it.processed_offset);
+            given_up || it.processed_offset > it.committed_offset.max(0)
+        });
+        let Mapping { uuid, topic, .. } = &*self.mapping;
+        let unfinished = again.map(|it| Unfinished::of(*uuid, topic, it)).collect();
+        self.desk.unfinished.replace(unfinished);
+        self.desk.status.replace(Some(last));
         self.desk.ended.set(true);
         self.desk.raise_news();
     }

@@ -19,7 +19,8 @@ use super::Shard;
 use super::consumer::Running;
 use super::queue::Queue;
 use crate::clock;
-use crate::contract::{ConsumerPlan, Plan, RunningConsumer, ShardStatus, watch};
+use crate::contract::{ConsumerPlan, Plan, RunningConsumer, ShardStatus, Unfinished, watch};
+use crate::metrics::{self, Totals};
 
 type Key = (Uuid, u32);
 
@@ -54,7 +55,7 @@ pub(super) async fn run(
         let mut tick = pin!(monoio::time::sleep(interval));
         monoio::select! {
             changed = plans.changed(), if !closed => match changed {
-                Ok(()) => reconciler.plan = Arc::clone(&plans.borrow_and_update()),
+                Ok(()) => reconciler.take(Arc::clone(&plans.borrow_and_update())),
                 Err(_) => {
                     closed = true;
                     reconciler.plan = Arc::new(drained(&reconciler.plan));
@@ -83,6 +84,9 @@ struct Reconciler {
     /// Bytes taken out of the shared budget for what consumers have for themselves.
     set_aside: usize,
     running: BTreeMap<Key, Running>,
+    /// What consumers that have ended counted, and what they left unfinished.
+    ended: Arc<BTreeMap<Uuid, Totals>>,
+    unfinished: Vec<Unfinished>,
     news: Queue<()>,
     shard: Rc<Shard>,
 }
@@ -94,18 +98,30 @@ impl Reconciler {
             applied: 0,
             set_aside: 0,
             running: BTreeMap::new(),
+            ended: Arc::default(),
+            unfinished: Vec::new(),
             news,
             shard,
         }
     }
 
-    /// Forgets the consumers that have ended.
+    fn take(&mut self, plan: Arc<Plan>) {
+        if !plan.consumers.is_empty() {
+            self.unfinished.clear();
+        }
+        self.plan = plan;
+    }
+
+    /// Keeps of the consumers that have ended what they counted and left unfinished.
     async fn reap(&mut self) {
-        for (_, consumer) in self
+        for ((uuid, _), consumer) in self
             .running
             .extract_if(.., |_, consumer| consumer.has_ended())
         {
-            consumer.join().await;
+            let (counters, unfinished) = consumer.join().await;
+            let ended = Arc::make_mut(&mut self.ended).entry(uuid).or_default();
+            metrics::add(ended, &metrics::totals(&counters));
+            self.unfinished.extend(unfinished);
         }
     }
 
@@ -179,6 +195,8 @@ impl Reconciler {
         ShardStatus {
             generation: self.applied,
             consumers: consumers.collect(),
+            ended: Arc::clone(&self.ended),
+            unfinished: self.unfinished.clone(),
         }
     }
 }
