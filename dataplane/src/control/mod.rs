@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use forebay_protocol::delivery::ConsumerStatus;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -310,11 +311,18 @@ impl Control {
             }
             changed
         });
+        let statuses = self.statuses();
+        let consumers = by_mapping(&statuses);
+        // How many partitions a topic has, as any of its consumers last said.
+        let partitions = |uuid| {
+            let own = consumers.get(&uuid)?.iter();
+            own.filter_map(|consumer| consumer.topic_partitions).max()
+        };
         let demands: Vec<Demand> = mappings
             .into_iter()
             .map(|mapping| Demand {
                 call_deadline: self.call_deadline(&mapping.function),
-                partitions: self.partitions(mapping.uuid),
+                partitions: partitions(mapping.uuid),
                 mapping,
             })
             .collect();
@@ -342,15 +350,13 @@ impl Control {
             self.planner.acknowledge(index, generation);
         }
         let statuses = self.statuses();
+        let consumers = by_mapping(&statuses);
         let mut declared = BTreeSet::new();
         for Declared { mapping, .. } in self.store.declared() {
             declared.insert(mapping.uuid);
-            let all = statuses.iter().flat_map(|status| &status.consumers);
-            let own = all
-                .filter(|consumer| consumer.uuid == mapping.uuid)
-                .map(|consumer| &consumer.status);
-            if own.clone().next().is_some() {
-                self.observer.judge(mapping, Verdict::of(own));
+            if let Some(own) = consumers.get(&mapping.uuid) {
+                self.observer
+                    .judge(mapping, Verdict::of(own.iter().copied()));
             }
         }
         self.observer.retain(&declared);
@@ -394,15 +400,6 @@ impl Control {
                 answer.send(scrape.render()).unwrap_or_default();
             }
         }
-    }
-
-    /// How many partitions the mapping's topic has, as any of its consumers last said.
-    fn partitions(&self, uuid: Uuid) -> Option<u32> {
-        let statuses = self.statuses();
-        let all = statuses.iter().flat_map(|status| &status.consumers);
-        all.filter(|consumer| consumer.uuid == uuid)
-            .filter_map(|consumer| consumer.status.topic_partitions)
-            .max()
     }
 
     /// Drains up to the grace, gives up after it, and waits for the shards.
@@ -476,6 +473,16 @@ impl Control {
         }
         unfinished
     }
+}
+
+/// The consumers of each mapping, over all shards.
+fn by_mapping(statuses: &[Arc<ShardStatus>]) -> BTreeMap<Uuid, Vec<&ConsumerStatus>> {
+    let mut consumers: BTreeMap<Uuid, Vec<&ConsumerStatus>> = BTreeMap::new();
+    for consumer in statuses.iter().flat_map(|status| &status.consumers) {
+        let own = consumers.entry(consumer.uuid).or_default();
+        own.push(&consumer.status);
+    }
+    consumers
 }
 
 /// Waits for the threads; false if one died or did not end in time.

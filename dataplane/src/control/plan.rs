@@ -6,6 +6,7 @@
 //! Invariant: the permits that shards may hold for one function, by any plan that they may still act on,
 //! never add up to more than its `max_in_flight`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,17 +126,24 @@ impl Planner {
             let grants = &shards[*shard].grants;
             wanted.contains(key) || grants.iter().any(|(_, grants)| grants.contains_key(key))
         });
+        let mut loads = vec![0_usize; self.shards.len()];
+        let mut siblings: BTreeMap<(Uuid, usize), usize> = BTreeMap::new();
+        for ((uuid, _), shard) in &self.placed {
+            loads[*shard] += 1;
+            *siblings.entry((*uuid, *shard)).or_default() += 1;
+        }
         for key in wanted {
-            if self.placed.contains_key(&key) {
+            let Entry::Vacant(place) = self.placed.entry(key) else {
                 continue;
-            }
-            let load = |shard: usize| {
-                let here = self.placed.iter().filter(|(_, it)| **it == shard);
-                let siblings = here.clone().filter(|(it, _)| it.0 == key.0).count();
-                (siblings, here.count(), shard)
             };
-            let shard = (0..self.shards.len()).min_by_key(|shard| load(*shard));
-            self.placed.insert(key, shard.unwrap_or(0));
+            let load = |shard: usize| {
+                let siblings = siblings.get(&(key.0, shard)).copied();
+                (siblings.unwrap_or(0), loads[shard], shard)
+            };
+            let shard = (0..loads.len()).min_by_key(|shard| load(*shard));
+            let shard = *place.insert(shard.unwrap_or(0));
+            loads[shard] += 1;
+            *siblings.entry((key.0, shard)).or_default() += 1;
         }
     }
 

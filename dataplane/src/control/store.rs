@@ -3,7 +3,7 @@
 //! Invariant: a file that is wrong, or that changes what only a new mapping may have, leaves what ran
 //! as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use uuid::Uuid;
@@ -54,33 +54,25 @@ impl Store {
         if reading.files.is_empty() && !problems.is_empty() {
             return Reloaded { problems };
         }
-        let mut set: BTreeMap<PathBuf, Declared> = BTreeMap::new();
-        for declared in &self.declared {
-            if reading.files.contains(&declared.file) {
-                set.insert(declared.file.clone(), declared.clone());
-            }
-        }
+        let files: BTreeSet<&PathBuf> = reading.files.iter().collect();
+        let mut set: Set = self
+            .declared
+            .iter()
+            .filter(|declared| files.contains(&declared.file))
+            .map(|declared| (declared.file.clone(), declared.clone()))
+            .collect();
+        let mut changed = Vec::new();
         for declared in reading.declared {
-            let old = set.get(&declared.file).cloned();
-            if let Some(problem) = old.as_ref().and_then(|old| frozen(old, &declared)) {
-                problems.push(problem);
+            let old = set.get(&declared.file);
+            if old.is_some_and(|old| old.mapping == declared.mapping) {
                 continue;
             }
-            let file = declared.file.clone();
-            set.insert(file.clone(), declared);
-            let candidate: Vec<Declared> = set.values().cloned().collect();
-            let mut wrong = mapping::conflicts(&candidate);
-            if wrong.is_empty() {
-                wrong = capacity(config, &candidate);
-            }
-            if !wrong.is_empty() {
-                problems.extend(wrong);
-                match old {
-                    Some(old) => set.insert(file, old),
-                    None => set.remove(&file),
-                };
+            match old.and_then(|old| frozen(old, &declared)) {
+                Some(problem) => problems.push(problem),
+                None => changed.push(declared),
             }
         }
+        problems.extend(take_over(&mut set, changed, config));
         self.declared = set.into_values().collect();
         Reloaded { problems }
     }
@@ -101,6 +93,41 @@ impl Store {
         all.find(|mapping| mapping.uuid == uuid)
             .map(|mapping| mapping.topic.as_str())
     }
+}
+
+/// Mappings by file.
+type Set = BTreeMap<PathBuf, Declared>;
+
+/// Takes `changed` into the set: all at once where that is right, as it mostly is, else one by one.
+fn take_over(set: &mut Set, changed: Vec<Declared>, config: &Config) -> Vec<Problem> {
+    let by_file = |declared: Declared| (declared.file.clone(), declared);
+    let mut all = set.clone();
+    all.extend(changed.iter().cloned().map(by_file));
+    let whole: Vec<Declared> = all.values().cloned().collect();
+    if mapping::conflicts(&whole).is_empty() && capacity(config, &whole).is_empty() {
+        *set = all;
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    for declared in changed {
+        let file = declared.file.clone();
+        let mut others = set.values().filter(|other| other.file != file);
+        if let Some(problem) = others.find_map(|other| mapping::conflict(other, &declared)) {
+            problems.push(problem);
+            continue;
+        }
+        let old = set.insert(file.clone(), declared);
+        let whole: Vec<Declared> = set.values().cloned().collect();
+        let wrong = capacity(config, &whole);
+        if !wrong.is_empty() {
+            problems.extend(wrong);
+            match old {
+                Some(old) => set.insert(file, old),
+                None => set.remove(&file),
+            };
+        }
+    }
+    problems
 }
 
 /// The first create-only member that differs, if the identity is the same (contract 7.3).
@@ -126,4 +153,85 @@ fn frozen(old: &Declared, new: &Declared) -> Option<Problem> {
             "may only be given when a mapping is created; undo the change, or give the file a new UUID or name",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::{Machine, Surroundings};
+
+    fn config(dir: &Path) -> Config {
+        let text = "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\nshards = 2\n\
+                    memory_bytes = 100000000000\n[functions.f]\nsigning = \"none\"\n";
+        let around = Surroundings {
+            machine: Machine::here(),
+            region: None,
+            endpoint_url: None,
+        };
+        Config::parse(text, &dir.join("forebay.conf"), &around).unwrap()
+    }
+
+    fn declare(dir: &Path, name: &str, topic: &str, more: &str) {
+        let text = format!(
+            "FunctionName = \"f\"\nTopics = [\"{topic}\"]\n{more}\n\
+             [SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n"
+        );
+        std::fs::write(dir.join(format!("{name}.toml")), text).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_the_same_keeps_its_mapping() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        for index in 0..500 {
+            declare(
+                dir.path(),
+                &format!("m{index:03}"),
+                &format!("t{index}"),
+                "",
+            );
+        }
+        let mut store = Store::open(&config).unwrap();
+        let before = store.declared().to_vec();
+        declare(dir.path(), "m007", "t7", "BatchSize = 7");
+        let reloaded = store.reload(&config);
+        assert_eq!(reloaded.problems, []);
+        for (index, (old, new)) in before.iter().zip(store.declared()).enumerate() {
+            assert_eq!(Arc::ptr_eq(&old.mapping, &new.mapping), index != 7);
+        }
+        assert_eq!(store.declared()[7].mapping.batch_size, 7);
+    }
+
+    #[test]
+    fn only_the_file_that_is_wrong_is_not_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        declare(dir.path(), "bb", "bills", "");
+        let mut store = Store::open(&config).unwrap();
+        declare(dir.path(), "aa", "bills", "");
+        declare(dir.path(), "cc", "clicks", "");
+        let reloaded = store.reload(&config);
+        assert_eq!(reloaded.problems.len(), 1, "{:?}", reloaded.problems);
+        assert_eq!(reloaded.problems[0].file, dir.path().join("aa.toml"));
+        let declared = store.declared().iter();
+        let topics: Vec<_> = declared.map(|it| it.mapping.topic.as_str()).collect();
+        assert_eq!(topics, ["bills", "clicks"]);
+    }
+
+    #[test]
+    fn two_files_may_change_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let identity = |id| format!("UUID = \"{}\"", Uuid::from_u128(id));
+        declare(dir.path(), "a", "tt", &identity(1));
+        declare(dir.path(), "b", "uu", &identity(2));
+        let mut store = Store::open(&config).unwrap();
+        declare(dir.path(), "a", "uu", &identity(2));
+        declare(dir.path(), "b", "tt", &identity(1));
+        assert_eq!(store.reload(&config).problems, []);
+        assert_eq!(store.declared()[0].mapping.topic, "uu");
+    }
 }

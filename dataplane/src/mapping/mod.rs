@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub use declared::initial_call_deadline;
 pub use forebay_protocol::lambda::function::InvokeTarget;
 pub use function::ACCOUNT_UNKNOWN;
-pub use set::{Declared, MAPPINGS_MAX, Reading, conflicts, read};
+pub use set::{Declared, MAPPINGS_MAX, Reading, conflict, conflicts, read};
 
 /// One mapping. All of its values are within AWS's bounds.
 #[derive(Clone, Debug, PartialEq)]

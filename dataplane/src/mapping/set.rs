@@ -69,7 +69,8 @@ pub fn conflicts(set: &[Declared]) -> Vec<Problem> {
     problems
 }
 
-fn conflict(first: &Declared, later: &Declared) -> Option<Problem> {
+/// What must hold between two mappings, blamed on the later.
+pub fn conflict(first: &Declared, later: &Declared) -> Option<Problem> {
     let (a, b) = (&first.mapping, &later.mapping);
     let problem = |key: &str, value: &str, message: String| {
         Some(Problem {
