@@ -17,7 +17,7 @@ pub use tokio::sync::{mpsc, oneshot, watch};
 use crate::mapping::Mapping;
 use crate::metrics::{ShardMetrics, Totals};
 
-/// Requests of one shard that may wait for control at once; a full channel is back-pressure.
+/// Requests of all shards that may wait for control at once; a full channel is back-pressure.
 pub const REQUESTS_MAX: usize = 64;
 
 /// The whole desired state of one shard.

@@ -101,7 +101,8 @@ pub const FRAMES_WAITING_MAX: usize = 64;
 /// How long a resolver may take over one name.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one address may take to accept a connection (Java's socket.connection.setup.timeout.ms).
+/// How long the addresses behind a name may take, all together, until one accepts a connection
+/// (Java's socket.connection.setup.timeout.ms).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a call waits for the first credentials before it counts as one that could not be made.

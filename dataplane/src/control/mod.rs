@@ -11,6 +11,7 @@ mod credentials;
 mod function;
 mod health;
 mod http;
+mod names;
 mod observe;
 mod plan;
 mod probe;
@@ -224,17 +225,19 @@ impl Control {
 
     fn start_shards(&mut self) {
         let memory_bytes = self.config.memory_bytes / self.config.shards;
+        let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
+        self.tasks
+            .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
         for shard in 0..self.config.shards {
             let (plan, plan_end) = watch::channel(Arc::new(Plan::default()));
             let (status_end, status) = watch::channel(Arc::new(ShardStatus::default()));
-            let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
             let metrics = Arc::new(ShardMetrics::default());
             let wires = ShardWires {
                 shard,
                 plan: plan_end,
                 credentials: self.credentials.subscribe(),
                 status: status_end,
-                requests: requests_end,
+                requests: requests_end.clone(),
                 metrics: Arc::clone(&metrics),
                 memory_bytes,
                 status_interval: STATUS_INTERVAL,
@@ -243,8 +246,6 @@ impl Control {
             let thread = (self.spawn_shard)(wires, cpu.copied());
             let news = Arc::clone(&self.news);
             self.tasks.spawn(attend::status(status.clone(), news));
-            self.tasks
-                .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
             self.shards.push(ShardEnd {
                 plan,
                 status,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every wait has a deadline, and a frame is at most what the protocol's limit allows.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,8 @@ use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use super::names;
 
 /// A connection whose versions are known.
 pub(super) struct Probe {
@@ -80,11 +83,14 @@ impl Probe {
     }
 }
 
+/// Each address may take its share of the time.
 async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
-    let addresses = super::attend::resolve(&endpoint.host, endpoint.port).await?;
+    let ips = names::look_up(&endpoint.host).await?;
+    let share = CONNECT_TIMEOUT / u32::try_from(ips.len()).unwrap_or(u32::MAX);
     let mut last = String::new();
-    for address in addresses {
-        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+    for ip in ips {
+        let address = SocketAddr::new(ip, endpoint.port);
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = format!("{address}: {error}"),
             Err(_) => last = format!("{address}: no answer"),

@@ -13,11 +13,21 @@ use crate::contract::{Request, mpsc, oneshot};
 #[derive(Debug, Error)]
 pub(crate) enum ResolveError {
     /// The resolver's own words.
-    #[error("{0}")]
-    Failed(String),
+    #[error("cannot resolve {host}: {reason}")]
+    Failed {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
     /// Control or the resolver took too long.
-    #[error("no answer from the resolver within {0:?}")]
-    TimedOut(Duration),
+    #[error("cannot resolve {host}: no answer from the resolver within {limit:?}")]
+    TimedOut {
+        /// The name.
+        host: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The appliance is going down.
     #[error("the resolver is gone")]
     Gone,
@@ -33,6 +43,10 @@ pub(crate) async fn resolve(
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }
+    let failed = |reason| ResolveError::Failed {
+        host: host.to_owned(),
+        reason,
+    };
     let asked = async {
         let (answer, answered) = oneshot::channel();
         let request = Request::Resolve {
@@ -45,16 +59,19 @@ pub(crate) async fn resolve(
         }
         match answered.await {
             Ok(Ok(addresses)) if addresses.is_empty() => {
-                Err(ResolveError::Failed("the name has no addresses".to_owned()))
+                Err(failed("the name has no address".to_owned()))
             }
             Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(reason)) => Err(ResolveError::Failed(reason)),
+            Ok(Err(reason)) => Err(failed(reason)),
             Err(_) => Err(ResolveError::Gone),
         }
     };
     // Both arms are a queue and a timer: dropping either loses nothing.
     monoio::select! {
         answer = asked => answer,
-        () = monoio::time::sleep(limit) => Err(ResolveError::TimedOut(limit)),
+        () = monoio::time::sleep(limit) => Err(ResolveError::TimedOut {
+            host: host.to_owned(),
+            limit,
+        }),
     }
 }

@@ -1,4 +1,4 @@
-//! Plain TCP: every address in turn, each with its own limit, and a handle that can cut the connection.
+//! Plain TCP: every address in turn, each with its share of the time, and a handle that can cut the connection.
 //!
 //! [`connect`] takes a [`Handle`] that outlives the attempt: whoever holds a clone ends the attempt, and
 //! later every read and write of the connection, by [`Handle::cut`]. The descriptor is closed when both
@@ -22,6 +22,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 
 use super::deadline;
+use crate::clock;
 
 /// A silent peer is probed after that long, then every [`KEEPALIVE_INTERVAL`]: a call may last 15 minutes,
 /// and NAT tables forget an idle connection after 350 s (AWS) or less.
@@ -131,18 +132,22 @@ impl Handle {
     }
 }
 
-/// Connects to the first of `addresses` that answers, in their order, each within `limit`.
+/// Connects to the first of `addresses` that answers, in their order, all within `limit`. Each may take its
+/// share of what is left, so that the silent ones leave time for the last.
 pub(crate) async fn connect(
     addresses: &[SocketAddr],
     limit: Duration,
     handle: &Handle,
 ) -> Result<Stream, ConnectError> {
     let mut failed = ConnectError::NoAddress;
-    for &address in addresses {
+    let until = clock::now() + limit;
+    let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for (&address, shares) in addresses.iter().zip((1..=shares).rev()) {
         if handle.is_cut() {
             return Err(ConnectError::Cut);
         }
-        match connect_one(address, limit, handle).await {
+        let share = until.saturating_since(clock::now()) / shares;
+        match connect_one(address, share, handle).await {
             Ok(stream) => return Ok(stream),
             Err(error) => failed = ConnectError::Failed { address, error },
         }
@@ -297,17 +302,29 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_address_costs_its_limit_and_the_next_is_tried() {
+    fn silent_addresses_leave_time_for_the_last() {
         on_each_driver(async || {
             let (silent, _sockets) = silent();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let addresses = [silent, listener.local_addr().unwrap()];
-            let limit = Duration::from_millis(100);
-            let started = monoio::time::Instant::now();
+            let mut addresses = [silent; 5];
+            addresses[4] = listener.local_addr().unwrap();
+            let limit = Duration::from_millis(200);
             connect(&addresses, limit, &Handle::default())
                 .await
                 .unwrap();
-            assert!(started.elapsed() >= limit);
+        });
+    }
+
+    #[test]
+    fn all_addresses_together_have_one_limit() {
+        on_each_driver(async || {
+            let (silent, _sockets) = silent();
+            let (addresses, handle) = ([silent; 50], Handle::default());
+            let attempts = connect(&addresses, Duration::from_millis(500), &handle);
+            monoio::select! {
+                result = attempts => { result.unwrap_err(); }
+                () = monoio::time::sleep(LIMIT) => panic!("each address had all of the time"),
+            }
         });
     }
 

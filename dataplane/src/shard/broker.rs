@@ -525,7 +525,7 @@ mod tests {
             let second = Link::open(ID, named, shard, inputs.clone());
             match inputs.next().await {
                 Some(Input::Disconnected(ID, Disconnect::Unresolved(reason))) => {
-                    assert_eq!(reason, "no such name");
+                    assert_eq!(reason, "cannot resolve kafka.test: no such name");
                 }
                 other => panic!("{other:?}"),
             }

@@ -48,8 +48,8 @@ pub(super) struct Call {
 /// Why a call was not sent: the function has not run.
 #[derive(Debug, Error)]
 enum NotSent {
-    #[error("cannot resolve {0}: {1}")]
-    Unresolved(String, ResolveError),
+    #[error("{0}")]
+    Unresolved(#[from] ResolveError),
     #[error("cannot connect: {0}")]
     Unreachable(#[from] ConnectError),
     #[error("no AWS credentials were found within {CREDENTIALS_TIMEOUT:?}")]
@@ -233,15 +233,13 @@ impl Caller {
         if let Some(stream) = shard.pool.take(endpoint, handle, now) {
             return Ok(stream);
         }
-        let left = deadline.saturating_since(now);
-        let limit = RESOLVE_TIMEOUT.min(left);
+        let limit = RESOLVE_TIMEOUT.min(deadline.saturating_since(now));
         let resolved = monoio::select! {
             resolved = resolve(&endpoint.host, endpoint.port, &shard.requests, limit) => resolved,
             () = handle.until_cut() => return Err(NotSent::GivenUp),
         };
-        let addresses =
-            resolved.map_err(|error| NotSent::Unresolved(endpoint.host.clone(), error))?;
-        Ok(tcp::connect(&addresses, CONNECT_TIMEOUT.min(left), handle).await?)
+        let limit = CONNECT_TIMEOUT.min(deadline.saturating_since(clock::now()));
+        Ok(tcp::connect(&resolved?, limit, handle).await?)
     }
 }
 
