@@ -1,20 +1,22 @@
 //! The `forebay` binary: reads the command line, starts the node, hears signals.
 //!
 //! Invariant: a wrong command line exits 64 and a wrong configuration 78, before any port is bound.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to its terminal"
-)]
 
+mod log;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Display;
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use forebay::config::{Config, LogFormat, Problems};
 use forebay::{Appliance, GiveUp, Listeners, ShutdownReport, StartError};
+use log::Log;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -26,6 +28,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EX_USAGE: u8 = 64;
 /// sysexits.h: the configuration was wrong.
 const EX_CONFIG: u8 = 78;
+
+/// How long the process waits at its end for its last lines to be read.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
 /// Carries Kafka records into Lambda functions.
 #[derive(Debug, Parser)]
@@ -95,15 +100,22 @@ where
             code
         }
         Err(error) => {
-            eprintln!("forebay: the control thread cannot be started: {error}");
+            complain(format_args!(
+                "forebay: the control thread cannot be started: {error}"
+            ));
             ExitCode::FAILURE
         }
     }
 }
 
 fn refuse(problems: &Problems) -> ExitCode {
-    eprintln!("{problems}");
+    complain(problems);
     EX_CONFIG.into()
+}
+
+/// Says it on stderr; nowhere is left to complain to if that is gone.
+fn complain(text: impl Display) {
+    writeln!(io::stderr(), "{text}").unwrap_or_default();
 }
 
 async fn check(config: Config, offline: bool) -> ExitCode {
@@ -111,13 +123,16 @@ async fn check(config: Config, offline: bool) -> ExitCode {
         Ok(set) => set,
         Err(problems) => return refuse(&problems),
     };
-    println!("{}: right, {} mappings", config.file.display(), set.len());
+    // Who reads may have seen enough: the exit code is still the answer.
+    let say = |line: &dyn Display| writeln!(io::stdout(), "{line}").unwrap_or_default();
+    let (file, mappings) = (config.file.display(), set.len());
+    say(&format_args!("{file}: right, {mappings} mappings"));
     if offline {
         return ExitCode::SUCCESS;
     }
     let findings = forebay::control::check::outside(&config, &set).await;
     for finding in &findings {
-        println!("{finding}");
+        say(finding);
     }
     match findings.iter().any(|finding| finding.is_problem()) {
         true => ExitCode::FAILURE,
@@ -126,7 +141,19 @@ async fn check(config: Config, offline: bool) -> ExitCode {
 }
 
 async fn run(config: Config) -> ExitCode {
-    start_log(&config);
+    let log = match start_log(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(format_args!("forebay: the log cannot be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = run_node(config).await;
+    log.flush(FLUSH_WAIT);
+    code
+}
+
+async fn run_node(config: Config) -> ExitCode {
     let grace = config.grace;
     let signals = (
         signal(SignalKind::terminate()),
@@ -145,7 +172,7 @@ async fn run(config: Config) -> ExitCode {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
         Err(error @ (StartError::Listen { .. } | StartError::Shard)) => {
-            eprintln!("{error}");
+            complain(error);
             return ExitCode::FAILURE;
         }
     };
@@ -227,21 +254,45 @@ fn say(report: &ShutdownReport) {
     info!(gave_up = report.gave_up, "Ended");
 }
 
-fn start_log(config: &Config) {
+fn start_log(config: &Config) -> io::Result<Arc<Log>> {
+    let log = Arc::new(Log::start(io::stderr(), |dropped_lines| {
+        warn!(
+            dropped_lines,
+            "Log lines were dropped: nobody reads them as fast as they come"
+        );
+    })?);
     // RUST_LOG refines the level by module, as usual in Rust.
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(config.log_level.into())
         .from_env_lossy();
-    let log = tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // Else a reader of the log that is gone would end the node at its next line.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(Arc::clone(&log))
+        .with_ansi(io::stderr().is_terminal());
     match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
+    log_panics(Arc::clone(&log));
+    Ok(log)
+}
+
+/// Panics go the log's way, since the usual one waits for the reader, and abort only once they and what was
+/// said before are written.
+fn log_panics(log: Arc<Log>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let captured = backtrace.status() == BacktraceStatus::Captured;
+        error!(
+            thread = thread.name(),
+            location = panic.location().map(tracing::field::display),
+            reason = panic.payload_as_str(),
+            backtrace = captured.then(|| tracing::field::display(&backtrace)),
+            "Panicked"
+        );
+        log.flush(FLUSH_WAIT);
+    }));
 }
 
 /// Tells the service manager, if there is one.

@@ -1,0 +1,113 @@
+//! The binary as a shell and a service manager see it: exit codes, and pipes that nobody reads.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Longer than anything here takes.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A configuration whose cluster and function nobody serves.
+fn configured(dir: &Path, listen: SocketAddr) -> PathBuf {
+    let file = dir.join("forebay.toml");
+    let text = format!(
+        "mappings_dir = \"mappings.d\"\nlisten = \"{listen}\"\nshards = 1\n\
+         endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n"
+    );
+    std::fs::create_dir(dir.join("mappings.d")).expect("the directory is new");
+    std::fs::write(&file, text).expect("the directory is writable");
+    let mapping = "FunctionName = \"f\"\nTopics = [\"orders\"]\n\
+                   SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n";
+    std::fs::write(dir.join("mappings.d/orders.toml"), mapping).expect("the directory is writable");
+    file
+}
+
+fn forebay(arguments: &[&str], config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command.args(arguments).arg("--config").arg(config);
+    command
+}
+
+fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("it is bound")
+}
+
+/// Asks again and again, until the deadline.
+fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..DEADLINE.as_millis() / PAUSE.as_millis() {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a thread of the test's own")]
+        std::thread::sleep(PAUSE);
+    }
+    panic!("not in time: {what}");
+}
+
+fn ready(addr: SocketAddr) -> Option<()> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(())
+}
+
+fn terminate(node: &mut Child) -> ExitStatus {
+    let pid = rustix::process::Pid::from_child(node);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    eventually("the node ends", || node.try_wait().expect("it is ours"))
+}
+
+#[test]
+fn a_closed_pipe_ends_no_command_with_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), free_port());
+    let closed = || std::io::pipe().unwrap().1;
+    let checked = forebay(&["check", "--offline"], &config)
+        .stdout(closed())
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
+    let missing = dir.path().join("missing.toml");
+    let refused = forebay(&["run"], &missing).stderr(closed()).status();
+    assert_eq!(refused.unwrap().code(), Some(78));
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let config = configured(dir.path(), addr);
+    let (_reader, mut pipe) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    while pipe.write(&[b'\n'; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&pipe, false).unwrap();
+    let mut node = forebay(&["run"], &config).stderr(pipe).spawn().unwrap();
+    eventually("the node is ready", || ready(addr));
+    assert_eq!(terminate(&mut node).code(), Some(0));
+}
+
+#[test]
+fn the_last_line_is_written_before_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let config = configured(dir.path(), addr);
+    let mut node = forebay(&["run"], &config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the node is ready", || ready(addr));
+    assert_eq!(terminate(&mut node).code(), Some(0));
+    let mut log = String::new();
+    let mut pipe = node.stderr.take().unwrap();
+    pipe.read_to_string(&mut log).unwrap();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("Ended"), "{log}");
+}
