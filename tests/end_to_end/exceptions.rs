@@ -168,8 +168,8 @@ async fn first_client(stage: &Stage) -> String {
         .on_kafka(|kafka| {
             let (member, _) = kafka.members(TOPIC).first().cloned().expect("one member");
             // A member id is the client id and a dash and a number in hexadecimal.
-            let end = member.rfind('-').expect("a member id has a dash");
-            member[..end].to_owned()
+            let (client, _) = member.rsplit_once('-').expect("a member id has a dash");
+            client.to_owned()
         })
         .await
 }
