@@ -1,6 +1,7 @@
 //! The real appliance between a fake cluster and a fake Lambda, over real sockets.
 
 mod batching;
+mod check;
 mod delivery;
 mod exceptions;
 mod faults;
