@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod control;
+pub mod crash;
 pub mod mapping;
 pub mod metrics;
 pub mod net;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use forebay::config::{Config, LogFormat, Problems};
-use forebay::{Appliance, GiveUp, Listeners, ShutdownReport, StartError};
+use forebay::{Appliance, GiveUp, Listeners, ShutdownReport, StartError, clock, crash};
 use log::Log;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -273,13 +273,13 @@ fn start_log(config: &Config) -> io::Result<Arc<Log>> {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
-    log_panics(Arc::clone(&log));
+    log_panics(Arc::clone(&log), config.state_dir.clone());
     Ok(log)
 }
 
 /// Panics go the log's way, since the usual one waits for the reader, and abort only once they and what was
 /// said before are written.
-fn log_panics(log: Arc<Log>) {
+fn log_panics(log: Arc<Log>, state_dir: PathBuf) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let backtrace = Backtrace::capture();
@@ -291,6 +291,11 @@ fn log_panics(log: Arc<Log>) {
             backtrace = captured.then(|| tracing::field::display(&backtrace)),
             "Panicked"
         );
+        if let Some(mapping) = crash::whose_turn()
+            && let Err(error) = crash::note(&state_dir, mapping, clock::unix_now())
+        {
+            error!(%mapping, %error, "The mapping that was at work cannot be kept for the next start");
+        }
         log.flush(FLUSH_WAIT);
     }));
 }

@@ -93,6 +93,32 @@ async fn bad_mapping_does_not_disturb_another() {
 }
 
 #[tokio::test]
+async fn a_mapping_that_crashes_the_node_again_and_again_starts_halted() {
+    let stage = Stage::new();
+    one_record_each(&stage, &["orders", "bills"]).await;
+    let mut site = stage.site();
+    let uuid = uuid::Uuid::from_u128(7);
+    let halted = Declared::new("bills").with(&format!("UUID = \"{uuid}\"\n"));
+    site.declare(&Declared::new("orders"));
+    site.declare(&halted);
+    for _ in 0..3 {
+        let state_dir = site.config().state_dir;
+        forebay::crash::note(&state_dir, uuid, forebay::clock::unix_now()).unwrap();
+    }
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    assert_eq!(stage.delivered("bills").await, 0);
+    site.declare(
+        &halted
+            .clone()
+            .with(&format!("{}BatchSize = 7\n", halted.members)),
+    );
+    node.reload();
+    eventually!(stage.committed("bills", "bills", 0).await == 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn health_and_metrics_are_served() {
     let stage = Stage::new();
     one_record_each(&stage, &["orders"]).await;

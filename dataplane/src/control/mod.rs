@@ -30,11 +30,13 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
+use crate::clock;
 use crate::config::{Config, Problems};
 use crate::contract::{
     Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, Unfinished, mpsc, watch,
 };
-use crate::mapping::{Declared, Function, Signing, initial_call_deadline};
+use crate::crash;
+use crate::mapping::{Declared, Function, Mapping, Signing, initial_call_deadline};
 use crate::metrics::ShardMetrics;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
@@ -128,6 +130,9 @@ pub(crate) struct Control {
     refresh: Arc<Notify>,
     /// The functions whose timeout is asked for.
     functions: watch::Sender<Arc<[Function]>>,
+    /// Mappings that have taken the process down again and again, as they were at the start: changed, they
+    /// are tried again.
+    halted: Vec<Arc<Mapping>>,
     /// How long calls may take, where the endpoint has told.
     deadlines: BTreeMap<FunctionId, Duration>,
     observer: Observer,
@@ -159,7 +164,14 @@ impl Control {
         orders: watch::Receiver<Orders>,
         progress: watch::Sender<Progress>,
     ) -> Self {
+        let halted = crash::repeated(&config.state_dir, clock::unix_now());
+        let halted = declared
+            .iter()
+            .map(|declared| Arc::clone(&declared.mapping))
+            .filter(|mapping| halted.contains(&mapping.uuid))
+            .collect();
         Self {
+            halted,
             planner: Planner::new(config.shards),
             store: Store::of(declared),
             spawn_shard,
@@ -180,6 +192,10 @@ impl Control {
 
     /// Serves until it is told to end, or a shard has died: then the others drain.
     pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
+        for mapping in &self.halted {
+            let file = crash::file(&self.config.state_dir);
+            self.observer.judge(mapping, Verdict::crashing(&file));
+        }
         self.start_shards();
         let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
         self.tasks.spawn(health::serve(listener, asks_end));
@@ -293,6 +309,7 @@ impl Control {
             .declared()
             .iter()
             .map(|declared| Arc::clone(&declared.mapping))
+            .filter(|mapping| !self.halted.contains(mapping))
             .collect();
         let enabled = || mappings.iter().filter(|mapping| mapping.enabled);
         let signs = enabled().any(|mapping| mapping.function.signing != Signing::None);

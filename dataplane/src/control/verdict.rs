@@ -2,6 +2,8 @@
 //!
 //! Invariant: every fault has a text, and the texts that AWS has are AWS's.
 
+use std::path::Path;
+
 use forebay_protocol::delivery::{ConsumerStatus, Fault};
 
 /// LastProcessingResult and StateTransitionReason of one mapping.
@@ -40,6 +42,20 @@ impl Verdict {
             .to_owned(),
             reason: USER_INITIATED,
             detail: String::new(),
+        }
+    }
+
+    /// Judges a mapping that starts halted, because it has taken the process down again and again; `file`
+    /// remembers that.
+    pub(super) fn crashing(file: &Path) -> Self {
+        Self {
+            result: "PROBLEM: Halted, because it has taken the node down again and again."
+                .to_owned(),
+            reason: USER_INITIATED,
+            detail: format!(
+                "report this as a bug; to try again, change its file and send SIGHUP, or remove {} and restart",
+                file.display()
+            ),
         }
     }
 

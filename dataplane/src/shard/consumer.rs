@@ -32,6 +32,7 @@ use super::invoker::{Call, Caller};
 use super::queue::Queue;
 use crate::clock;
 use crate::contract::{ConsumerPlan, Unfinished};
+use crate::crash::Turn;
 use crate::mapping::Mapping;
 
 /// A consumer as the reconciler holds it.
@@ -204,6 +205,7 @@ impl EventLoop {
         // A new machine has nothing due yet: the first call sets it going.
         self.machine.handle_timeout(clock::now());
         loop {
+            let turn = Turn::of(self.mapping.uuid);
             let now = clock::now();
             self.apply_wanted(now);
             self.take_inputs(now);
@@ -214,6 +216,7 @@ impl EventLoop {
             let stopped = self.carry_out();
             let spoke = self.speak();
             self.show(now, spoke || stopped);
+            drop(turn);
             let took = clock::now().saturating_since(now);
             self.shard.metrics.note_turn(took);
             if stopped {
