@@ -15,6 +15,7 @@
 pub mod delivery;
 pub mod http;
 pub mod kafka;
+mod kernels;
 pub mod lambda;
 pub mod limits;
 pub mod random;

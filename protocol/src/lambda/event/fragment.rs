@@ -14,6 +14,7 @@ use super::prefix::Prefix;
 use super::text::{self, Output, SLACK_BYTES};
 use super::{EventShape, RecordMark, Sealed, TAIL};
 use crate::kafka::records::Record;
+use crate::kernels::base64;
 use crate::limits;
 
 const KEY_OPEN: &[u8; 8] = br#","key":""#;
@@ -261,7 +262,7 @@ pub(super) fn memory_bytes(bytes: &[u8], marks: &Vec<RecordMark>) -> usize {
 #[inline]
 fn member_len(open: &[u8], bytes: Option<&[u8]>) -> usize {
     bytes.map_or(0, |bytes| {
-        open.len() + text::base64_len(bytes.len()) + QUOTE.len()
+        open.len() + base64::encoded_len(bytes.len()) + QUOTE.len()
     })
 }
 

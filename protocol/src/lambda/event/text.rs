@@ -4,15 +4,16 @@
 //!
 //! Invariant: a length that a function here foretells is the length that its twin writes.
 
-use base64_simd::{AsOut, STANDARD};
-
 use crate::kafka::records::Headers;
+use crate::kernels::base64;
 
 /// Bytes past the end of what is written that a writer may overwrite: it copies whole blocks.
 pub(super) const SLACK_BYTES: usize = BLOCK_BYTES;
 
 /// What [`Output::put_blocks`] copies at once.
 pub(super) const BLOCK_BYTES: usize = 64;
+
+const _: () = assert!(base64::SLACK_BYTES <= SLACK_BYTES);
 
 const HEADERS_OPEN: &[u8; 12] = br#","headers":["#;
 const HEADER_KEY_OPEN: &[u8; 2] = br#"{""#;
@@ -56,7 +57,7 @@ impl<'a> Output<'a> {
 
     #[inline]
     pub(super) fn put_base64(&mut self, bytes: &[u8]) {
-        self.at += STANDARD.encode(bytes, self.room[self.at..].as_out()).len();
+        self.at += base64::encode(bytes, &mut self.room[self.at..]);
     }
 
     pub(super) fn put_slice(&mut self, text: &[u8]) {
@@ -93,12 +94,6 @@ impl<'a> Output<'a> {
             self.at -= 1;
         }
     }
-}
-
-/// What [`Output::put_base64`] writes for that many bytes.
-#[inline]
-pub(super) fn base64_len(bytes: usize) -> usize {
-    bytes.div_ceil(3) * 4
 }
 
 /// What [`Output::put_headers`] writes, and how many bytes of header keys are not UTF-8.

@@ -1,0 +1,220 @@
+//! Base64 into room that has some slack.
+//!
+//! Sources: RFC 4648 section 4; W. Muła and D. Lemire, "Faster Base64 Encoding and Decoding using AVX2
+//! Instructions" (2018).
+
+use base64_simd::{AsOut, STANDARD};
+
+/// Bytes past its result that [`encode`] may overwrite.
+pub(crate) const SLACK_BYTES: usize = 31;
+
+/// Writes the base64 of `bytes` to the beginning of `room`, which has [`SLACK_BYTES`] more than that
+/// needs, and tells its length.
+#[inline]
+pub(crate) fn encode(bytes: &[u8], room: &mut [u8]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(len) = avx2::encode(bytes, room) {
+        return len;
+    }
+    STANDARD.encode(bytes, room.as_out()).len()
+}
+
+/// What [`encode`] writes for that many bytes.
+#[inline]
+pub(crate) fn encoded_len(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    #![expect(unsafe_code, reason = "a kernel; see the module above")]
+
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    use super::{SLACK_BYTES, encoded_len};
+
+    /// `None` when the CPU has no AVX2.
+    #[inline]
+    pub(super) fn encode(bytes: &[u8], room: &mut [u8]) -> Option<usize> {
+        // SAFETY: the CPU has AVX2.
+        is_x86_feature_detected!("avx2").then(|| unsafe { encode_blocks(bytes, room) })
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn encode_blocks(bytes: &[u8], room: &mut [u8]) -> usize {
+        let len = encoded_len(bytes.len());
+        let (blocks, rest) = bytes.as_chunks::<24>();
+        let (outs, _) = room[..len + SLACK_BYTES].as_chunks_mut::<32>();
+        let (outs, last) = outs.split_at_mut(blocks.len());
+        // Why hidden: see `encode_block`. These must be powers of two.
+        let low_factors = _mm256_set1_epi32(black_box(0x0100_0010));
+        for (block, out) in blocks.iter().zip(outs) {
+            encode_block(halves(block), low_factors, out);
+        }
+        if !rest.is_empty() {
+            encode_block(padded_halves(rest), low_factors, &mut last[0]);
+        }
+        match rest.len() % 3 {
+            1 => room[len - 2..len].copy_from_slice(b"=="),
+            2 => room[len - 1] = b'=',
+            _ => {}
+        }
+        len
+    }
+
+    /// Encodes 24 bytes, of which the first sixteen and the last sixteen are given.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn encode_block((first, last): (__m128i, __m128i), low_factors: __m256i, out: &mut [u8; 32]) {
+        let bytes = _mm256_set_m128i(last, first);
+        // Of three bytes {aaaaaabb|bbbbcccc|ccdddddd} two words: {bbbbcccc|aaaaaabb|ccdddddd|bbbbcccc}.
+        let groups = _mm256_shuffle_epi8(
+            bytes,
+            _mm256_setr_epi8(
+                1, 0, 2, 1, 4, 3, 5, 4, 7, 6, 8, 7, 10, 9, 11, 10, // the first twelve bytes
+                5, 4, 6, 5, 8, 7, 9, 8, 11, 10, 12, 11, 14, 13, 15, 14, // the last twelve
+            ),
+        );
+        // Each word has a shift of its own, which AVX2 has only as a product: a >> 10 and c >> 6 are the
+        // high halves, b << 4 and d << 8 the low ones.
+        //
+        // Why 0x41 and 0x401, where 0x40 and 0x400 would do: of powers of two that it can see, LLVM makes
+        // shifts again, eight instructions instead of one. What the ones add stays below the high halves.
+        let ac = _mm256_mulhi_epu16(
+            _mm256_and_si256(groups, _mm256_set1_epi32(0x0fc0_fc00)),
+            _mm256_set1_epi32(0x0401_0041),
+        );
+        let bd = _mm256_mullo_epi16(
+            _mm256_and_si256(groups, _mm256_set1_epi32(0x003f_03f0)),
+            low_factors,
+        );
+        let values = _mm256_or_si256(ac, bd);
+        // The alphabet's ranges: 13 below 26, 0 below 52, 1 to 10 for digits, 11 for +, 12 for /.
+        let range = _mm256_or_si256(
+            _mm256_subs_epu8(values, _mm256_set1_epi8(51)),
+            _mm256_and_si256(
+                _mm256_cmpgt_epi8(_mm256_set1_epi8(26), values),
+                _mm256_set1_epi8(13),
+            ),
+        );
+        // From a value to its letter, by range.
+        let distances = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            71, -4, -4, -4, -4, -4, -4, -4, -4, -4, -4, -19, -16, 65, 0, 0,
+        ));
+        let letters = _mm256_add_epi8(values, _mm256_shuffle_epi8(distances, range));
+        // SAFETY: `out` is as long as what is stored, and no alignment is asked for.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), letters) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn halves(block: &[u8; 24]) -> (__m128i, __m128i) {
+        let start = block.as_ptr();
+        // SAFETY: sixteen bytes from 0 and sixteen from 8 are in the block, and no alignment is asked for.
+        unsafe {
+            (
+                _mm_loadu_si128(start.cast()),
+                _mm_loadu_si128(start.add(8).cast()),
+            )
+        }
+    }
+
+    /// As of a block, of which there are only the first bytes; zeros stand for the others.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn padded_halves(rest: &[u8]) -> (__m128i, __m128i) {
+        let [low, middle, high] = zero_padded(rest).map(u64::cast_signed);
+        (_mm_set_epi64x(middle, low), _mm_set_epi64x(high, middle))
+    }
+
+    /// The words of less than a block; zeros stand for what is not there. Copying it into a block of
+    /// zeros would take longer than encoding it.
+    #[inline]
+    fn zero_padded(rest: &[u8]) -> [u64; 3] {
+        let last_word = |end: usize| {
+            // In two steps, since one by 64 bits would be one too far.
+            let missing = 8 * (end - rest.len() - 1);
+            let last = rest
+                .last_chunk()
+                .map_or(0, |last| u64::from_le_bytes(*last));
+            last >> missing >> 8
+        };
+        match rest.as_chunks().0 {
+            [] => [short_word(rest), 0, 0],
+            [low] => [u64::from_le_bytes(*low), last_word(16), 0],
+            [low, middle, ..] => [
+                u64::from_le_bytes(*low),
+                u64::from_le_bytes(*middle),
+                last_word(24),
+            ],
+        }
+    }
+
+    /// The word of less than eight bytes.
+    #[inline]
+    fn short_word(bytes: &[u8]) -> u64 {
+        match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => {
+                let last_at = 8 * (bytes.len() - last.len());
+                u64::from(u32::from_le_bytes(*first))
+                    | u64::from(u32::from_le_bytes(*last)) << last_at
+            }
+            _ => bytes
+                .iter()
+                .rev()
+                .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// With `before` bytes of the room left alone, as those behind the slack must be.
+    #[track_caller]
+    fn check(bytes: &[u8], before: usize) {
+        const UNTOUCHED: u8 = 0xa5;
+        let expected = STANDARD.encode_to_string(bytes);
+        let end = before + expected.len();
+        let mut room = vec![UNTOUCHED; end + SLACK_BYTES + 8];
+        let len = encode(bytes, &mut room[before..end + SLACK_BYTES]);
+        assert_eq!(len, encoded_len(bytes.len()));
+        assert_eq!(&room[before..before + len], expected.as_bytes());
+        let (front, back) = (&room[..before], &room[end + SLACK_BYTES..]);
+        assert!(front.iter().chain(back).all(|byte| *byte == UNTOUCHED));
+    }
+
+    #[test]
+    fn every_group_of_three_bytes_has_its_letters() {
+        for first in 0..=u8::MAX {
+            let seconds =
+                (0..=u8::MAX).flat_map(|second| (0..=u8::MAX).map(move |third| [second, third]));
+            let groups: Vec<u8> = seconds
+                .flat_map(|[second, third]| [first, second, third])
+                .collect();
+            check(&groups, 0);
+        }
+    }
+
+    #[test]
+    fn every_short_length_ends_with_its_padding() {
+        let bytes: Vec<u8> = (0..200).map(|index: u8| index.wrapping_mul(151)).collect();
+        for from in 0..16 {
+            for to in from..bytes.len() {
+                check(&bytes[from..to], from);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_anywhere(bytes in vec(any::<u8>(), 0..3000), skipped in 0..64_usize, before in 0..64_usize) {
+            check(bytes.get(skipped..).unwrap_or_default(), before);
+        }
+    }
+}
