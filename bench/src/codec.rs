@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::kafka::records::{Decompressor, RecordReader};
-use forebay_protocol::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
+use forebay_protocol::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed, frame_event};
 use forebay_protocol::limits;
-use forebay_protocol::sigv4::PayloadHash;
+use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
 use serde::Serialize;
 
 use crate::{cpu, sample};
@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// Exit with 1 if a ratio is above its goal.
     #[arg(long)]
     gate: bool,
+    /// Per cent that a ratio may be above its goal, where others use the machine's cores too.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT")]
+    slack: u8,
 }
 
 struct Case {
@@ -109,7 +112,7 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
     let mut missed = Vec::new();
     for (case, result) in CASES.iter().zip(&measured) {
         say(&line(case, result));
-        if result.ratio > case.goal {
+        if result.ratio > case.goal * (1.0 + f64::from(arguments.slack) / 100.0) {
             missed.push(format!(
                 "{} at {:.3}, goal {:.2}",
                 case.name, result.ratio, case.goal
@@ -192,6 +195,14 @@ impl Bench {
         Ok(fragment.seal())
     }
 
+    /// Hashes as a shard does: the framed event, in bounded steps.
+    fn hash(&self, sealed: &Sealed) -> PayloadDigest {
+        let pieces = frame_event(&self.shape, &[(sealed, 0..sealed.records().len())]);
+        let mut hash = PayloadHash::new();
+        while hash.step(&pieces) {}
+        hash.finish()
+    }
+
     fn recycle(&mut self, sealed: Sealed) {
         self.buffer = sealed.into_buffer().unwrap_or_default();
     }
@@ -202,7 +213,7 @@ impl Bench {
             for _ in 0..BODIES {
                 match self.encode() {
                     Ok(sealed) => {
-                        std::hint::black_box(hash(&sealed.body()));
+                        std::hint::black_box(self.hash(&sealed));
                         self.recycle(sealed);
                     }
                     Err(error) => failed = Some(error),
@@ -249,14 +260,6 @@ impl Bench {
             hash_gigabytes_per_second: self.body.len() as f64 / hash / 1e9,
         }
     }
-}
-
-/// Hashes as a shard does: in bounded steps.
-fn hash(body: &Bytes) -> forebay_protocol::sigv4::PayloadDigest {
-    let pieces = std::slice::from_ref(body);
-    let mut hash = PayloadHash::new();
-    while hash.step(pieces) {}
-    hash.finish()
 }
 
 fn per_body(time: Duration) -> f64 {

@@ -49,6 +49,12 @@ class Part:
         self.out.seek(0, os.SEEK_END)
         return ok
 
+    def skip(self, reason):
+        """Counts a test as skipped, and says so where it is seen."""
+        print(f"{self.name}: skipped, {reason}", flush=True)
+        self.out.write(f"skipped: {reason}\n")
+        self.skipped += 1
+
     def test(self, target, *arguments, **environment):
         """One of the test binaries."""
         # Why --workspace everywhere: a narrower choice chooses other features, and builds the dependencies once more.
@@ -110,11 +116,22 @@ def fuzz(part):
                    f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=64", RUSTC_BOOTSTRAP="1")
 
 
+def bench(part):
+    """The hot path's gate. With some slack, since others may use the machine too; its goals are for these CPUs alone."""
+    with open("/proc/cpuinfo") as info:
+        lacking = {"avx2", "sha_ni", "sse4_2"} - set(info.read().split())
+    if lacking:
+        part.skip(f"the gate's goals are for CPUs with {', '.join(sorted(lacking))}")
+        return
+    # Not with -p: as the quickstart it is chosen from the whole workspace, so that the two share a build.
+    part.check("cargo", "run", "--locked", "--release", "--bin", "forebay-bench", "--", "codec", "--gate", "--slack", "15")
+
+
 def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, docs]
+PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, bench, docs]
 
 
 def run_part(function):
