@@ -13,6 +13,7 @@ import fetch
 
 ROOT = os.path.dirname(os.path.dirname(fetch.HERE))
 TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
+BINARY = os.path.join(TARGET, "debug", "forebay")
 LOGS = os.path.join(fetch.RIG, "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
@@ -90,6 +91,9 @@ def simulation(part):
 
 def end_to_end(part):
     part.test("end_to_end")
+    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+        # One at a time: what one burns must not slow the other.
+        part.test("footprint", "--test-threads=1", FOREBAY_BIN=BINARY)
 
 
 def quickstart(part):
@@ -100,7 +104,7 @@ def real_kafka(part):
     fetch.everything()
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
-        part.test("real_kafka", "--test-threads=2", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=os.path.join(TARGET, "debug", "forebay"))
+        part.test("real_kafka", "--test-threads=2", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
 
 
 def fuzz(part):

@@ -257,6 +257,14 @@ impl Site {
         self.dir.path()
     }
 
+    /// Writes the configuration's file; its path.
+    pub fn config_file(&self) -> PathBuf {
+        let path = self.dir.path().join("forebay.toml");
+        let text = format!("{}{}", self.keys, self.functions);
+        std::fs::write(&path, text).expect("the directory is writable");
+        path
+    }
+
     /// The configuration as the binary would read it.
     pub fn config(&self) -> Config {
         let text = format!("{}{}", self.keys, self.functions);
