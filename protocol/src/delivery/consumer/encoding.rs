@@ -14,7 +14,8 @@ use super::Consumer;
 use crate::lambda::event::Buffer;
 use crate::limits;
 
-/// Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one.
+/// Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one. They
+/// are held bytes like any others, and the first to go when memory is short.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     free: Vec<Buffer>,
@@ -29,10 +30,12 @@ impl Buffers {
     }
 
     fn put(&mut self, buffer: Buffer) {
-        if self.bytes + buffer.capacity_bytes() <= limits::RECYCLED_BYTES_MAX {
-            self.bytes += buffer.capacity_bytes();
-            self.free.push(buffer);
-        }
+        self.bytes += buffer.capacity_bytes();
+        self.free.push(buffer);
+    }
+
+    fn fits(&self, buffer: &Buffer) -> bool {
+        self.bytes + buffer.capacity_bytes() <= limits::RECYCLED_BYTES_MAX
     }
 }
 
@@ -57,7 +60,11 @@ impl Consumer {
     }
 
     /// Whether there is room for another piece of a body, or nothing that could make room.
-    fn may_encode(&self, partition: i32) -> bool {
+    fn may_encode(&mut self, partition: i32) -> bool {
+        if self.bodies.fits(limits::ENCODE_STEP_BYTES) {
+            return true;
+        }
+        self.drop_free_buffers();
         if self.bodies.fits(limits::ENCODE_STEP_BYTES) {
             return true;
         }
@@ -77,6 +84,7 @@ impl Consumer {
             return;
         }
         let (pending_before, open_before) = (lane.pending_bytes(), lane.open_bytes());
+        let free_before = self.buffers.bytes;
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
@@ -94,6 +102,7 @@ impl Consumer {
         *turn_bytes = turn_bytes.saturating_sub(spent);
         self.counters.records_polled += bench.polled;
         self.fetched.change(pending_before, lane.pending_bytes());
+        self.bodies.sub(free_before - self.buffers.bytes);
         self.bodies.change(open_before, lane.open_bytes());
         match outcome {
             Encoded::Drained | Encoded::Full => {}
@@ -259,9 +268,18 @@ impl Consumer {
     pub(super) fn retire(&mut self, part: Part) {
         if let Ok(body) = Rc::try_unwrap(part.body) {
             self.bodies.sub(body.held_bytes);
-            if let Some(buffer) = body.sealed.into_buffer() {
+            if let Some(buffer) = body.sealed.into_buffer()
+                && self.buffers.fits(&buffer)
+                && self.bodies.try_add(buffer.capacity_bytes())
+            {
                 self.buffers.put(buffer);
             }
         }
+    }
+
+    /// Gives back what only waits to be filled again.
+    pub(super) fn drop_free_buffers(&mut self) {
+        let buffers = std::mem::take(&mut self.buffers);
+        self.bodies.sub(buffers.bytes);
     }
 }
