@@ -148,7 +148,9 @@ pub struct ShardWires {
     /// Counters that control reads.
     pub metrics: Arc<ShardMetrics>,
     /// What the shard may hold in all, in bytes.
-    pub memory_bytes: usize,
+    pub consumer_bytes: usize,
+    /// Receive buffers that wait to be used again stay within it.
+    pub receive_bytes: usize,
     /// How often the status is published when nothing changes.
     pub status_interval: Duration,
 }

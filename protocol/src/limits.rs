@@ -171,6 +171,9 @@ pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
 /// Bodies kept for recycling by one consumer, in bytes.
 pub const RECYCLED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Receive buffers kept to be used again by one shard, in bytes.
+pub const RECEIVE_BUFFERS_MAX: usize = 32 * 1024 * 1024;
+
 /// A fetch is not worth asking for fewer bytes than this.
 pub const FETCH_BYTES_MIN: usize = 64 * 1024;
 

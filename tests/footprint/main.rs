@@ -76,11 +76,11 @@ async fn received(lambda: &FakeLambda) -> (u64, bool) {
         .await
 }
 
-/// Three brokers, 1,000 partitions, 300 MB of values that all wait at the start.
+/// Three brokers, 1,000 partitions, 500 MB of values that all wait at the start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousand_partitions_at_full_rate_stay_below_the_budget() {
     const PARTITIONS: i32 = 1_000;
-    const BATCHES: u64 = 6;
+    const BATCHES: u64 = 10;
     const BATCH: u64 = 50;
     const BUDGET: u64 = 512 * MIB;
     let kafka = FakeKafkaServer::start(Config::new(3)).expect("loopback has free ports");

@@ -11,6 +11,7 @@ mod credentials;
 mod function;
 mod health;
 mod http;
+mod memory;
 mod names;
 mod observe;
 mod plan;
@@ -40,6 +41,7 @@ use crate::mapping::{Declared, Function, Mapping, Signing, initial_call_deadline
 use crate::metrics::ShardMetrics;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
+use memory::ShardMemory;
 use observe::Observer;
 use plan::{Demand, Planner};
 use scrape::Scrape;
@@ -240,7 +242,7 @@ impl Control {
     }
 
     fn start_shards(&mut self) {
-        let memory_bytes = self.config.memory_bytes / self.config.shards;
+        let memory = ShardMemory::of(self.config.memory_bytes, self.config.shards);
         let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
         self.tasks
             .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
@@ -255,7 +257,8 @@ impl Control {
                 status: status_end,
                 requests: requests_end.clone(),
                 metrics: Arc::clone(&metrics),
-                memory_bytes,
+                consumer_bytes: memory.consumer_bytes,
+                receive_bytes: memory.receive_bytes,
                 status_interval: STATUS_INTERVAL,
             };
             let cpu = self.config.cpus.get(shard % self.config.cpus.len());

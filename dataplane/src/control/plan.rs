@@ -14,6 +14,7 @@ use std::time::Duration;
 use forebay_protocol::limits::{CONSUMER_BODY_BYTES_MIN, CONSUMER_FETCH_BYTES_MIN};
 use uuid::Uuid;
 
+use super::memory::ShardMemory;
 use crate::config::{Config, Problem};
 use crate::contract::{ConsumerPlan, Plan};
 use crate::mapping::{Declared, FunctionKey, Mapping};
@@ -270,11 +271,11 @@ pub fn capacity(config: &Config, set: &[Declared]) -> Vec<Problem> {
         .map(|shard| planner.placed.values().filter(|it| **it == shard).count())
         .max()
         .unwrap_or(0);
-    let minimum = crowded * CONSUMER_BYTES_MIN * config.shards;
+    let minimum = ShardMemory::node_bytes(crowded * CONSUMER_BYTES_MIN, config.shards);
     if minimum > config.memory_bytes {
         let message = format!(
             "is too little: up to {crowded} consumers on each of {} shards need {CONSUMER_BYTES_MIN} \
-             bytes each; set at least {minimum}, or run fewer mappings, pollers or shards",
+             bytes each, and receive buffers some more; set at least {minimum}, or run fewer mappings, pollers or shards",
             config.shards,
         );
         problems.push(Problem {

@@ -3,33 +3,23 @@
 //! [`Link::open`] starts a task that resolves, connects, and then writes what is sent, in order, while a
 //! reader task cuts the stream into frames. Both push [`Input`]s; neither knows what a frame means.
 //!
-//! Invariant: a frame is never cut off by us once its first byte was written, and a length from the wire
-//! never makes us reserve more than [`FRAME_BYTES_RESERVED`] before its bytes arrive.
+//! Invariant: a frame is never cut off by us once its first byte was written.
 
 use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use forebay_protocol::delivery::{ConnectionId, Disconnect, Endpoint, Input};
-use forebay_protocol::limits::{
-    CONNECT_TIMEOUT, FRAME_BYTES_MAX, FRAME_BYTES_RESERVED, FRAMES_WAITING_MAX, RESOLVE_TIMEOUT,
-};
-use monoio::buf::SliceMut;
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAMES_WAITING_MAX, RESOLVE_TIMEOUT};
+use monoio::io::AsyncWriteRentExt;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use monoio::task::JoinHandle;
-use thiserror::Error;
 
 use super::Shard;
+use super::frames::{FrameError, FrameReader};
 use super::queue::Queue;
 use crate::net::resolve::resolve;
 use crate::net::tcp::{self, Handle};
-
-/// Frames from this size on are received into memory that is used again.
-const RECYCLED_BYTES_MIN: usize = 32 * 1024;
-
-/// They come in sizes of whole steps, so that the next frame, a little larger, fits too.
-const RECYCLED_BYTES_STEP: usize = 256 * 1024;
 
 /// A connection as its consumer holds it.
 pub(crate) struct Link {
@@ -116,7 +106,7 @@ impl Task {
         let tcp::Stream { reader, writer } = stream;
         let reading = monoio::spawn(read_frames(
             self.id,
-            reader,
+            FrameReader::new(reader, Rc::clone(&self.shard.receive_buffers)),
             self.inputs.clone(),
             self.outbox.clone(),
             self.handle.clone(),
@@ -145,12 +135,11 @@ async fn write_frames(mut writer: TcpOwnedWriteHalf, outbox: &Queue<Bytes>) -> i
 /// Lives as long as the connection; its end makes the writer end too.
 async fn read_frames(
     id: ConnectionId,
-    reader: TcpOwnedReadHalf,
+    mut frames: FrameReader<TcpOwnedReadHalf>,
     inputs: Queue<Input>,
     outbox: Queue<Bytes>,
     handle: Handle,
 ) -> FrameError {
-    let mut frames = FrameReader::new(reader);
     let error = loop {
         match frames.next().await {
             Ok(frame) => inputs.push(Input::Frame(id, frame)).await,
@@ -162,144 +151,6 @@ async fn read_frames(
     error
 }
 
-/// Why there are no more frames.
-#[derive(Debug, Error)]
-pub(crate) enum FrameError {
-    /// The peer closed between two frames.
-    #[error("the broker closed the connection")]
-    Closed,
-    /// The peer closed inside a frame.
-    #[error("the broker closed the connection after {arrived} of {length} bytes of a frame")]
-    Truncated {
-        /// Bytes of it that came.
-        arrived: usize,
-        /// What its length promised.
-        length: usize,
-    },
-    /// The length is negative or beyond the limit.
-    #[error("the broker announced a frame of {0} bytes, the limit is {FRAME_BYTES_MAX}")]
-    Length(i32),
-    /// The connection broke.
-    #[error("{0}")]
-    Broken(#[from] io::Error),
-}
-
-/// Cuts a stream into frames.
-struct FrameReader<R> {
-    stream: R,
-    head: Vec<u8>,
-    buffers: Buffers,
-}
-
-impl<R: AsyncReadRent> FrameReader<R> {
-    fn new(stream: R) -> Self {
-        Self {
-            stream,
-            head: Vec::with_capacity(4),
-            buffers: Buffers::default(),
-        }
-    }
-
-    /// The next frame without its length.
-    async fn next(&mut self) -> Result<Bytes, FrameError> {
-        let length = self.length().await?;
-        let mut buffer = self.buffers.lend(length.min(FRAME_BYTES_RESERVED));
-        while buffer.len() < length {
-            let arrived = buffer.len();
-            if buffer.capacity() == arrived {
-                // Doubling: what is reserved stays within twice of what has arrived.
-                buffer.reserve(arrived.min(length - arrived));
-            }
-            let end = length.min(buffer.capacity());
-            let (read, slice) = self.stream.read(SliceMut::new(buffer, arrived, end)).await;
-            buffer = slice.into_inner();
-            if ended(read)? {
-                return Err(FrameError::Truncated { arrived, length });
-            }
-        }
-        let capacity = buffer.capacity();
-        let frame = buffer.split().freeze();
-        self.buffers.keep(buffer, capacity);
-        Ok(frame)
-    }
-
-    async fn length(&mut self) -> Result<usize, FrameError> {
-        self.head.clear();
-        while self.head.len() < 4 {
-            let arrived = self.head.len();
-            let head = std::mem::take(&mut self.head);
-            let (read, slice) = self.stream.read(SliceMut::new(head, arrived, 4)).await;
-            self.head = slice.into_inner();
-            if ended(read)? {
-                return match arrived {
-                    0 => Err(FrameError::Closed),
-                    _ => Err(FrameError::Truncated { arrived, length: 4 }),
-                };
-            }
-        }
-        let mut bytes = [0; 4];
-        bytes.copy_from_slice(&self.head);
-        let announced = i32::from_be_bytes(bytes);
-        match usize::try_from(announced) {
-            Ok(length) if length <= FRAME_BYTES_MAX => Ok(length),
-            _ => Err(FrameError::Length(announced)),
-        }
-    }
-}
-
-/// Whether that read was the end of the stream.
-fn ended(read: io::Result<usize>) -> io::Result<bool> {
-    match read {
-        Ok(bytes) => Ok(bytes == 0),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Receive buffers that are used again once every slice of their last frame is gone: fresh memory costs a
-/// page fault every 4 KiB, ten times the copy. Two, because the next fetch comes while this one is read.
-#[derive(Debug, Default)]
-struct Buffers {
-    kept: [Option<Kept>; 2],
-}
-
-#[derive(Debug)]
-struct Kept {
-    /// What is left behind a frame; it still shares the frame's memory.
-    rest: BytesMut,
-    capacity: usize,
-}
-
-impl Buffers {
-    fn lend(&mut self, bytes: usize) -> BytesMut {
-        if bytes < RECYCLED_BYTES_MIN {
-            return BytesMut::with_capacity(bytes);
-        }
-        for slot in &mut self.kept {
-            // A small frame in a large buffer would hold memory that nobody has accounted for.
-            if let Some(kept) = slot
-                && kept.capacity / 4 <= bytes
-                && kept.rest.try_reclaim(bytes)
-                && let Some(kept) = slot.take()
-            {
-                return kept.rest;
-            }
-        }
-        BytesMut::with_capacity(bytes.next_multiple_of(RECYCLED_BYTES_STEP))
-    }
-
-    /// Takes the rest of a buffer whose front was handed out as a frame.
-    fn keep(&mut self, rest: BytesMut, capacity: usize) {
-        if capacity < RECYCLED_BYTES_MIN {
-            return;
-        }
-        if self.kept[0].is_some() {
-            self.kept.swap(0, 1);
-        }
-        self.kept[0] = Some(Kept { rest, capacity });
-    }
-}
-
 fn given_up() -> Disconnect {
     Disconnect::Unreachable("the attempt was given up".to_owned())
 }
@@ -309,6 +160,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener, TcpStream};
     use std::time::Duration;
+
+    use forebay_protocol::limits::FRAME_BYTES_MAX;
 
     use super::*;
     use crate::contract::Request;
@@ -330,7 +183,7 @@ mod tests {
     fn frames_come_whole_whatever_their_size() {
         on_each_driver(async || {
             let (stream, _handle, mut peer) = pair().await;
-            let mut frames = FrameReader::new(stream.reader);
+            let mut frames = FrameReader::new(stream.reader, Rc::default());
             let sizes = [0, 1, 5000, 40_000, 300_000, 20_000_000, 3, 300_001];
             let sender = std::thread::spawn(move || {
                 for size in sizes {
@@ -351,7 +204,7 @@ mod tests {
         on_each_driver(async || {
             let (stream, _handle, mut peer) = pair().await;
             peer.set_nodelay(true).unwrap();
-            let mut frames = FrameReader::new(stream.reader);
+            let mut frames = FrameReader::new(stream.reader, Rc::default());
             let sender = std::thread::spawn(move || {
                 for byte in framed(b"drip") {
                     peer.write_all(&[byte]).unwrap();
@@ -370,7 +223,10 @@ mod tests {
             for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32 + 1] {
                 let (stream, _handle, mut peer) = pair().await;
                 peer.write_all(&length.to_be_bytes()).unwrap();
-                let error = FrameReader::new(stream.reader).next().await.unwrap_err();
+                let error = FrameReader::new(stream.reader, Rc::default())
+                    .next()
+                    .await
+                    .unwrap_err();
                 assert!(
                     matches!(error, FrameError::Length(l) if l == length),
                     "{error}"
@@ -386,7 +242,10 @@ mod tests {
             peer.write_all(&(100_i32 << 20).to_be_bytes()).unwrap();
             peer.write_all(b"short").unwrap();
             drop(peer);
-            let error = FrameReader::new(stream.reader).next().await.unwrap_err();
+            let error = FrameReader::new(stream.reader, Rc::default())
+                .next()
+                .await
+                .unwrap_err();
             assert!(
                 matches!(error, FrameError::Truncated { arrived: 5, length } if length == 100 << 20),
                 "{error}"
@@ -398,7 +257,7 @@ mod tests {
     fn the_memory_of_a_frame_is_used_again_but_never_while_it_is_held() {
         on_each_driver(async || {
             let (stream, _handle, mut peer) = pair().await;
-            let mut frames = FrameReader::new(stream.reader);
+            let mut frames = FrameReader::new(stream.reader, Rc::default());
             let sender = std::thread::spawn(move || {
                 for _ in 0..6 {
                     peer.write_all(&framed(&pattern(200_000))).unwrap();

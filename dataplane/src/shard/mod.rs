@@ -7,6 +7,7 @@
 mod broker;
 mod consumer;
 mod exchange;
+mod frames;
 mod invoker;
 mod pool;
 mod queue;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 
 use crate::contract::{Credentials, Request, ShardWires, mpsc, watch};
 use crate::metrics::ShardMetrics;
+use frames::ReceiveBuffers;
 use pool::Pool;
 use turn::Turns;
 
@@ -41,6 +43,7 @@ struct Shard {
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
     metrics: Arc<ShardMetrics>,
     budget: Budget,
+    receive_buffers: Rc<ReceiveBuffers>,
     status_interval: Duration,
     turns: Turns,
     pool: Pool,
@@ -75,7 +78,8 @@ async fn run(wires: ShardWires) {
         status,
         requests,
         metrics,
-        memory_bytes,
+        consumer_bytes,
+        receive_bytes,
         status_interval,
     } = wires;
     info!(shard, "Shard started");
@@ -88,7 +92,8 @@ async fn run(wires: ShardWires) {
         requests,
         credentials,
         metrics,
-        budget: Budget::new(memory_bytes),
+        budget: Budget::new(consumer_bytes),
+        receive_buffers: Rc::new(ReceiveBuffers::new(receive_bytes)),
         status_interval,
         turns: turns.clone(),
         pool: Pool::default(),
@@ -223,7 +228,8 @@ mod tests {
             requests: wires.requests,
             credentials: wires.credentials,
             metrics: wires.metrics,
-            budget: Budget::new(wires.memory_bytes),
+            budget: Budget::new(wires.consumer_bytes),
+            receive_buffers: Rc::new(ReceiveBuffers::new(wires.receive_bytes)),
             status_interval: wires.status_interval,
             turns: Turns::default(),
             pool: Pool::default(),
@@ -250,7 +256,8 @@ mod tests {
             status,
             requests,
             metrics: Arc::default(),
-            memory_bytes: 64 * 1024 * 1024,
+            consumer_bytes: 64 * 1024 * 1024,
+            receive_bytes: 8 * 1024 * 1024,
             status_interval: Duration::from_secs(1),
         };
         let ends = Ends {

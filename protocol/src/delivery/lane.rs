@@ -22,6 +22,7 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::memory::Hold;
 use crate::kafka::records::{Decompressor, RecordError, RecordReader};
 use crate::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
 use crate::limits;
@@ -127,6 +128,13 @@ pub(super) struct Workbench<'a> {
     pub(super) polled: u64,
 }
 
+/// A record set, with what stands for the answer that it is a slice of.
+#[derive(Debug)]
+struct Fetched {
+    reader: RecordReader,
+    _answer: Rc<Hold>,
+}
+
 /// One partition's pipeline.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -159,7 +167,7 @@ pub(super) struct Lane {
     /// The leader epoch of the last record read; -1 when unknown.
     pub(super) epoch: i32,
 
-    pending: VecDeque<RecordReader>,
+    pending: VecDeque<Fetched>,
     pending_bytes: usize,
     open: Option<Fragment>,
     /// The first record of the open body: its offset, and since when it waits.
@@ -298,21 +306,29 @@ impl Lane {
             && self.pending_bytes >= limits::LANE_PENDING_BYTES_MIN
     }
 
-    /// Takes what a fetch brought, up to `next_offset`; returns the bytes it now holds more.
-    pub(super) fn take_fetched(&mut self, reader: RecordReader, next_offset: i64) -> usize {
+    /// Takes what a fetch brought, up to `next_offset`.
+    pub(super) fn take_fetched(
+        &mut self,
+        reader: RecordReader,
+        answer: &Rc<Hold>,
+        next_offset: i64,
+    ) {
         assert!(
             next_offset >= self.fetched,
             "a fetch never moves a lane back"
         );
         self.fetched = next_offset;
-        let bytes = reader.remaining_bytes();
-        self.pending_bytes += bytes;
-        self.pending.push_back(reader);
-        bytes
+        self.pending_bytes += reader.remaining_bytes();
+        self.pending.push_back(Fetched {
+            reader,
+            _answer: Rc::clone(answer),
+        });
     }
 
-    pub(super) fn pending_bytes(&self) -> usize {
-        self.pending_bytes
+    /// Memory that what is decompressed of its record sets takes, beside the answers themselves.
+    pub(super) fn decompressed_bytes(&self) -> usize {
+        let pending = self.pending.iter();
+        pending.map(|it| it.reader.decompressed_bytes()).sum()
     }
 
     /// Whether encoding could go on.
@@ -358,7 +374,7 @@ impl Lane {
     ) -> Encoded {
         let mut buffer = Some(buffer);
         let outcome = loop {
-            let Some(reader) = self.pending.front_mut() else {
+            let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
                 break Encoded::Drained;
             };
             if self.full {
@@ -410,21 +426,22 @@ impl Lane {
                     };
                 }
             }
-            if let Some(reader) = self.pending.front_mut() {
+            if let Some(Fetched { reader, .. }) = self.pending.front_mut() {
                 bench.turn_bytes = bench.turn_bytes.saturating_sub(reader.turn_bytes());
             }
         };
         if self.open.as_ref().is_some_and(|open| open.records() == 0) {
             self.open = None;
         }
-        self.pending_bytes = self.pending.iter().map(RecordReader::remaining_bytes).sum();
+        let pending = self.pending.iter();
+        self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
         self.settle();
         outcome
     }
 
     /// Passes over the record that `encode` stopped before.
     pub(super) fn skip_record(&mut self, decompressor: &mut Decompressor) {
-        if let Some(reader) = self.pending.front_mut()
+        if let Some(Fetched { reader, .. }) = self.pending.front_mut()
             && let Ok(Some(record)) = reader.next(decompressor)
         {
             self.encoded = record.offset + 1;

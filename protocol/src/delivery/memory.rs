@@ -6,75 +6,83 @@
 //!
 //! Invariant: the shared part that an account took is given back when it holds less, and on drop.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::Budget;
 
 /// One kind of bytes held.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct Account(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     budget: Budget,
     own: usize,
-    held: usize,
-    taken: usize,
+    held: Cell<usize>,
+    taken: Cell<usize>,
+}
+
+/// Bytes that are held until this is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    account: Rc<Inner>,
+    bytes: usize,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.account.sub(self.bytes);
+    }
 }
 
 impl Account {
     /// An account with `own` bytes that are never lent out.
     pub(super) fn new(own: usize, budget: Budget) -> Self {
-        Self {
+        Self(Rc::new(Inner {
             budget,
             own,
-            held: 0,
-            taken: 0,
-        }
+            held: Cell::new(0),
+            taken: Cell::new(0),
+        }))
     }
 
     /// Holds `bytes` more if they fit into our own part or the shared one.
-    pub(super) fn try_add(&mut self, bytes: usize) -> bool {
-        let wanted = (self.held + bytes).saturating_sub(self.own + self.taken);
-        if wanted > 0 && !self.budget.take(wanted) {
-            return false;
-        }
-        self.taken += wanted;
-        self.held += bytes;
-        true
+    pub(super) fn try_add(&self, bytes: usize) -> bool {
+        self.0.try_add(bytes)
     }
 
     /// Whether `bytes` more would fit.
     pub(super) fn fits(&self, bytes: usize) -> bool {
-        let wanted = (self.held + bytes).saturating_sub(self.own + self.taken);
-        wanted <= self.budget.available()
+        self.0.wanted(bytes) <= self.0.budget.available()
     }
 
     /// How much more would fit.
     pub(super) fn room(&self) -> usize {
-        (self.own + self.taken).saturating_sub(self.held) + self.budget.available()
+        let inner = &self.0;
+        (inner.own + inner.taken.get()).saturating_sub(inner.held.get()) + inner.budget.available()
     }
 
-    /// Holds `bytes` more, whether they fit or not: they are here already. False says that they did not
-    /// fit, so that the caller stops taking more.
-    pub(super) fn add(&mut self, bytes: usize) -> bool {
+    /// Holds `bytes` more, whether they fit or not: they are here already.
+    pub(super) fn add(&self, bytes: usize) {
         if self.try_add(bytes) {
-            return true;
+            return;
         }
-        let rest = self.budget.available();
-        if self.budget.take(rest) {
-            self.taken += rest;
+        let inner = &self.0;
+        let rest = inner.budget.available();
+        if inner.budget.take(rest) {
+            inner.taken.set(inner.taken.get() + rest);
         }
-        self.held += bytes;
-        false
+        inner.held.set(inner.held.get() + bytes);
     }
 
     /// Holds `bytes` less.
-    pub(super) fn sub(&mut self, bytes: usize) {
-        assert!(bytes <= self.held, "more bytes given back than held");
-        self.held -= bytes;
-        let surplus = self.taken - self.taken.min(self.held.saturating_sub(self.own));
-        self.taken -= surplus;
-        self.budget.give(surplus);
+    pub(super) fn sub(&self, bytes: usize) {
+        self.0.sub(bytes);
     }
 
     /// Holds what now is there instead of what was.
-    pub(super) fn change(&mut self, before: usize, after: usize) {
+    pub(super) fn change(&self, before: usize, after: usize) {
         if after >= before {
             self.add(after - before);
         } else {
@@ -82,14 +90,50 @@ impl Account {
         }
     }
 
+    /// Holds `bytes` more, fit or not, until the answer is dropped.
+    pub(super) fn hold(&self, bytes: usize) -> Hold {
+        self.add(bytes);
+        Hold {
+            account: Rc::clone(&self.0),
+            bytes,
+        }
+    }
+
     pub(super) fn held(&self) -> usize {
-        self.held
+        self.0.held.get()
     }
 }
 
-impl Drop for Account {
+impl Inner {
+    /// What `bytes` more would take of the shared part.
+    fn wanted(&self, bytes: usize) -> usize {
+        (self.held.get() + bytes).saturating_sub(self.own + self.taken.get())
+    }
+
+    fn try_add(&self, bytes: usize) -> bool {
+        let wanted = self.wanted(bytes);
+        if wanted > 0 && !self.budget.take(wanted) {
+            return false;
+        }
+        self.taken.set(self.taken.get() + wanted);
+        self.held.set(self.held.get() + bytes);
+        true
+    }
+
+    fn sub(&self, bytes: usize) {
+        let held = self.held.get();
+        assert!(bytes <= held, "more bytes given back than held");
+        let (held, taken) = (held - bytes, self.taken.get());
+        self.held.set(held);
+        let needed = taken.min(held.saturating_sub(self.own));
+        self.taken.set(needed);
+        self.budget.give(taken - needed);
+    }
+}
+
+impl Drop for Inner {
     fn drop(&mut self) {
-        self.budget.give(self.taken);
+        self.budget.give(self.taken.get());
     }
 }
 
@@ -100,8 +144,8 @@ mod tests {
     #[test]
     fn own_part_is_there_when_the_shared_part_is_gone() {
         let budget = Budget::new(100);
-        let mut greedy = Account::new(10, budget.clone());
-        let mut modest = Account::new(10, budget.clone());
+        let greedy = Account::new(10, budget.clone());
+        let modest = Account::new(10, budget.clone());
         assert!(greedy.try_add(110));
         assert!(!greedy.try_add(1));
         assert!(modest.try_add(10));
@@ -114,8 +158,9 @@ mod tests {
     #[test]
     fn everything_is_given_back() {
         let budget = Budget::new(100);
-        let mut account = Account::new(10, budget.clone());
-        assert!(!account.add(500), "it does not fit, but it is here");
+        let account = Account::new(10, budget.clone());
+        account.add(500);
+        assert!(!account.fits(1), "it does not fit, but it is here");
         account.sub(200);
         assert_eq!(budget.available(), 0);
         account.sub(250);

@@ -83,7 +83,7 @@ impl Consumer {
         if !lane.can_encode() {
             return;
         }
-        let (pending_before, open_before) = (lane.pending_bytes(), lane.open_bytes());
+        let (decompressed_before, open_before) = (lane.decompressed_bytes(), lane.open_bytes());
         let free_before = self.buffers.bytes;
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
@@ -101,7 +101,8 @@ impl Consumer {
         let spent = (step - bench.turn_bytes).max(1);
         *turn_bytes = turn_bytes.saturating_sub(spent);
         self.counters.records_polled += bench.polled;
-        self.fetched.change(pending_before, lane.pending_bytes());
+        self.fetched
+            .change(decompressed_before, lane.decompressed_bytes());
         self.bodies.sub(free_before - self.buffers.bytes);
         self.bodies.change(open_before, lane.open_bytes());
         match outcome {
@@ -232,9 +233,8 @@ impl Consumer {
     /// Lets go of what a lane fetched but did not encode.
     pub(super) fn drop_pending(&mut self, partition: i32) {
         if let Some(lane) = self.lanes.get_mut(&partition) {
-            let before = lane.pending_bytes();
+            self.fetched.sub(lane.decompressed_bytes());
             lane.drop_pending();
-            self.fetched.sub(before);
         }
     }
 

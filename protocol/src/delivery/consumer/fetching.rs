@@ -6,10 +6,12 @@
 //! partitions are idle, and costs a state that both sides can lose.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::lane::{LaneRef, Search, Stage};
 use super::super::links::Role;
+use super::super::memory::Hold;
 use super::super::{Fault, Severity};
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
@@ -179,18 +181,28 @@ impl Consumer {
             }
             return;
         }
+        // Its record sets are slices of one answer, which stays as long as the last of them.
+        let bytes = response.partitions.iter().map(|it| it.records.len()).sum();
+        let answer = Rc::new(self.fetched.hold(bytes));
         for fetched in response.partitions {
             let at = fetching
                 .lanes
                 .binary_search_by_key(&fetched.partition, |(of, _)| of.partition);
             // What was not asked for is not taken.
             if let Some((of, offset)) = at.ok().and_then(|at| fetching.lanes.get(at)) {
-                self.take_partition(*of, *offset, fetching.view, fetched);
+                self.take_partition(*of, *offset, fetching.view, fetched, &answer);
             }
         }
     }
 
-    fn take_partition(&mut self, of: LaneRef, asked: i64, view: u64, fetched: FetchedPartition) {
+    fn take_partition(
+        &mut self,
+        of: LaneRef,
+        asked: i64,
+        view: u64,
+        fetched: FetchedPartition,
+        answer: &Rc<Hold>,
+    ) {
         let now = self.now;
         let Some(lane) = self.lane_of(of) else {
             return;
@@ -217,11 +229,17 @@ impl Consumer {
         }
         self.faults.topic = None;
         if !fetched.records.is_empty() {
-            self.take_records(of, asked, fetched);
+            self.take_records(of, asked, fetched, answer);
         }
     }
 
-    fn take_records(&mut self, of: LaneRef, asked: i64, fetched: FetchedPartition) {
+    fn take_records(
+        &mut self,
+        of: LaneRef,
+        asked: i64,
+        fetched: FetchedPartition,
+        answer: &Rc<Hold>,
+    ) {
         let found = match scan(&fetched.records) {
             Ok(found) => found,
             Err(error) => {
@@ -257,8 +275,7 @@ impl Consumer {
             fetched.aborted_transactions,
             read_committed,
         );
-        let bytes = lane.take_fetched(reader, next_offset);
-        self.fetched.add(bytes);
+        lane.take_fetched(reader, answer, next_offset);
         self.queue_encoding(of.partition);
     }
 

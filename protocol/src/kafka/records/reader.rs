@@ -145,8 +145,12 @@ impl RecordReader {
     /// The memory that it holds: the record set (of which nothing can go before the end) and the
     /// buffer with what is decompressed of it. 0 at the end.
     pub fn remaining_bytes(&self) -> usize {
-        let decompressed = self.decompressed.as_ref().map_or(0, Buffer::held_bytes);
-        self.records.len().saturating_add(decompressed)
+        self.records.len().saturating_add(self.decompressed_bytes())
+    }
+
+    /// The part of it that the buffer with decompressed records takes.
+    pub fn decompressed_bytes(&self) -> usize {
+        self.decompressed.as_ref().map_or(0, Buffer::held_bytes)
     }
 
     /// Leaves the current entry and enters the next; `false` at the end of the set. What it enters may

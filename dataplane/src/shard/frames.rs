@@ -1,0 +1,219 @@
+//! Cuts a broker's stream into frames, into memory that is used again.
+//!
+//! Invariant: a length from the wire never makes us reserve more than [`FRAME_BYTES_RESERVED`] before its
+//! bytes arrive, and what is kept to be used again stays within its limit.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use forebay_protocol::limits::{FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
+use monoio::buf::SliceMut;
+use monoio::io::AsyncReadRent;
+use thiserror::Error;
+
+/// Frames from this size on are received into memory that is used again.
+const RECYCLED_BYTES_MIN: usize = 32 * 1024;
+
+/// They come in sizes of whole steps, so that the next frame, a little larger, fits too.
+const RECYCLED_BYTES_STEP: usize = 256 * 1024;
+
+/// Why there are no more frames.
+#[derive(Debug, Error)]
+pub(crate) enum FrameError {
+    /// The peer closed between two frames.
+    #[error("the broker closed the connection")]
+    Closed,
+    /// The peer closed inside a frame.
+    #[error("the broker closed the connection after {arrived} of {length} bytes of a frame")]
+    Truncated {
+        /// Bytes of it that came.
+        arrived: usize,
+        /// What its length promised.
+        length: usize,
+    },
+    /// The length is negative or beyond the limit.
+    #[error("the broker announced a frame of {0} bytes, the limit is {FRAME_BYTES_MAX}")]
+    Length(i32),
+    /// The connection broke.
+    #[error("{0}")]
+    Broken(#[from] io::Error),
+}
+
+/// Cuts a stream into frames.
+pub(crate) struct FrameReader<R> {
+    stream: R,
+    head: Vec<u8>,
+    buffers: Rc<ReceiveBuffers>,
+}
+
+impl<R: AsyncReadRent> FrameReader<R> {
+    /// Reads into `buffers`, which connections share.
+    pub(crate) fn new(stream: R, buffers: Rc<ReceiveBuffers>) -> Self {
+        Self {
+            stream,
+            head: Vec::with_capacity(4),
+            buffers,
+        }
+    }
+
+    /// The next frame without its length.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
+        let length = self.length().await?;
+        let mut buffer = self.buffers.lend(length.min(FRAME_BYTES_RESERVED));
+        while buffer.len() < length {
+            let arrived = buffer.len();
+            if buffer.capacity() == arrived {
+                // Doubling: what is reserved stays within twice of what has arrived.
+                buffer.reserve(arrived.min(length - arrived));
+            }
+            let end = length.min(buffer.capacity());
+            let (read, slice) = self.stream.read(SliceMut::new(buffer, arrived, end)).await;
+            buffer = slice.into_inner();
+            if ended(read)? {
+                return Err(FrameError::Truncated { arrived, length });
+            }
+        }
+        let capacity = buffer.capacity();
+        let frame = buffer.split().freeze();
+        self.buffers.keep(buffer, capacity);
+        Ok(frame)
+    }
+
+    async fn length(&mut self) -> Result<usize, FrameError> {
+        self.head.clear();
+        while self.head.len() < 4 {
+            let arrived = self.head.len();
+            let head = std::mem::take(&mut self.head);
+            let (read, slice) = self.stream.read(SliceMut::new(head, arrived, 4)).await;
+            self.head = slice.into_inner();
+            if ended(read)? {
+                return match arrived {
+                    0 => Err(FrameError::Closed),
+                    _ => Err(FrameError::Truncated { arrived, length: 4 }),
+                };
+            }
+        }
+        let mut bytes = [0; 4];
+        bytes.copy_from_slice(&self.head);
+        let announced = i32::from_be_bytes(bytes);
+        match usize::try_from(announced) {
+            Ok(length) if length <= FRAME_BYTES_MAX => Ok(length),
+            _ => Err(FrameError::Length(announced)),
+        }
+    }
+}
+
+/// Whether that read was the end of the stream.
+fn ended(read: io::Result<usize>) -> io::Result<bool> {
+    match read {
+        Ok(bytes) => Ok(bytes == 0),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Receive buffers of a shard that are used again once every slice of their last frame is gone: fresh
+/// memory costs a page fault every 4 KiB, ten times the copy.
+#[derive(Debug, Default)]
+pub(crate) struct ReceiveBuffers(RefCell<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    limit: usize,
+    bytes: usize,
+    /// The one that was lent longest ago comes first: it is the likeliest to be free.
+    rests: VecDeque<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    /// What is left behind a frame; it still shares the frame's memory.
+    rest: BytesMut,
+    capacity: usize,
+}
+
+impl ReceiveBuffers {
+    /// Buffers that together stay within `limit` bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self(RefCell::new(Kept {
+            limit,
+            ..Kept::default()
+        }))
+    }
+
+    fn lend(&self, bytes: usize) -> BytesMut {
+        if bytes < RECYCLED_BYTES_MIN {
+            return BytesMut::with_capacity(bytes);
+        }
+        let mut kept = self.0.borrow_mut();
+        // A small frame in a large buffer would hold memory that nobody has accounted for.
+        let found = kept
+            .rests
+            .iter_mut()
+            .position(|kept| kept.capacity / 2 <= bytes && kept.rest.try_reclaim(bytes));
+        if let Some(found) = found.and_then(|at| kept.rests.remove(at)) {
+            kept.bytes -= found.capacity;
+            return found.rest;
+        }
+        BytesMut::with_capacity(bytes.next_multiple_of(RECYCLED_BYTES_STEP))
+    }
+
+    /// Takes the rest of a buffer whose front was handed out as a frame.
+    fn keep(&self, rest: BytesMut, capacity: usize) {
+        if capacity < RECYCLED_BYTES_MIN {
+            return;
+        }
+        let mut kept = self.0.borrow_mut();
+        kept.bytes += capacity;
+        kept.rests.push_back(Rest { rest, capacity });
+        while kept.bytes > kept.limit
+            && let Some(oldest) = kept.rests.pop_front()
+        {
+            kept.bytes -= oldest.capacity;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn frame(buffers: &ReceiveBuffers, bytes: usize) -> Bytes {
+        let mut buffer = buffers.lend(bytes);
+        let capacity = buffer.capacity();
+        buffer.resize(bytes, 0);
+        let frame = buffer.split().freeze();
+        buffers.keep(buffer, capacity);
+        frame
+    }
+
+    #[test]
+    fn buffer_is_used_again_once_its_frame_is_gone_and_not_before() {
+        let buffers = ReceiveBuffers::new(4 * MIB);
+        let first = frame(&buffers, MIB);
+        let slice = first.slice(7..9);
+        let second = frame(&buffers, MIB);
+        assert_ne!(first.as_ptr(), second.as_ptr());
+        let at = first.as_ptr();
+        drop(first);
+        assert_ne!(frame(&buffers, MIB).as_ptr(), at, "a slice is still there");
+        drop(slice);
+        assert_eq!(frame(&buffers, MIB).as_ptr(), at);
+    }
+
+    #[test]
+    fn what_is_kept_stays_within_the_limit() {
+        let buffers = ReceiveBuffers::new(3 * MIB);
+        let frames: Vec<Bytes> = (0..8).map(|_| frame(&buffers, MIB)).collect();
+        assert_eq!(buffers.0.borrow().bytes, 3 * MIB);
+        let none = ReceiveBuffers::default();
+        frame(&none, MIB);
+        assert!(none.0.borrow().rests.is_empty());
+        drop(frames);
+    }
+}
