@@ -1,10 +1,12 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::config::{Machine, Surroundings};
-use crate::contract::{ShardStatus, ShardWires};
+use crate::contract::{Plan, ShardWires};
 
 fn config(dir: &Path) -> Config {
     let text = "mappings_dir = \"mappings.d\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
@@ -106,7 +108,7 @@ fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
 }
 
 /// A shard that never has its plan.
-fn dies_at_once(wires: ShardWires, _cpu: Option<usize>) -> std::thread::JoinHandle<()> {
+fn dies_at_once(wires: ShardWires, _cpu: Option<usize>) -> JoinHandle<()> {
     std::thread::spawn(move || drop(wires))
 }
 
@@ -121,19 +123,32 @@ fn a_node_whose_shard_has_no_plan_has_not_started() {
     });
 }
 
-/// The first shard dies once it has its plan; the others are real.
-fn first_dies(mut wires: ShardWires, cpu: Option<usize>) -> std::thread::JoinHandle<()> {
+/// The first shard dies of its second plan, by an assertion on a mapping without brokers.
+fn first_dies(mut wires: ShardWires, cpu: Option<usize>) -> JoinHandle<()> {
     if wires.shard > 0 {
         return shard::spawn(wires, cpu);
     }
+    let (plan, plan_end) = watch::channel(Arc::default());
+    let mut real = std::mem::replace(&mut wires.plan, plan_end);
+    let mut status = wires.status.subscribe();
     std::thread::spawn(move || {
-        block_on(wires.plan.changed()).unwrap();
-        wires.status.send_replace(std::sync::Arc::new(ShardStatus {
-            generation: wires.plan.borrow().generation,
-            ..ShardStatus::default()
-        }));
-        panic!("the death that the test is about");
-    })
+        block_on(async {
+            let mut deadly = Plan::clone(&real.wait_for(|plan| plan.generation > 0).await.unwrap());
+            plan.send_replace(Arc::new(Plan {
+                consumers: Vec::new(),
+                ..deadly.clone()
+            }));
+            let started = status.wait_for(|status| status.generation > 0);
+            started.await.unwrap();
+            deadly.generation += 1;
+            for consumer in &mut deadly.consumers {
+                Arc::make_mut(&mut consumer.mapping).bootstrap.clear();
+            }
+            plan.send_replace(Arc::new(deadly));
+            plan.closed().await;
+        });
+    });
+    shard::spawn(wires, cpu)
 }
 
 #[test]

@@ -10,13 +10,12 @@ use super::names::Names;
 use crate::clock;
 use crate::contract::{Request, ShardStatus, mpsc, watch};
 
-/// Raises `news` for each status, and when the shard has ended.
+/// Raises `news` for each status, until the shard has ended.
 pub(super) async fn status(mut status: watch::Receiver<Arc<ShardStatus>>, news: Arc<Notify>) {
     while status.changed().await.is_ok() {
         status.mark_unchanged();
         news.notify_one();
     }
-    news.notify_one();
 }
 
 /// Answers the requests of all shards, until the last has ended.

@@ -151,13 +151,6 @@ struct ShardEnd {
     thread: JoinHandle<()>,
 }
 
-impl ShardEnd {
-    /// Whether its thread has let go of the wires, which it does only when it ends.
-    fn has_ended(&self) -> bool {
-        self.status.has_changed().is_err()
-    }
-}
-
 impl Control {
     pub(crate) fn new(
         config: Config,
@@ -209,7 +202,8 @@ impl Control {
             if orders.lifecycle != Lifecycle::Run {
                 break;
             }
-            if let Some(shard) = self.shards.iter().position(ShardEnd::has_ended) {
+            let mut threads = self.shards.iter().map(|shard| &shard.thread);
+            if let Some(shard) = threads.position(JoinHandle::is_finished) {
                 error!(shard, "Shard has died: the others drain, and the node ends");
                 break;
             }
@@ -228,6 +222,8 @@ impl Control {
                     self.deadlines.insert(function, deadline);
                     self.publish();
                 }
+                // A shard that dies brings no news of it.
+                () = tokio::time::sleep(STATUS_INTERVAL) => {}
             }
         }
         self.progress.send_modify(|progress| progress.ending = true);
@@ -465,7 +461,7 @@ impl Control {
         let deadline = tokio::time::Instant::now() + self.config.grace;
         loop {
             let drained = self.shards.iter().enumerate().all(|(index, shard)| {
-                shard.has_ended()
+                shard.thread.is_finished()
                     || shard.status.borrow().generation >= self.planner.generation(index)
             });
             if drained {
@@ -478,6 +474,7 @@ impl Control {
                 () = self.news.notified() => {}
                 _ = self.orders.changed() => {}
                 Some(ask) = asks.recv() => self.answer(ask),
+                () = tokio::time::sleep(STATUS_INTERVAL) => {}
                 () = tokio::time::sleep_until(deadline) => return false,
             }
         }
