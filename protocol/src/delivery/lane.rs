@@ -411,14 +411,7 @@ impl Lane {
                         }
                     }
                 }
-                Ok(None) => {
-                    self.encoded = self.encoded.max(reader.next_offset());
-                    if reader.leader_epoch() >= 0 {
-                        self.epoch = reader.leader_epoch();
-                    }
-                    self.corrupt_fetches = 0;
-                    self.pending.pop_front();
-                }
+                Ok(None) => self.leave_record_set(),
                 Err(error) => {
                     break Encoded::Corrupt {
                         offset: reader.next_offset(),
@@ -437,6 +430,17 @@ impl Lane {
         self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
         self.settle();
         outcome
+    }
+
+    /// The first record set is read to its end.
+    fn leave_record_set(&mut self) {
+        if let Some(Fetched { reader, .. }) = self.pending.pop_front() {
+            self.encoded = self.encoded.max(reader.next_offset());
+            if reader.leader_epoch() >= 0 {
+                self.epoch = reader.leader_epoch();
+            }
+            self.corrupt_fetches = 0;
+        }
     }
 
     /// Passes over the record that `encode` stopped before.
