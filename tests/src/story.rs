@@ -110,7 +110,12 @@ impl Story {
 
     /// The cluster alone.
     pub fn of_cluster(partitions: i32, brokers: i32) -> Self {
-        let mut kafka = FakeKafka::new(fake_kafka::Config::new(brokers));
+        Self::of_cluster_with(fake_kafka::Config::new(brokers), partitions)
+    }
+
+    /// Such a cluster alone.
+    pub fn of_cluster_with(config: fake_kafka::Config, partitions: i32) -> Self {
+        let mut kafka = FakeKafka::new(config);
         kafka.create_topic(TOPIC, partitions);
         Self {
             kafka,

@@ -1,7 +1,10 @@
 //! Stories of the delivery core: each sets up an order of events that once lost records, stopped a lane or
-//! ended the process, and says what must come of it.
+//! ended the process, or that no random schedule would find, and says what must come of it.
 
+mod expiry;
 mod group;
 mod memory;
 mod positions;
+mod racks;
+mod requests;
 mod start;

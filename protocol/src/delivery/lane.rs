@@ -184,6 +184,8 @@ pub(super) struct Lane {
     pub(super) high_watermark: i64,
     pub(super) last_stable_offset: i64,
     pub(super) log_start: i64,
+    /// When that was learned.
+    log_start_at: Instant,
     /// The replica to read from, and until when.
     pub(super) read_replica: Option<(i32, Instant)>,
     /// What the next fetch asks for: grows when a batch was cut.
@@ -223,6 +225,7 @@ impl Lane {
             high_watermark: -1,
             last_stable_offset: -1,
             log_start: -1,
+            log_start_at: now,
             read_replica: None,
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
             corrupt_fetches: 0,
@@ -278,6 +281,16 @@ impl Lane {
     /// Whether it holds no record, fetched, encoded or in a batch.
     pub(super) fn is_drained(&self) -> bool {
         !self.busy && self.open.is_none() && self.backlog.is_empty() && self.pending.is_empty()
+    }
+
+    /// The log starts there now.
+    pub(super) fn learn_log_start(&mut self, offset: i64, now: Instant) {
+        self.log_start = offset;
+        self.log_start_at = now;
+    }
+
+    pub(super) fn log_start_at(&self) -> Instant {
+        self.log_start_at
     }
 
     pub(super) fn fetched(&self) -> i64 {

@@ -7,7 +7,6 @@
 //! Invariant: a call starts only for lanes that are ours, not being revoked, within the lease, and that no
 //! open call carries; `start_call` asserts it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::batch::{Batch, BatchState, Verdict};
@@ -290,59 +289,6 @@ impl Consumer {
         }
         self.retire(part);
         None
-    }
-
-    /// Records that wait for another attempt and have all fallen below the log's start have expired
-    /// (decision 15): their batch goes on without them.
-    fn expire_waiting_parts(&mut self) {
-        let expired = |lanes: &BTreeMap<i32, Lane>, part: &Part| {
-            lanes.get(&part.partition).is_some_and(|lane| {
-                lane.ownership == part.ownership && part.last_offset() < lane.log_start
-            })
-        };
-        let touched: Vec<u64> = self
-            .batches
-            .iter()
-            .filter(|(_, batch)| !matches!(batch.state, BatchState::InFlight(_)))
-            .filter(|(_, batch)| batch.parts.iter().any(|part| expired(&self.lanes, part)))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in touched {
-            let Some(mut batch) = self.batches.remove(&id) else {
-                continue;
-            };
-            let parts = std::mem::take(&mut batch.parts);
-            let (gone, kept): (Vec<Part>, Vec<Part>) = parts
-                .into_iter()
-                .partition(|part| expired(&self.lanes, part));
-            for part in gone {
-                self.expire_part(part);
-            }
-            if !kept.is_empty() {
-                batch.reframe(kept, &self.shape);
-                self.batches.insert(id, batch);
-            }
-        }
-    }
-
-    fn expire_part(&mut self, part: Part) {
-        self.counters.records_dropped += part.records() as u64;
-        self.notice(
-            Severity::Error,
-            "Records expired while their call was being tried again",
-            format!(
-                "partition={} from_offset={} to_offset={} records={}",
-                part.partition,
-                part.first_offset(),
-                part.last_offset(),
-                part.records()
-            ),
-        );
-        if let Some(lane) = self.lanes.get_mut(&part.partition) {
-            lane.finish(&part);
-        }
-        self.queue_encoding(part.partition);
-        self.retire(part);
     }
 
     /// Lanes that are being given up leave the batches that wait between two attempts.

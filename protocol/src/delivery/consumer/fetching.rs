@@ -222,7 +222,7 @@ impl Consumer {
         lane.high_watermark = fetched.high_watermark;
         lane.last_stable_offset = fetched.last_stable_offset;
         if fetched.log_start_offset >= 0 {
-            lane.log_start = fetched.log_start_offset;
+            lane.learn_log_start(fetched.log_start_offset, now);
         }
         if fetched.preferred_read_replica >= 0 {
             lane.read_replica = Some((fetched.preferred_read_replica, now + REPLICA_MAX_AGE));

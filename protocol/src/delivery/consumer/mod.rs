@@ -15,6 +15,7 @@ mod committing;
 mod declaring;
 mod encoding;
 mod ending;
+mod expiring;
 mod fetching;
 mod group;
 mod positions;
@@ -60,6 +61,7 @@ enum Ticket {
         view: u64,
         lanes: Vec<LaneRef>,
     },
+    LogStarts(Vec<LaneRef>),
     EpochEnds {
         view: u64,
         lanes: Vec<LaneRef>,
@@ -266,6 +268,7 @@ impl Consumer {
             self.membership.poll_timeout(),
             self.lanes_timeout(),
             self.calls_timeout(),
+            self.expiring_timeout(),
             self.commit_timeout(),
             self.ending.poll_timeout(),
         ];
@@ -321,6 +324,9 @@ impl Consumer {
             }
             (Ticket::ListedOffsets { view, lanes }, Response::ListOffsets(r)) => {
                 self.handle_listed(view, &lanes, &r);
+            }
+            (Ticket::LogStarts(lanes), Response::ListOffsets(r)) => {
+                self.handle_log_starts(&lanes, &r);
             }
             (Ticket::EpochEnds { view, lanes }, Response::OffsetForLeaderEpoch(r)) => {
                 self.handle_epoch_ends(view, &lanes, &r);
@@ -384,6 +390,7 @@ impl Consumer {
             | Ticket::DeclaredCommit(asked) => self.handle_undeclared(asked),
             Ticket::CommittedOffsets(lanes)
             | Ticket::ListedOffsets { lanes, .. }
+            | Ticket::LogStarts(lanes)
             | Ticket::EpochEnds { lanes, .. } => {
                 for lane in lanes {
                     self.ask_again(lane);

@@ -28,6 +28,7 @@ impl Consumer {
         self.move_drained_lanes();
         self.ask_committed();
         self.ask_leaders();
+        self.ask_log_starts();
     }
 
     /// A lane that must go elsewhere first ends what it holds.
@@ -314,7 +315,7 @@ impl Consumer {
                 wanted,
                 log_start: None,
             } => {
-                lane.log_start = found.offset;
+                lane.learn_log_start(found.offset, now);
                 if wanted < found.offset {
                     self.overtaken(of, wanted, found.offset);
                 } else {
@@ -451,7 +452,7 @@ impl Consumer {
             .filter(move |lane| stage(lane))
     }
 
-    fn mark_asked(&mut self, lanes: &[LaneRef]) {
+    pub(super) fn mark_asked(&mut self, lanes: &[LaneRef]) {
         for of in lanes {
             if let Some(lane) = self.lane_of(*of) {
                 lane.asked = true;
