@@ -108,6 +108,23 @@ impl World {
         Ok(())
     }
 
+    /// Retention takes the beginning of a log, read or not; more comes later.
+    pub(super) fn retain(&mut self) {
+        if self.healed {
+            return;
+        }
+        let partition =
+            i32::try_from(self.random.below(self.schedule.partitions as u64)).unwrap_or(0);
+        let (start, end) = self.kafka.bounds(TOPIC, partition);
+        let length = u64::try_from(end - start).unwrap_or(0);
+        let taken = i64::try_from(self.random.below(length + 1)).unwrap_or(0);
+        self.kafka.delete_before(TOPIC, partition, start + taken);
+        let (start, _) = self.kafka.bounds(TOPIC, partition);
+        self.ledger.deleted_before(partition, start);
+        let wait = self.random_micros(500_000, 10_000_000);
+        self.after(wait, Event::Retention);
+    }
+
     /// SIGKILL, and a start some time later.
     fn kill(&mut self, node: usize) {
         let life = &mut self.nodes[node];

@@ -122,6 +122,8 @@ struct PartitionLedger {
     highest_delivered: i64,
     open: Option<usize>,
     committed: i64,
+    /// Retention has taken what lies below; it need not be delivered any more.
+    retained_from: i64,
     /// The first not processed of `visible`: all below it were.
     first_open: usize,
 }
@@ -154,6 +156,17 @@ impl Ledger {
             ledger.visible.push((offset, false));
         }
         ledger.end = offset + 1;
+    }
+
+    /// Retention took everything below that offset.
+    pub fn deleted_before(&mut self, partition: i32, offset: i64) {
+        let ledger = self.partition(partition);
+        ledger.retained_from = ledger.retained_from.max(offset);
+        let lost = ledger.visible.partition_point(|(of, _)| *of < offset);
+        for (_, processed) in &mut ledger.visible[..lost] {
+            *processed = true;
+        }
+        ledger.process(&[]);
     }
 
     /// A call reached the function.
@@ -287,9 +300,9 @@ impl PartitionLedger {
                 }
                 None => {
                     // The first record may repeat what was delivered, but must not pass anything over.
-                    let next = self
-                        .visible
-                        .partition_point(|(v, _)| *v <= self.highest_delivered);
+                    let next = self.visible.partition_point(|(v, _)| {
+                        *v < self.retained_from.max(self.highest_delivered + 1)
+                    });
                     if at > next {
                         let skipped = self.visible[next].0;
                         return Err(Violation::Skipped {
@@ -367,6 +380,18 @@ mod tests {
         ledger.call_ended(Some(0), &call(&[0, 1, 2, 4]), true);
         assert_eq!(ledger.committed(0, 5), Ok(()));
         assert!(!ledger.is_complete());
+    }
+
+    #[test]
+    fn only_what_retention_took_may_be_passed_over() {
+        let mut ledger = ledger();
+        ledger.deleted_before(0, 2);
+        assert_eq!(ledger.committed(0, 2), Ok(()));
+        assert!(matches!(
+            ledger.call_started(0, &call(&[4])),
+            Err(Violation::Skipped { skipped: 2, .. })
+        ));
+        assert_eq!(ledger.call_started(0, &call(&[2, 4])), Ok(()));
     }
 
     #[test]

@@ -95,6 +95,7 @@ enum Event {
     },
     Produce,
     Chaos,
+    Retention,
     Start {
         node: usize,
     },
@@ -182,6 +183,9 @@ impl World {
         }
         world.after(Duration::ZERO, Event::Produce);
         world.after(Duration::from_secs(2), Event::Chaos);
+        if world.schedule.retention {
+            world.after(Duration::from_secs(3), Event::Retention);
+        }
         let heal = world.schedule.chaos_for;
         world.after(heal, Event::Heal);
         world
@@ -266,6 +270,10 @@ impl World {
                 Ok(())
             }
             Event::Chaos => self.chaos(),
+            Event::Retention => {
+                self.retain();
+                Ok(())
+            }
             Event::Start { node } => self.start(node),
             Event::Heal => self.heal(),
         }

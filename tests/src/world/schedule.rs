@@ -60,6 +60,8 @@ pub struct Schedule {
     pub settle_for: Duration,
     /// One call in so many fails.
     pub call_fails_one_in: u64,
+    /// Retention takes records while faults strike, read or not. One schedule in five.
+    pub retention: bool,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -86,6 +88,7 @@ impl Schedule {
             chaos_for: Duration::from_secs(pick(&[5, 15, 40])),
             settle_for: Duration::from_secs(900),
             call_fails_one_in: pick(&[2, 5, 20, 1_000]),
+            retention: seed % 5 == 1,
             mutation: None,
         }
     }
