@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -280,6 +281,8 @@ fn start_log(config: &Config) -> io::Result<Arc<Log>> {
 /// Panics go the log's way, since the usual one waits for the reader, and abort only once they and what was
 /// said before are written.
 fn log_panics(log: Arc<Log>, state_dir: PathBuf) {
+    // Several shards may die at once of the same mapping: that is one death of the process.
+    let noted = AtomicBool::new(false);
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
         let backtrace = Backtrace::capture();
@@ -292,6 +295,7 @@ fn log_panics(log: Arc<Log>, state_dir: PathBuf) {
             "Panicked"
         );
         if let Some(mapping) = crash::whose_turn()
+            && !noted.swap(true, Ordering::Relaxed)
             && let Err(error) = crash::note(&state_dir, mapping, clock::unix_now())
         {
             error!(%mapping, %error, "The mapping that was at work cannot be kept for the next start");
