@@ -10,10 +10,10 @@ mod endpoint;
 mod file;
 mod machine;
 mod problem;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use file::{ConfigFile, FunctionFile};
 pub use machine::Machine;
 pub(crate) use problem::{Findings, without_userinfo};
 pub use problem::{Problem, Problems};
+use value::{account_id, choice, listen, node_id, number, region, to_usize};
 
 /// The node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +125,6 @@ pub struct Surroundings {
 pub const FUNCTION_TIMEOUT_MAX: Duration = Duration::from_secs(840);
 
 const GRACE_MS_DEFAULT: u64 = 60_000;
-const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
 const MAPPINGS_DIR_DEFAULT: &str = "/etc/forebay/mappings.d";
 const STATE_DIR_DEFAULT: &str = "/var/lib/forebay";
 const SHARDS_MAX: u64 = 1024;
@@ -410,108 +410,6 @@ fn function(name: &str, raw: FunctionFile, findings: &mut Findings<'_>) -> Funct
             ))
         }),
     }
-}
-
-fn listen(value: Option<Spanned<String>>, findings: &mut Findings<'_>) -> SocketAddr {
-    let default = SocketAddr::from(([127, 0, 0, 1], 9464));
-    debug_assert_eq!(default.to_string(), LISTEN_DEFAULT);
-    let Some(given) = value else { return default };
-    given.get_ref().parse().unwrap_or_else(|_| {
-        let message = format!("must be an address and a port, such as {LISTEN_DEFAULT}");
-        findings.at(given.span(), "listen", given.get_ref(), message);
-        default
-    })
-}
-
-fn region(
-    value: Option<Spanned<String>>,
-    around: &Surroundings,
-    findings: &mut Findings<'_>,
-) -> Option<String> {
-    let valid = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 64
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let message = "must be an AWS region, such as eu-central-1";
-    let (region, span) = match value {
-        Some(given) => (given.get_ref().clone(), Some(given.span())),
-        None => (around.region.clone()?, None),
-    };
-    if valid(&region) {
-        return Some(region);
-    }
-    match span {
-        Some(span) => findings.at(span, "region", region, message),
-        None => findings.missing("AWS_REGION", format!("{message}, not {region}")),
-    }
-    None
-}
-
-fn account_id(value: Option<Spanned<String>>, findings: &mut Findings<'_>) -> Option<String> {
-    let given = value?;
-    let valid = given.get_ref().len() == 12 && given.get_ref().bytes().all(|b| b.is_ascii_digit());
-    if !valid {
-        let message = "must be the 12 digits of an AWS account, in quotes";
-        findings.at(given.span(), "account_id", given.get_ref(), message);
-    }
-    valid.then(|| given.into_inner())
-}
-
-fn node_id(value: Option<&Spanned<String>>, findings: &mut Findings<'_>) -> Option<String> {
-    let given = value?;
-    // It becomes part of group.instance.id, which has a topic name's alphabet and 249 characters.
-    let valid = (1..=128).contains(&given.get_ref().len())
-        && given
-            .get_ref()
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    if !valid {
-        let message =
-            "must be 1 to 128 of the characters a-z A-Z 0-9 . _ -, and differ between nodes";
-        findings.at(given.span(), "node_id", given.get_ref(), message);
-    }
-    valid.then(|| given.get_ref().clone())
-}
-
-fn number(
-    key: &str,
-    value: Option<Spanned<u64>>,
-    range: RangeInclusive<u64>,
-    default: u64,
-    findings: &mut Findings<'_>,
-) -> u64 {
-    let Some(given) = value else { return default };
-    if range.contains(given.get_ref()) {
-        return *given.get_ref();
-    }
-    let message = format!("must be between {} and {}", range.start(), range.end());
-    findings.at(given.span(), key, given.get_ref(), message);
-    default
-}
-
-/// The first of `options` is the default.
-fn choice<T: Copy>(
-    key: &str,
-    value: Option<Spanned<String>>,
-    options: &[(&str, T)],
-    findings: &mut Findings<'_>,
-) -> T {
-    let default = options[0].1;
-    let Some(given) = value else { return default };
-    if let Some((_, value)) = options.iter().find(|(name, _)| name == given.get_ref()) {
-        return *value;
-    }
-    let names: Vec<_> = options.iter().map(|(name, _)| *name).collect();
-    let message = format!("must be one of: {}", names.join(", "));
-    findings.at(given.span(), key, given.get_ref(), message);
-    default
-}
-
-fn to_usize(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
