@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lane::Part;
+use super::part::Part;
 use super::{CallId, Invocation};
 use crate::lambda::event::{EventShape, frame_event};
 use crate::lambda::invoke::Outcome;

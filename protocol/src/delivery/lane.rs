@@ -16,48 +16,20 @@
 //!
 //! Invariant: `fetched >= encoded >= processed >= committed`; nothing at or above `processed` is committed.
 
+mod encoding;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
 
 use uuid::Uuid;
 
+pub(super) use self::encoding::{Encoded, Workbench};
 use super::memory::Hold;
-use crate::kafka::records::{Decompressor, RecordError, RecordReader};
-use crate::lambda::event::{Buffer, EventShape, Fragment, Push, Sealed};
+use super::part::{Body, Part};
+use crate::kafka::records::RecordReader;
+use crate::lambda::event::Fragment;
 use crate::limits;
 use crate::time::Instant;
-
-/// A sealed body, with the memory that stands for it in the budget.
-#[derive(Debug)]
-pub(super) struct Body {
-    pub(super) sealed: Sealed,
-    pub(super) held_bytes: usize,
-}
-
-/// Some records of one lane, already encoded.
-#[derive(Clone, Debug)]
-pub(super) struct Part {
-    pub(super) partition: i32,
-    /// Which ownership of the partition it belongs to.
-    pub(super) ownership: u64,
-    pub(super) body: Rc<Body>,
-    pub(super) range: Range<usize>,
-}
-
-impl Part {
-    pub(super) fn first_offset(&self) -> i64 {
-        self.body.sealed.records()[self.range.start].offset
-    }
-
-    pub(super) fn last_offset(&self) -> i64 {
-        self.body.sealed.records()[self.range.end - 1].offset
-    }
-
-    pub(super) fn records(&self) -> usize {
-        self.range.len()
-    }
-}
 
 /// A lane as a request names it. It may be lost, owned anew or elsewhere when the answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,34 +70,6 @@ pub(super) struct Halt {
     pub(super) reason: String,
     /// When the next probe is due.
     pub(super) retry_at: Instant,
-}
-
-/// What a turn of encoding came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Encoded {
-    /// Nothing more is pending.
-    Drained,
-    /// The open body takes no more.
-    Full,
-    /// The turn's bytes are used up; there is more.
-    Paused,
-    /// This record fits no body; the lane stands before it.
-    Oversized { offset: i64, body_bytes: usize },
-    /// The batch at this offset does not decode.
-    Corrupt { offset: i64, error: RecordError },
-}
-
-/// What encoding needs beside the lane.
-pub(super) struct Workbench<'a> {
-    pub(super) shape: &'a EventShape,
-    pub(super) decompressor: &'a mut Decompressor,
-    pub(super) body_limit: usize,
-    pub(super) batch_size: usize,
-    pub(super) now: Instant,
-    /// Bytes that this turn may still decode.
-    pub(super) turn_bytes: usize,
-    /// Records read, filtered or not.
-    pub(super) polled: u64,
 }
 
 /// A record set, with what stands for the answer that it is a slice of.
@@ -376,94 +320,6 @@ impl Lane {
     /// Whether the open body takes no more.
     pub(super) fn is_full(&self) -> bool {
         self.full
-    }
-
-    /// Encodes pending records into the open body until it is full, the turn is over or nothing is left.
-    /// The open body comes from `buffer` when there is none yet.
-    pub(super) fn encode(
-        &mut self,
-        bench: &mut Workbench<'_>,
-        buffer: impl FnOnce() -> Buffer,
-    ) -> Encoded {
-        let mut buffer = Some(buffer);
-        let outcome = loop {
-            let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
-                break Encoded::Drained;
-            };
-            if self.full {
-                break Encoded::Full;
-            }
-            if bench.turn_bytes == 0 {
-                break Encoded::Paused;
-            }
-            match reader.next(bench.decompressor) {
-                Ok(Some(record)) => {
-                    let open = match &mut self.open {
-                        Some(open) => open,
-                        none => {
-                            let buffer = buffer.take().map(|b| b()).unwrap_or_default();
-                            none.insert(Fragment::new(bench.shape, self.partition, buffer))
-                        }
-                    };
-                    match open.push(&record, bench.body_limit) {
-                        Push::Appended => {
-                            debug_assert!(record.offset >= self.encoded, "offsets ascend");
-                            self.encoded = record.offset + 1;
-                            bench.polled += 1;
-                            self.open_first.get_or_insert((record.offset, bench.now));
-                            self.full = open.records() >= bench.batch_size;
-                        }
-                        Push::Full => {
-                            reader.unread();
-                            self.full = true;
-                        }
-                        Push::Oversized { body_bytes } => {
-                            let offset = record.offset;
-                            reader.unread();
-                            break Encoded::Oversized { offset, body_bytes };
-                        }
-                    }
-                }
-                Ok(None) => self.leave_record_set(),
-                Err(error) => {
-                    break Encoded::Corrupt {
-                        offset: reader.next_offset(),
-                        error,
-                    };
-                }
-            }
-            if let Some(Fetched { reader, .. }) = self.pending.front_mut() {
-                bench.turn_bytes = bench.turn_bytes.saturating_sub(reader.turn_bytes());
-            }
-        };
-        if self.open.as_ref().is_some_and(|open| open.records() == 0) {
-            self.open = None;
-        }
-        let pending = self.pending.iter();
-        self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
-        self.settle();
-        outcome
-    }
-
-    /// The first record set is read to its end.
-    fn leave_record_set(&mut self) {
-        if let Some(Fetched { reader, .. }) = self.pending.pop_front() {
-            self.encoded = self.encoded.max(reader.next_offset());
-            if reader.leader_epoch() >= 0 {
-                self.epoch = reader.leader_epoch();
-            }
-            self.corrupt_fetches = 0;
-        }
-    }
-
-    /// Passes over the record that `encode` stopped before.
-    pub(super) fn skip_record(&mut self, decompressor: &mut Decompressor) {
-        if let Some(Fetched { reader, .. }) = self.pending.front_mut()
-            && let Ok(Some(record)) = reader.next(decompressor)
-        {
-            self.encoded = record.offset + 1;
-        }
-        self.settle();
     }
 
     /// Lets go of what was fetched but not encoded, to fetch it anew.

@@ -162,6 +162,7 @@ mod consumer;
 mod lane;
 mod links;
 mod memory;
+mod part;
 pub mod status;
 
 pub use consumer::Consumer;

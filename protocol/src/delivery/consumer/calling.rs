@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use super::super::batch::{Batch, BatchState, Verdict};
-use super::super::lane::{Lane, Part};
+use super::super::lane::Lane;
+use super::super::part::Part;
 use super::super::{CallId, Effect, Fault, OnOversized, Severity};
 use super::Consumer;
 use crate::lambda::invoke::Outcome;

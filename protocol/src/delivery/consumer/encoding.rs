@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use super::super::OnOversized;
 use super::super::Severity;
-use super::super::lane::{Encoded, Halt, Part, Workbench};
+use super::super::lane::{Encoded, Halt, Workbench};
 use super::super::links::Role;
+use super::super::part::Part;
 use super::Consumer;
 use crate::lambda::event::Buffer;
 use crate::limits;

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::super::Severity;
 use super::super::batch::BatchState;
-use super::super::lane::{Lane, LaneRef, Part};
+use super::super::lane::{Lane, LaneRef};
 use super::super::links::Role;
+use super::super::part::Part;
 use super::{Consumer, Ticket};
 use crate::kafka::messages::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, Request,

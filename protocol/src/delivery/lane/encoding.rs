@@ -1,0 +1,126 @@
+//! Records on their way from fetched bytes into the open body, a bounded turn at a time.
+//!
+//! Invariant: a record is encoded once, in order; what stops a turn leaves the next record unread.
+
+use super::{Fetched, Lane};
+use crate::kafka::records::{Decompressor, RecordError};
+use crate::lambda::event::{Buffer, EventShape, Fragment, Push};
+use crate::time::Instant;
+
+/// What a turn of encoding came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::delivery) enum Encoded {
+    /// Nothing more is pending.
+    Drained,
+    /// The open body takes no more.
+    Full,
+    /// The turn's bytes are used up; there is more.
+    Paused,
+    /// This record fits no body; the lane stands before it.
+    Oversized { offset: i64, body_bytes: usize },
+    /// The batch at this offset does not decode.
+    Corrupt { offset: i64, error: RecordError },
+}
+
+/// What encoding needs beside the lane.
+pub(in crate::delivery) struct Workbench<'a> {
+    pub(in crate::delivery) shape: &'a EventShape,
+    pub(in crate::delivery) decompressor: &'a mut Decompressor,
+    pub(in crate::delivery) body_limit: usize,
+    pub(in crate::delivery) batch_size: usize,
+    pub(in crate::delivery) now: Instant,
+    /// Bytes that this turn may still decode.
+    pub(in crate::delivery) turn_bytes: usize,
+    /// Records read, filtered or not.
+    pub(in crate::delivery) polled: u64,
+}
+
+impl Lane {
+    /// Encodes pending records into the open body until it is full, the turn is over or nothing is left.
+    /// The open body comes from `buffer` when there is none yet.
+    pub(in crate::delivery) fn encode(
+        &mut self,
+        bench: &mut Workbench<'_>,
+        buffer: impl FnOnce() -> Buffer,
+    ) -> Encoded {
+        let mut buffer = Some(buffer);
+        let outcome = loop {
+            let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
+                break Encoded::Drained;
+            };
+            if self.full {
+                break Encoded::Full;
+            }
+            if bench.turn_bytes == 0 {
+                break Encoded::Paused;
+            }
+            match reader.next(bench.decompressor) {
+                Ok(Some(record)) => {
+                    let open = match &mut self.open {
+                        Some(open) => open,
+                        none => {
+                            let buffer = buffer.take().map(|b| b()).unwrap_or_default();
+                            none.insert(Fragment::new(bench.shape, self.partition, buffer))
+                        }
+                    };
+                    match open.push(&record, bench.body_limit) {
+                        Push::Appended => {
+                            debug_assert!(record.offset >= self.encoded, "offsets ascend");
+                            self.encoded = record.offset + 1;
+                            bench.polled += 1;
+                            self.open_first.get_or_insert((record.offset, bench.now));
+                            self.full = open.records() >= bench.batch_size;
+                        }
+                        Push::Full => {
+                            reader.unread();
+                            self.full = true;
+                        }
+                        Push::Oversized { body_bytes } => {
+                            let offset = record.offset;
+                            reader.unread();
+                            break Encoded::Oversized { offset, body_bytes };
+                        }
+                    }
+                }
+                Ok(None) => self.leave_record_set(),
+                Err(error) => {
+                    break Encoded::Corrupt {
+                        offset: reader.next_offset(),
+                        error,
+                    };
+                }
+            }
+            if let Some(Fetched { reader, .. }) = self.pending.front_mut() {
+                bench.turn_bytes = bench.turn_bytes.saturating_sub(reader.turn_bytes());
+            }
+        };
+        if self.open.as_ref().is_some_and(|open| open.records() == 0) {
+            self.open = None;
+        }
+        let pending = self.pending.iter();
+        self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
+        self.settle();
+        outcome
+    }
+
+    /// The first record set is read to its end.
+    fn leave_record_set(&mut self) {
+        if let Some(Fetched { reader, .. }) = self.pending.pop_front() {
+            self.encoded = self.encoded.max(reader.next_offset());
+            if reader.leader_epoch() >= 0 {
+                self.epoch = reader.leader_epoch();
+            }
+            self.corrupt_fetches = 0;
+        }
+    }
+
+    /// Passes over the record that `encode` stopped before.
+    pub(in crate::delivery) fn skip_record(&mut self, decompressor: &mut Decompressor) {
+        if let Some(Fetched { reader, .. }) = self.pending.front_mut()
+            && let Ok(Some(record)) = reader.next(decompressor)
+        {
+            self.encoded = record.offset + 1;
+        }
+        self.settle();
+    }
+}
