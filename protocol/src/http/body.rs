@@ -34,7 +34,10 @@ pub(super) enum Framing {
         left: usize,
     },
     /// The line break after a chunk comes next.
-    ChunkEnd,
+    ChunkEnd {
+        /// What has not come of it yet; at least one byte.
+        left: &'static [u8],
+    },
     /// Behind the last chunk.
     Trailers {
         /// Bytes of them so far.
@@ -84,20 +87,22 @@ impl Body {
                 },
                 Framing::ChunkData { left } => {
                     match left.saturating_sub(self.append(input, left)?) {
-                        0 => Framing::ChunkEnd,
+                        0 => Framing::ChunkEnd { left: b"\r\n" },
                         left => Framing::ChunkData { left },
                     }
                 }
-                Framing::ChunkEnd => {
-                    let whole = self.take_line(input, b"\r\n".len())?;
-                    if !b"\r\n".starts_with(&self.line) {
+                Framing::ChunkEnd { left } => {
+                    let ([wanted, left @ ..], [byte, rest @ ..]) = (left, *input) else {
+                        return Ok(false);
+                    };
+                    if byte != wanted {
                         return Err(ResponseError::Malformed("a chunk is longer than its size"));
                     }
-                    if !whole {
-                        return Ok(false);
+                    *input = rest;
+                    match left {
+                        [] => Framing::ChunkSize,
+                        left => Framing::ChunkEnd { left },
                     }
-                    self.line.clear();
-                    Framing::ChunkSize
                 }
                 Framing::Trailers { bytes } => {
                     let rest = RESPONSE_HEAD_BYTES_MAX.saturating_sub(bytes);
@@ -131,7 +136,7 @@ impl Body {
             }),
             Framing::ChunkSize
             | Framing::ChunkData { .. }
-            | Framing::ChunkEnd
+            | Framing::ChunkEnd { .. }
             | Framing::Trailers { .. } => Err(ResponseError::HalfBody {
                 received: self.bytes.len(),
                 expected: None,

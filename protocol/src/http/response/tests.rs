@@ -218,6 +218,15 @@ fn what_is_against_the_rules_is_refused() {
 }
 
 #[test]
+fn a_chunk_that_is_too_long_is_told_the_same_however_it_is_cut() {
+    let error = ResponseError::Malformed("a chunk is longer than its size");
+    for tail in ["1\r\nabcd\n", "1\r\na\rb\n"] {
+        let stream = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{tail}");
+        check(stream.as_bytes(), &Err(error));
+    }
+}
+
+#[test]
 fn the_same_length_may_be_said_twice() {
     check(
         b"HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\ncontent-length: 2\r\n\r\n{}",
