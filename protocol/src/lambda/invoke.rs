@@ -135,7 +135,7 @@ pub fn classify(answer: &Answer<'_>) -> Outcome {
     }
     let document = ErrorDocument::read(answer.body);
     let code = match answer.error_type.map(bare_code) {
-        Some(code) if !code.is_empty() => code.to_owned(),
+        Some(code) if !code.is_empty() => shortened(code),
         _ => document.code,
     };
     let status = answer.status;
@@ -532,6 +532,13 @@ mod tests {
             panic!("a refusal");
         };
         assert_eq!(message.chars().count(), ERROR_TEXT_CHARS_MAX + 1);
+        let type_header = "x".repeat(2 * ERROR_TEXT_CHARS_MAX);
+        let empty = Bytes::new();
+        let answer = answer(400, Some(&type_header), &empty);
+        let Outcome::Refused { code, .. } = classify(&answer) else {
+            panic!("a refusal");
+        };
+        assert_eq!(code.chars().count(), ERROR_TEXT_CHARS_MAX + 1);
     }
 
     #[test]
