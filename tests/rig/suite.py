@@ -117,7 +117,7 @@ def fuzz(part):
         os.makedirs(corpus, exist_ok=True)
         seeds = os.path.join(folder, "seeds", target)
         part.check(program, "fuzz", "run", "--fuzz-dir", folder, target, corpus, *([seeds] if os.path.isdir(seeds) else []), "--",
-                   f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=64", RUSTC_BOOTSTRAP="1")
+                   f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=6", RUSTC_BOOTSTRAP="1")
 
 
 def bench(part):
