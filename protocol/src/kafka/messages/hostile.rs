@@ -128,6 +128,23 @@ fn nothing_but_huge_counts_is_an_error() {
     }
 }
 
+/// A fuzzer hardly finds the way from one version's layout to another's, so it starts from all of them.
+#[test]
+fn every_version_has_a_seed_for_the_fuzzer() {
+    let folder = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/fuzz/seeds/kafka_response"
+    );
+    for (at, api) in (0_u8..).zip(ApiKey::ALL) {
+        for (above, version) in (0_u8..).zip(versions(api)) {
+            let file = format!("{folder}/{api}-{version}");
+            let seed = std::fs::read(&file).expect(&file);
+            assert_eq!(seed[..2], [at, above], "{file} picks another version");
+            decode(api, version, seed[2..].to_vec()).expect(&file);
+        }
+    }
+}
+
 /// One change to a frame.
 #[derive(Clone, Debug)]
 enum Change {
