@@ -64,8 +64,8 @@ def classes(version):
 
 
 def kafka(version):
-    if not os.path.exists(os.path.join(HERE, "poms", f"kafka-{version}.xml")):
-        raise RuntimeError(f"no pom for Kafka {version}; there are {', '.join(VERSIONS)}")
+    if version not in VERSIONS:
+        raise RuntimeError(f"no Kafka {version}; there are {', '.join(VERSIONS)}")
     java()
     jars(f"kafka-{version}")
     classes(version)

@@ -21,6 +21,8 @@ import time
 
 RIG = os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig")
 START_SECONDS = 120
+# What Kafka below 2.0 reaches for in a Java that no longer lets everyone.
+OPENED = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.lang", "java.nio", "sun.nio.ch")]
 COMMON = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
@@ -113,7 +115,8 @@ class Broker:
         return open(os.path.join(self.dir, f"{name}.log"), "ab")
 
     def java(self, main, heap_mb):
-        return ["java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true",
+        opened = OPENED if int(self.version.split(".")[0]) < 2 else []
+        return ["java", f"-Xmx{heap_mb}m", *opened, "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars(f"kafka-{self.version}"), main]
 
     def start(self, name, main, arguments, heap_mb):

@@ -1,11 +1,13 @@
-//! Fetch, held against `kafka-protocol`, and its old versions against the guide.
+//! Fetch, held against `kafka-protocol`, and its old versions against the guide and real brokers.
 
 use kafka_protocol::messages::{FetchResponse as WireResponse, fetch_response as schema};
 use proptest::prelude::*;
 
 use super::*;
+use crate::kafka::frame;
 use crate::kafka::messages::testing::*;
 use crate::kafka::messages::{ApiKey, Request, Response};
+use crate::kafka::records::{Decompressor, RecordReader, TimestampType};
 
 const API: ApiKey = ApiKey::Fetch;
 
@@ -301,6 +303,90 @@ fn old_answer_is_read_as_the_guide_has_it() {
     assert_eq!((partition.partition, partition.high_watermark), (3, 258));
     assert_eq!(partition.error, ErrorCode::NOT_LEADER_OR_FOLLOWER);
     assert_eq!(partition.records, Bytes::new());
+}
+
+/// As brokers took and gave it: see `tests/vectors/fetch/README.md`.
+#[test]
+fn old_versions_are_spoken_as_brokers_speak_them() {
+    for broker in ["0.10.1.0", "2.8.2"] {
+        for (version, offset) in [(2, 0), (2, 3), (3, 0), (3, 3)] {
+            let name = format!("{broker}-v{version}-from-{offset}");
+            let request = captured_request(offset);
+            let mut written = BytesMut::zeroed(frame::PREFIX_BYTES);
+            frame::put_request_header(API, version, 7, &wire_text("forebay"), &mut written)
+                .unwrap();
+            request.encode(version, &mut written).unwrap();
+            frame::finish(&mut written).unwrap();
+            assert_eq!(written, captured(&name, "request"), "{name}");
+
+            let mut arrived = captured(&name, "response");
+            let whole = frame::split_frame(&mut arrived).unwrap().unwrap();
+            assert!(arrived.is_empty(), "{name}");
+            let (correlation, rest) = frame::take_correlation(whole).unwrap();
+            assert_eq!(correlation, 7, "{name}");
+            match Response::decode(&request.asked(version), rest) {
+                Ok(Response::Fetch(read)) => check_captured(&name, offset, &read),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}
+
+fn captured(name: &str, direction: &str) -> BytesMut {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/fetch");
+    let bytes = std::fs::read(format!("{folder}/{name}.{direction}")).unwrap();
+    BytesMut::from(&bytes[..])
+}
+
+fn captured_request(offset: i64) -> Request {
+    let partition = |partition, fetch_offset| FetchPartition {
+        partition,
+        current_leader_epoch: -1,
+        fetch_offset,
+        last_fetched_epoch: -1,
+        max_bytes: 4096,
+    };
+    Request::Fetch(FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        read_committed: true,
+        topic: TOPIC.to_owned(),
+        topic_id: Uuid::nil(),
+        partitions: vec![partition(0, offset), partition(1, 0)],
+        rack_id: String::new(),
+    })
+}
+
+fn check_captured(name: &str, offset: i64, read: &FetchResponse) {
+    assert_eq!((read.throttle_ms, read.error), (0, ErrorCode::NONE));
+    let find = |partition| read.partitions.iter().find(|p| p.partition == partition);
+    assert_eq!(read.partitions.len(), 2, "{name}");
+    let missing = find(1).unwrap();
+    assert_eq!(missing.error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!((missing.high_watermark, missing.records.len()), (-1, 0));
+    let there = find(0).unwrap();
+    assert_eq!((there.error, there.high_watermark), (ErrorCode::NONE, 5));
+
+    let mut decompressor = Decompressor::with_limit(4096);
+    let mut reader = RecordReader::new(there.records.clone(), offset, Vec::new(), true);
+    let mut found = Vec::new();
+    while let Some(record) = reader.next(&mut decompressor).unwrap() {
+        assert_eq!(record.timestamp_type, TimestampType::CreateTime);
+        assert!(record.timestamp > 1_700_000_000_000);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let value = text(record.value.unwrap());
+        found.push((record.offset, record.key.map(text), value));
+    }
+    let mut expected = vec![
+        (0, None, "plain 0".to_owned()),
+        (1, None, "plain 1".to_owned()),
+        (2, Some("k2".to_owned()), "gzip 2".to_owned()),
+        (3, Some("k3".to_owned()), "gzip 3".to_owned()),
+        (4, Some(String::new()), String::new()),
+    ];
+    expected.retain(|record| record.0 >= offset);
+    assert_eq!(found, expected, "{name}");
 }
 
 #[test]
