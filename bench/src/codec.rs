@@ -16,7 +16,7 @@ use forebay_protocol::limits;
 use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
 use serde::Serialize;
 
-use crate::{cpu, sample};
+use crate::{cpu, sample, say, write_json};
 
 /// What is measured, and the goal of each (design: performance, "The gate").
 const CASES: [Case; 3] = [
@@ -119,11 +119,7 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
             ));
         }
     }
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&measured).map_err(|error| error.to_string())?;
-        std::fs::write(file, text + "\n")
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    }
+    write_json(arguments.json.as_deref(), &measured)?;
     Ok(missed)
 }
 
@@ -264,12 +260,4 @@ impl Bench {
 
 fn per_body(time: Duration) -> f64 {
     time.as_secs_f64() / f64::from(BODIES)
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "a benchmark's result goes to its standard output"
-)]
-fn say(line: &str) {
-    println!("{line}");
 }

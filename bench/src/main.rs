@@ -2,13 +2,19 @@
 //!
 //! Invariant: what is compared is measured in the same run, in interleaved rounds, in CPU time.
 
+mod appliance;
 mod codec;
 mod cpu;
+mod pipeline;
 mod sample;
+mod stage;
 
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,10 +31,36 @@ struct Arguments {
 enum Command {
     /// Decode, encode and hash against the hash alone: the gate of the hot path.
     Codec(codec::Arguments),
+    /// The real appliance between an embedded broker and function: what a record costs it.
+    Pipeline(pipeline::Arguments),
+    /// The broker and function of a run, for this program's own use.
+    #[command(hide = true)]
+    Stage(stage::Filling),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Codec(arguments) => codec::run(&arguments),
+        Command::Pipeline(arguments) => pipeline::run(&arguments),
+        Command::Stage(filling) => match stage::serve(&filling) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&format!("stage: {error}"));
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// A line of the table. A reader that has gone away is no error of ours.
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+/// The same figures as data.
+fn write_json(file: Option<&Path>, measured: &impl Serialize) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(measured).map_err(|error| error.to_string())?;
+    std::fs::write(file, text + "\n")
+        .map_err(|error| format!("cannot write {}: {error}", file.display()))
 }

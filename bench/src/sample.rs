@@ -10,7 +10,7 @@ const BATCH_BYTES: usize = 64 << 10;
 
 /// `records` records of `value_bytes` incompressible bytes, with a key of eight.
 pub(crate) fn record_set(records: usize, value_bytes: usize) -> Result<Bytes, String> {
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut noise = Noise::default();
     let per_batch = (BATCH_BYTES / value_bytes.max(1)).max(1);
     let options = RecordEncodeOptions {
         version: 2,
@@ -54,10 +54,16 @@ fn record(offset: i64, value: Bytes) -> Record {
 }
 
 /// xorshift64: the same bytes in each run.
-struct Noise(u64);
+pub(crate) struct Noise(u64);
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+}
 
 impl Noise {
-    fn bytes(&mut self, count: usize) -> Bytes {
+    pub(crate) fn bytes(&mut self, count: usize) -> Bytes {
         let words = std::iter::repeat_with(|| {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;

@@ -27,6 +27,8 @@ COMMON = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    # Some records bear timestamps of 2020: a retention of seven days takes them while a test runs.
+    "log.retention.ms": "-1",
     "message.max.bytes": "12582912",
     "offsets.topic.num.partitions": "4",
     "offsets.topic.replication.factor": "1",
