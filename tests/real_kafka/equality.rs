@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use forebay_tests::fake_kafka::Config;
+use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink};
 
 use super::{NEWEST, OLDER, PARTITIONS, await_all, rig, say};
 
 const RECORDS_EACH: u64 = 100_000;
+/// Of the embedded broker, for each producer.
+const EMBEDDED_RECORDS_EACH: u64 = 20_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_function_receives_what_kafkas_consumer_reads_on_4_4_0() {
@@ -55,5 +59,41 @@ async fn check(version: &'static str) {
         "once each: nothing was disturbed"
     );
     broker.await_no_lag("equality", PARTITIONS as usize).await;
+    forebay.assert_running();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_broker_serves_clients_of_4_4_0() {
+    check_embedded(NEWEST).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_broker_serves_clients_of_2_8_2() {
+    check_embedded(OLDER).await;
+}
+
+/// The broker of the quickstart takes what others write, and gives it to others and to us alike.
+async fn check_embedded(version: &'static str) {
+    let Some(rig) = rig(&format!("the embedded broker, clients of {version}")) else {
+        return;
+    };
+    let kafka = FakeKafkaServer::start(Config::new(1)).expect("loopback has free ports");
+    let partitions = i32::try_from(PARTITIONS).expect("a few");
+    kafka
+        .with(move |kafka| kafka.create_topic("embedded", partitions))
+        .await;
+    let broker = Broker::fake(&rig, version, kafka.bootstrap());
+    let java = broker.produce(Producer::Java, "embedded", EMBEDDED_RECORDS_EACH, 1);
+    let librdkafka = broker.produce(Producer::Librdkafka, "embedded", EMBEDDED_RECORDS_EACH, 2);
+    tokio::join!(java, librdkafka);
+    let expected = broker.expected("embedded").await;
+    assert_eq!(expected.records(), 2 * EMBEDDED_RECORDS_EACH);
+
+    let mut sink = Sink::new();
+    let settings = Settings::new("embedded", "embedded", sink.listen().await);
+    let mut forebay = Forebay::start(&broker, &settings);
+    let verdict = await_all(&mut sink, &expected, Duration::from_secs(60)).await;
+    verdict.assert_sound();
+    assert_eq!(verdict.delivered, expected.records());
     forebay.assert_running();
 }

@@ -1,10 +1,11 @@
 // Kafka's own producer, writing records of every kind: no, empty and binary keys; tombstones, empty and large values;
 // headers that repeat, are empty or have no value; each codec; transactions committed and aborted.
 //
-//     java -cp 'JARS/*' Produce.java BOOTSTRAP TOPIC COUNT SEED [RATE]
+//     java -cp 'JARS/*' Produce.java BOOTSTRAP TOPIC COUNT SEED [RATE [plain]]
 //
 // COUNT counts what a reader of committed records will see; 0 means until standard input closes. RATE is records a second,
-// 0 for as fast as it goes. The last line says how many were committed and how many aborted, as JSON.
+// 0 for as fast as it goes; `plain` leaves transactions out. The last line says how many were committed and how many
+// aborted, as JSON.
 
 import java.util.ArrayList;
 import java.util.List;
@@ -30,12 +31,14 @@ public class Produce {
     long committed = 0;
     long aborted = 0;
 
-    Produce(String bootstrap, String topic, long seed) {
+    Produce(String bootstrap, String topic, long seed, boolean transactions) {
         this.random = new Random(seed);
         this.topic = topic;
         for (String codec : CODECS) {
             plain.add(producer(bootstrap, codec, null));
-            transactional.add(producer(bootstrap, codec, topic + "-" + codec + "-" + seed));
+            if (transactions) {
+                transactional.add(producer(bootstrap, codec, topic + "-" + codec + "-" + seed));
+            }
         }
         transactional.forEach(KafkaProducer::initTransactions);
         this.partitions = plain.get(0).partitionsFor(topic).size();
@@ -55,7 +58,7 @@ public class Produce {
     }
 
     public static void main(String[] args) throws Exception {
-        Produce produce = new Produce(args[0], args[1], Long.parseLong(args[3]));
+        Produce produce = new Produce(args[0], args[1], Long.parseLong(args[3]), args.length < 6);
         long count = Long.parseLong(args[2]);
         double rate = args.length > 4 ? Double.parseDouble(args[4]) : 0;
         Thread input = new Thread(() -> {
@@ -95,7 +98,7 @@ public class Produce {
 
     void burst(int n) {
         int codec = random.nextInt(CODECS.length);
-        if (random.nextInt(4) > 0) {
+        if (random.nextInt(4) > 0 || transactional.isEmpty()) {
             send(plain.get(codec), n);
             committed += n;
             return;

@@ -1,9 +1,9 @@
 """librdkafka's producer, writing records of every kind, as Produce.java does with Kafka's own.
 
-    produce.py BOOTSTRAP TOPIC COUNT SEED [RATE]
+    produce.py BOOTSTRAP TOPIC COUNT SEED [RATE [plain]]
 
 COUNT counts what a reader of committed records will see; 0 means until standard input closes. RATE is records a second, 0 for
-as fast as it goes. The last line says how many were committed and how many aborted, as JSON.
+as fast as it goes; `plain` leaves transactions out. The last line says how many were committed and how many aborted, as JSON.
 """
 import json
 import os
@@ -19,15 +19,17 @@ HEADER_KEYS = ["trace", "content-type", "name \"quoted\" \\ \t", "schl\u00fcssel
 
 
 class Mixed:
-    def __init__(self, bootstrap, topic, seed):
+    def __init__(self, bootstrap, topic, seed, transactions):
         self.random = random.Random(seed)
         self.topic = topic
         self.committed = self.aborted = 0
         self.failure = None
         common = {"bootstrap.servers": bootstrap, "linger.ms": 5, "acks": "all", "message.max.bytes": 12000000}
-        self.plain = [Producer({**common, "compression.codec": codec}) for codec in CODECS]
+        self.plain = [Producer({**common, "compression.codec": codec, "enable.idempotence": at % 2 == 1})
+                      for at, codec in enumerate(CODECS)]
         self.transactional = [Producer({**common, "compression.codec": codec,
-                                        "transactional.id": f"{topic}-librdkafka-{codec}-{seed}"}) for codec in CODECS]
+                                        "transactional.id": f"{topic}-librdkafka-{codec}-{seed}"})
+                              for codec in CODECS if transactions]
         for producer in self.transactional:
             producer.init_transactions()
         self.partitions = len(self.plain[0].list_topics(topic, 30).topics[topic].partitions)
@@ -48,7 +50,7 @@ class Mixed:
 
     def burst(self, n):
         codec = self.random.randrange(len(CODECS))
-        if self.random.randrange(4):
+        if self.random.randrange(4) or not self.transactional:
             self.send(self.plain[codec], n)
             self.committed += n
             return
@@ -117,7 +119,7 @@ def main():
     rate = float(sys.argv[5]) if len(sys.argv) > 5 else 0
     closed = threading.Event()
     threading.Thread(target=watch_input, args=[closed], daemon=True).start()
-    mixed = Mixed(bootstrap, topic, int(seed))
+    mixed = Mixed(bootstrap, topic, int(seed), transactions=len(sys.argv) < 7)
     mixed.run(int(count), rate, closed)
     print(json.dumps({"committed": mixed.committed, "aborted": mixed.aborted}), flush=True)
     os._exit(0)

@@ -1,4 +1,4 @@
-//! One Apache Kafka broker, run by `tests/rig/kafka.py` in a folder of its own.
+//! One Apache Kafka broker, run by `tests/rig/kafka.py` in a folder of its own, or our fake in its place.
 
 use std::process::Stdio;
 
@@ -13,7 +13,8 @@ pub struct Broker {
     pub(super) version: &'static str,
     /// Where it listens: `127.0.0.1:port`.
     pub bootstrap: String,
-    _script: Child,
+    /// `None` for the fake.
+    pub(super) script: Option<Child>,
 }
 
 impl Broker {
@@ -40,7 +41,17 @@ impl Broker {
             rig: rig.clone(),
             version,
             bootstrap: said["bootstrap"].as_str().expect("an address").to_owned(),
-            _script: script,
+            script: Some(script),
+        }
+    }
+
+    /// The fake that listens there, for the clients of that version.
+    pub fn fake(rig: &Rig, version: &'static str, bootstrap: String) -> Self {
+        Self {
+            rig: rig.clone(),
+            version,
+            bootstrap,
+            script: None,
         }
     }
 }

@@ -213,7 +213,11 @@ impl Broker {
 
     fn producer(&self, by: Producer, topic: &str, count: u64, seed: u64, rate: u64) -> Command {
         let [count, seed, rate] = [count, seed, rate].map(|number| number.to_string());
-        let arguments = [self.bootstrap.as_str(), topic, &count, &seed, &rate];
+        let mut arguments = vec![self.bootstrap.as_str(), topic, &count, &seed, &rate];
+        if self.script.is_none() {
+            // Why: the fake has no transactions over the wire.
+            arguments.push("plain");
+        }
         match by {
             Producer::Java => self.java("Produce", &arguments),
             Producer::Librdkafka => self.python("produce.py", &arguments),
