@@ -95,7 +95,12 @@ where
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(command(config));
+            let code = runtime.block_on(async {
+                match forebay::control::with_region(config).await {
+                    Ok(config) => command(config).await,
+                    Err(problems) => refuse(&problems),
+                }
+            });
             // A name that is being resolved must not hold up the exit.
             runtime.shutdown_background();
             code

@@ -10,6 +10,7 @@ mod endpoint;
 mod file;
 mod machine;
 mod problem;
+pub(crate) mod region;
 mod value;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,8 @@ use file::{ConfigFile, FunctionFile};
 pub use machine::Machine;
 pub(crate) use problem::{Findings, without_userinfo};
 pub use problem::{Problem, Problems};
-use value::{account_id, choice, listen, node_id, number, region, to_usize};
+pub use region::Region;
+use value::{account_id, choice, listen, node_id, number, to_usize};
 
 /// The node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Config {
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub listen: SocketAddr,
     /// The region of functions that do not name one.
-    pub region: Option<String>,
+    pub region: Option<Region>,
     /// The account of functions that do not name one.
     pub account_id: Option<String>,
     /// The Lambda endpoint of functions without one of their own.
@@ -115,8 +117,8 @@ pub struct FunctionConfig {
 pub struct Surroundings {
     /// What may be used of the machine.
     pub machine: Machine,
-    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
-    pub region: Option<String>,
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: which of them, and what it says.
+    pub region: Option<(&'static str, String)>,
     /// `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`.
     pub endpoint_url: Option<String>,
 }
@@ -139,16 +141,17 @@ const MEMORY_DEFAULT_SHARD: u64 = 128 * 1024 * 1024;
 impl Surroundings {
     /// Asks the environment and the kernel.
     pub fn here() -> Self {
-        let first = |names: [&str; 2]| {
+        let first = |names: [&'static str; 2]| {
             names
-                .iter()
-                .filter_map(|name| std::env::var(name).ok())
-                .find(|value| !value.is_empty())
+                .into_iter()
+                .filter_map(|name| Some((name, std::env::var(name).ok()?)))
+                .find(|(_, value)| !value.is_empty())
         };
         Self {
             machine: Machine::here(),
             region: first(["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            endpoint_url: first(["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"]),
+            endpoint_url: first(["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"])
+                .map(|(_, url)| url),
         }
     }
 }
@@ -179,6 +182,11 @@ impl Config {
         } else {
             Err(Problems(findings.problems))
         }
+    }
+
+    /// The name of the region of functions that do not name one.
+    pub fn region_name(&self) -> Option<&str> {
+        Some(&self.region.as_ref()?.name)
     }
 }
 
@@ -231,7 +239,7 @@ fn build(
         mappings_dir: dir(file.mappings_dir, MAPPINGS_DIR_DEFAULT),
         state_dir: dir(file.state_dir, STATE_DIR_DEFAULT),
         listen: listen(file.listen, findings),
-        region: region(file.region, around, findings),
+        region: region::of_node(file.region, around, findings),
         account_id: account_id(file.account_id, findings),
         endpoint: endpoint::of_node(file.endpoint_url, around, findings),
         grace: Duration::from_millis(number(

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use toml::Spanned;
 
-use super::{Findings, Surroundings};
+use super::Findings;
 
 const LISTEN_DEFAULT: &str = "127.0.0.1:9464";
 
@@ -20,33 +20,6 @@ pub(super) fn listen(value: Option<Spanned<String>>, findings: &mut Findings<'_>
         findings.at(given.span(), "listen", given.get_ref(), message);
         default
     })
-}
-
-pub(super) fn region(
-    value: Option<Spanned<String>>,
-    around: &Surroundings,
-    findings: &mut Findings<'_>,
-) -> Option<String> {
-    let valid = |text: &str| {
-        !text.is_empty()
-            && text.len() <= 64
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let message = "must be an AWS region, such as eu-central-1";
-    let (region, span) = match value {
-        Some(given) => (given.get_ref().clone(), Some(given.span())),
-        None => (around.region.clone()?, None),
-    };
-    if valid(&region) {
-        return Some(region);
-    }
-    match span {
-        Some(span) => findings.at(span, "region", region, message),
-        None => findings.missing("AWS_REGION", format!("{message}, not {region}")),
-    }
-    None
 }
 
 pub(super) fn account_id(

@@ -85,6 +85,10 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let signs = enabled
         .iter()
         .any(|mapping| mapping.function.signing != Signing::None);
+    if let (true, Some(region)) = (signs, &config.region) {
+        let message = format!("{}, from {}", region.name, region.source);
+        report.add(Severity::Right, "region", message);
+    }
     let keys = match signs {
         true => keys(config, &mut report).await,
         false => None,
@@ -100,7 +104,7 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
 }
 
 async fn keys(config: &Config, report: &mut Report) -> Option<Credentials> {
-    match credentials::fetch(config.region.clone()).await {
+    match credentials::fetch(config.region_name().map(str::to_owned)).await {
         Ok((keys, _)) => {
             report.add(Severity::Right, "credentials", "found");
             Some(keys)

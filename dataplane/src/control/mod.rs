@@ -16,6 +16,7 @@ mod names;
 mod observe;
 mod plan;
 mod probe;
+mod region;
 mod scrape;
 mod store;
 mod verdict;
@@ -49,6 +50,7 @@ use store::Store;
 use verdict::Verdict;
 
 pub use plan::capacity;
+pub use region::with_region;
 
 /// How often a shard says how it stands when nothing changes.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -273,7 +275,7 @@ impl Control {
     /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
     fn start_helpers(&mut self) -> mpsc::Receiver<(FunctionId, Duration)> {
         self.tasks.spawn(credentials::attend(
-            self.config.region.clone(),
+            self.config.region_name().map(str::to_owned),
             self.signs.subscribe(),
             Arc::clone(&self.refresh),
             self.credentials.clone(),

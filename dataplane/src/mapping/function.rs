@@ -29,8 +29,8 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         .unwrap_or(&nothing);
     let region = name
         .region()
-        .map(str::to_owned)
-        .or_else(|| config.region.clone());
+        .or_else(|| config.region_name())
+        .map(str::to_owned);
     let endpoint = own.endpoint.as_ref().or(config.endpoint.as_ref()).ok_or_else(|| {
         let region = region.as_deref().unwrap_or("REGION");
         format!(
@@ -54,8 +54,8 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         },
         (false, None) => {
             return Err(format!(
-                "has no region to sign for; set region in {} or AWS_REGION, or signing = \"none\" in \
-                 [functions.{}] where nobody checks",
+                "has no region to sign for; set region in {} or AWS_REGION or in the AWS profile, or \
+                 signing = \"none\" in [functions.{}] where nobody checks",
                 config.file.display(),
                 name.name(),
             ));
@@ -89,7 +89,7 @@ fn key(
     FunctionKey {
         host: endpoint.host.clone(),
         port: endpoint.port,
-        region: or_node(called.region(), config.region.as_deref()),
+        region: or_node(called.region(), config.region_name()),
         account: or_node(called.account(), config.account_id.as_deref()),
         name: match (invoke_as, &renamed) {
             (Some(other), None) => other,
