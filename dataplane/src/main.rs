@@ -131,8 +131,14 @@ async fn check(config: Config, offline: bool) -> ExitCode {
     };
     // Who reads may have seen enough: the exit code is still the answer.
     let say = |line: &dyn Display| writeln!(io::stdout(), "{line}").unwrap_or_default();
-    let (file, mappings) = (config.file.display(), set.len());
-    say(&format_args!("{file}: right, {mappings} mappings"));
+    let (file, mappings_dir) = (config.file.display(), config.mappings_dir.display());
+    match set.len() {
+        0 => say(&format_args!(
+            "{file}: right, but {mappings_dir} has no mapping (a file *.toml)"
+        )),
+        1 => say(&format_args!("{file}: right, 1 mapping")),
+        mappings => say(&format_args!("{file}: right, {mappings} mappings")),
+    }
     if offline {
         return ExitCode::SUCCESS;
     }
