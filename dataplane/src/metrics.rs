@@ -152,7 +152,7 @@ pub(crate) const COUNTERS: [(Series, Read); 15] = [
     (REBALANCES, |it| it.rebalances),
 ];
 
-/// One value for each of [`COUNTERS`].
+/// One value for each of `COUNTERS`.
 pub type Totals = [u64; COUNTERS.len()];
 
 /// A consumer's counters in the table's order.
