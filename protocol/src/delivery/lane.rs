@@ -329,13 +329,12 @@ impl Lane {
         self.fetched = self.encoded;
     }
 
-    /// Lets go of all that no batch holds, to fetch it anew; the parts that it held encoded.
+    /// Lets go of what is encoded and in no batch, to encode it anew: the caller drops what is pending.
     pub(super) fn rewind(&mut self) -> Vec<Part> {
         assert!(!self.busy, "what a batch holds cannot be fetched anew");
         let parts = self.backlog.drain(..).collect::<Vec<_>>();
         let open = self.take_open();
         self.encoded = self.processed;
-        self.drop_pending();
         parts.into_iter().chain(open).collect()
     }
 

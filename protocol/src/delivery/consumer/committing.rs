@@ -122,18 +122,10 @@ impl Consumer {
         if due.is_empty() {
             return;
         }
-        let Some(coordinator) = self.coordinator.endpoint() else {
-            return;
-        };
-        if !self.is_ready(Role::Coordinator, &coordinator) {
+        if !self.is_coordinator_ready() {
             return;
         }
-        let mark = CommitMark {
-            topic_id: self.cluster.topic_id(),
-            declared_partitions: self
-                .declared_partitions
-                .unwrap_or(self.cluster.partitions()),
-        };
+        let mark = self.commit_mark();
         let generation = self.membership.generation();
         let request = Request::OffsetCommit(OffsetCommitRequest {
             group_id: self.config.group_id.clone(),
@@ -160,6 +152,16 @@ impl Consumer {
             &request,
             Ticket::Commit { generation, sent },
         );
+    }
+
+    /// What goes with each of our commits.
+    pub(super) fn commit_mark(&self) -> CommitMark {
+        CommitMark {
+            topic_id: self.cluster.topic_id(),
+            declared_partitions: self
+                .declared_partitions
+                .unwrap_or(self.cluster.partitions()),
+        }
     }
 
     /// Whether a lane has processed what is not committed yet. Offsets of a topic that was deleted say

@@ -18,13 +18,12 @@ use std::time::Duration;
 
 use super::super::links::Role;
 use super::super::{Severity, StartingPosition};
-use super::committing::CommitMark;
 use super::positions::ASK_BACKOFF;
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
     CommitPartition, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, Request,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchResponse, Request,
 };
 use crate::time::Instant;
 
@@ -161,18 +160,10 @@ impl Consumer {
     }
 
     fn ask_declared_commits(&mut self) {
-        let Some(coordinator) = self.coordinator.endpoint() else {
-            return;
-        };
-        if !self.is_ready(Role::Coordinator, &coordinator) {
+        if !self.is_coordinator_ready() {
             return;
         }
-        let request = Request::OffsetFetch(OffsetFetchRequest {
-            group_id: self.config.group_id.clone(),
-            topic: self.config.topic.clone(),
-            partitions: (0..self.cluster.partitions()).collect(),
-            require_stable: true,
-        });
+        let request = self.committed_request();
         self.declaring.step = Step::Commits { asked: true };
         let ticket = Ticket::DeclaredCommits(self.declaring.asked(None));
         self.send(Role::Coordinator, &request, ticket);
@@ -248,10 +239,7 @@ impl Consumer {
             self.cluster.invalidate(self.cluster.view(), self.now);
         }
         for (node, partitions) in by_node {
-            let Some(endpoint) = self.cluster.broker(node).cloned() else {
-                continue;
-            };
-            if !self.is_ready(Role::Fetch(node), &endpoint) {
+            if !self.is_link_up(node) {
                 continue;
             }
             if let Step::Offsets { wanted, .. } = &mut self.declaring.step {
@@ -261,11 +249,7 @@ impl Consumer {
                     }
                 }
             }
-            let request = Request::ListOffsets(ListOffsetsRequest {
-                read_committed: self.config.read_committed,
-                topic: self.config.topic.clone(),
-                partitions,
-            });
+            let request = self.offsets_request(partitions);
             let ticket = Ticket::DeclaredOffsets(self.declaring.asked(Some(node)));
             self.send(Role::Fetch(node), &request, ticket);
         }
@@ -323,16 +307,10 @@ impl Consumer {
     }
 
     fn commit_declared(&mut self) {
-        let Some(coordinator) = self.coordinator.endpoint() else {
-            return;
-        };
-        if !self.is_ready(Role::Coordinator, &coordinator) {
+        if !self.is_coordinator_ready() {
             return;
         }
-        let mark = CommitMark {
-            topic_id: self.cluster.topic_id(),
-            declared_partitions: self.cluster.partitions(),
-        };
+        let mark = self.commit_mark();
         let Step::Commit { found, asked } = &mut self.declaring.step else {
             return;
         };

@@ -241,13 +241,13 @@ impl Consumer {
 
     /// Lets go of all that a lane holds and no batch carries, to fetch it again.
     pub(super) fn rewind_lane(&mut self, partition: i32) {
-        self.drop_pending(partition);
         let Some(lane) = self.lanes.get_mut(&partition) else {
             return;
         };
         for part in lane.rewind() {
             self.retire(part);
         }
+        self.drop_pending(partition);
     }
 
     /// Lets go of all that a lane holds and no batch carries. The lane is being given up.

@@ -14,9 +14,7 @@ use super::super::lane::{Lane, LaneRef};
 use super::super::links::Role;
 use super::super::part::Part;
 use super::{Consumer, Ticket};
-use crate::kafka::messages::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, Request,
-};
+use crate::kafka::messages::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse};
 use crate::time::Instant;
 
 /// A log's start is asked for when it is older.
@@ -90,24 +88,18 @@ impl Consumer {
             }
         }
         for (node, lanes) in by_node {
-            let Some(endpoint) = self.cluster.broker(node).cloned() else {
-                continue;
-            };
-            if !self.is_ready(Role::Fetch(node), &endpoint) {
+            if !self.is_link_up(node) {
                 continue;
             }
-            let request = Request::ListOffsets(ListOffsetsRequest {
-                read_committed: self.config.read_committed,
-                topic: self.config.topic.clone(),
-                partitions: lanes
-                    .iter()
-                    .map(|lane| ListOffsetsPartition {
-                        partition: lane.partition,
-                        current_leader_epoch: self.leader_epoch(lane.partition),
-                        timestamp: ListOffsetsRequest::EARLIEST,
-                    })
-                    .collect(),
-            });
+            let partitions = lanes
+                .iter()
+                .map(|lane| ListOffsetsPartition {
+                    partition: lane.partition,
+                    current_leader_epoch: self.leader_epoch(lane.partition),
+                    timestamp: ListOffsetsRequest::EARLIEST,
+                })
+                .collect();
+            let request = self.offsets_request(partitions);
             self.mark_asked(&lanes);
             self.send(Role::Fetch(node), &request, Ticket::LogStarts(lanes));
         }

@@ -1,9 +1,9 @@
 //! The machine itself: one group member with its connections, lanes, calls and commits.
 //!
 //! Every public method ends in [`Consumer::pump`], which looks at the whole state and does whatever has
-//! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where lanes start, make calls,
-//! fetch, commit, give partitions up, end. Nothing is remembered as "to be done later", so a lost answer
-//! or a lost connection cannot leave a step undone.
+//! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where
+//! lanes start, make calls, fetch, commit, give partitions up, end. Nothing is remembered as "to be done
+//! later", so a lost answer or a lost connection cannot leave a step undone.
 //!
 //! The concerns stand in the files beside this one, each as one `impl Consumer`.
 //!

@@ -1,8 +1,9 @@
 //! Where a lane starts, and where it goes on when the log is no longer what it was (decisions 15 and 34).
 //!
 //! The group's commit wins; else, where `declaring` could not, the policy is resolved here, and its answer
-//! (for LATEST or a time) is committed before the first fetch, so that nobody resolves it anew. A partition that appeared after the mapping's start was
-//! resolved starts at its beginning: the commit's text keeps how many there were.
+//! (for LATEST or a time) is committed before the first fetch, so that nobody resolves it anew. A partition
+//! that appeared after the mapping's start was resolved starts at its beginning: the commit's text keeps
+//! how many there were.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,19 +48,10 @@ impl Consumer {
             .askable(|lane| lane.stage() == Stage::AwaitingCommit)
             .map(Lane::reference)
             .collect();
-        let Some(coordinator) = self.coordinator.endpoint() else {
-            return;
-        };
-        if lanes.is_empty() || !self.is_ready(Role::Coordinator, &coordinator) {
+        if lanes.is_empty() || !self.is_coordinator_ready() {
             return;
         }
-        // All partitions, not only ours: any commit of ours tells how many there were at the start.
-        let request = Request::OffsetFetch(OffsetFetchRequest {
-            group_id: self.config.group_id.clone(),
-            topic: self.config.topic.clone(),
-            partitions: (0..self.cluster.partitions()).collect(),
-            require_stable: true,
-        });
+        let request = self.committed_request();
         self.mark_asked(&lanes);
         self.send(Role::Coordinator, &request, Ticket::CommittedOffsets(lanes));
     }
@@ -82,10 +74,7 @@ impl Consumer {
             }
         }
         for (node, lanes) in by_node {
-            let Some(endpoint) = self.cluster.broker(node).cloned() else {
-                continue;
-            };
-            if self.is_ready(Role::Fetch(node), &endpoint) {
+            if self.is_link_up(node) {
                 self.ask_leader(node, &lanes);
             }
         }
@@ -98,18 +87,15 @@ impl Consumer {
             .copied()
             .partition(|(_, search)| matches!(search, Search::Truncated { .. }));
         if !offsets.is_empty() {
-            let request = Request::ListOffsets(ListOffsetsRequest {
-                read_committed: self.config.read_committed,
-                topic: self.config.topic.clone(),
-                partitions: offsets
-                    .iter()
-                    .map(|(lane, search)| ListOffsetsPartition {
-                        partition: lane.partition,
-                        current_leader_epoch: self.leader_epoch(lane.partition),
-                        timestamp: question(*search),
-                    })
-                    .collect(),
-            });
+            let partitions = offsets
+                .iter()
+                .map(|(lane, search)| ListOffsetsPartition {
+                    partition: lane.partition,
+                    current_leader_epoch: self.leader_epoch(lane.partition),
+                    timestamp: question(*search),
+                })
+                .collect();
+            let request = self.offsets_request(partitions);
             let lanes: Vec<LaneRef> = offsets.iter().map(|(lane, _)| *lane).collect();
             self.mark_asked(&lanes);
             self.send(
@@ -155,7 +141,27 @@ impl Consumer {
         );
     }
 
-    fn is_link_up(&mut self, node: i32) -> bool {
+    /// Asks for the group's commits. Of all partitions, not only ours: any commit of ours tells how many
+    /// there were at the start.
+    pub(super) fn committed_request(&self) -> Request {
+        Request::OffsetFetch(OffsetFetchRequest {
+            group_id: self.config.group_id.clone(),
+            topic: self.config.topic.clone(),
+            partitions: (0..self.cluster.partitions()).collect(),
+            require_stable: true,
+        })
+    }
+
+    /// Asks a leader for offsets.
+    pub(super) fn offsets_request(&self, partitions: Vec<ListOffsetsPartition>) -> Request {
+        Request::ListOffsets(ListOffsetsRequest {
+            read_committed: self.config.read_committed,
+            topic: self.config.topic.clone(),
+            partitions,
+        })
+    }
+
+    pub(super) fn is_link_up(&mut self, node: i32) -> bool {
         let endpoint = self.cluster.broker(node).cloned();
         endpoint.is_some_and(|endpoint| self.is_ready(Role::Fetch(node), &endpoint))
     }

@@ -131,6 +131,12 @@ impl Consumer {
         }
     }
 
+    /// The same of the coordinator's connection; false while it is not known.
+    pub(super) fn is_coordinator_ready(&mut self) -> bool {
+        let coordinator = self.coordinator.endpoint();
+        coordinator.is_some_and(|endpoint| self.is_ready(Role::Coordinator, &endpoint))
+    }
+
     /// Sends on a connection that is ready. False: the broker does not speak what we need.
     pub(super) fn send(&mut self, role: Role, request: &Request, ticket: Ticket) -> bool {
         match self
