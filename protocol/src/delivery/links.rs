@@ -434,6 +434,7 @@ fn throttle(response: &Response) -> Duration {
         Response::ListOffsets(r) => r.throttle_ms,
         Response::OffsetForLeaderEpoch(r) => r.throttle_ms,
         Response::Fetch(r) => r.throttle_ms,
+        Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

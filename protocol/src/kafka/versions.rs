@@ -79,6 +79,7 @@ pub const fn spoken(api: ApiKey) -> VersionRange {
         ApiKey::Heartbeat | ApiKey::ApiVersions => VersionRange::new(0, 4),
         ApiKey::LeaveGroup | ApiKey::SyncGroup => VersionRange::new(0, 5),
         ApiKey::OffsetForLeaderEpoch => VersionRange::new(2, 4),
+        ApiKey::ConsumerGroupHeartbeat => VersionRange::new(0, 1),
     }
 }
 
@@ -104,14 +105,18 @@ pub(super) fn able(request: &Request) -> VersionRange {
         | Request::OffsetCommit(_)
         | Request::ListOffsets(_)
         | Request::OffsetForLeaderEpoch(_)
-        | Request::Fetch(_) => {}
+        | Request::Fetch(_)
+        | Request::ConsumerGroupHeartbeat(_) => {}
     }
     VersionRange { min, max }
 }
 
 /// Whether Forebay does without the API when a broker lacks it.
 pub const fn is_optional(api: ApiKey) -> bool {
-    matches!(api, ApiKey::OffsetForLeaderEpoch)
+    matches!(
+        api,
+        ApiKey::OffsetForLeaderEpoch | ApiKey::ConsumerGroupHeartbeat
+    )
 }
 
 /// Whether that version of the API has compact lengths and tagged fields.
@@ -126,6 +131,7 @@ pub(super) const fn is_flexible(api: ApiKey, version: i16) -> bool {
         | ApiKey::SyncGroup
         | ApiKey::OffsetForLeaderEpoch => 4,
         ApiKey::FindCoordinator | ApiKey::ApiVersions => 3,
+        ApiKey::ConsumerGroupHeartbeat => 0,
     };
     version >= first
 }

@@ -132,6 +132,14 @@ impl Reader {
         }
     }
 
+    /// An 8-bit number.
+    pub fn i8(&mut self, field: &'static str) -> Result<i8, DecodeError> {
+        let left = self.left();
+        self.bytes
+            .try_get_i8()
+            .map_err(|_| truncated(field, 1, left))
+    }
+
     /// A 16-bit number.
     pub fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
         let left = self.left();

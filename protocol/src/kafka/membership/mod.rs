@@ -175,7 +175,8 @@ impl Membership {
             | Response::OffsetCommit(_)
             | Response::ListOffsets(_)
             | Response::OffsetForLeaderEpoch(_)
-            | Response::Fetch(_) => {}
+            | Response::Fetch(_)
+            | Response::ConsumerGroupHeartbeat(_) => {}
         }
     }
 

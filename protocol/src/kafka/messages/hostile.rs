@@ -10,8 +10,9 @@ use proptest::test_runner::TestRunner;
 
 use super::testing::{asked, versions};
 use super::{
-    ApiKey, Response, api_versions, fetch, find_coordinator, heartbeat, join_group, leave_group,
-    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, sync_group,
+    ApiKey, Response, api_versions, consumer_group_heartbeat, fetch, find_coordinator, heartbeat,
+    join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, sync_group,
 };
 use crate::kafka::wire::DecodeError;
 
@@ -30,6 +31,7 @@ fn answers(api: ApiKey, version: i16) -> BoxedStrategy<Bytes> {
         ApiKey::SyncGroup => sync_group::tests::answers(version),
         ApiKey::ApiVersions => api_versions::tests::answers(version),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::tests::answers(version),
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::tests::answers(version),
     }
 }
 

@@ -5,6 +5,7 @@
 //! A mapping reads one topic, so requests about partitions name one topic.
 
 mod api_versions;
+mod consumer_group_heartbeat;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -23,6 +24,9 @@ mod hostile;
 mod testing;
 
 pub use api_versions::{ApiRange, ApiVersionsResponse};
+pub use consumer_group_heartbeat::{
+    ConsumerGroupAssignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
+};
 pub use fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchedPartition,
 };
@@ -70,11 +74,12 @@ pub enum ApiKey {
     SyncGroup = 14,
     ApiVersions = 18,
     OffsetForLeaderEpoch = 23,
+    ConsumerGroupHeartbeat = 68,
 }
 
 impl ApiKey {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
@@ -87,6 +92,7 @@ impl ApiKey {
         Self::SyncGroup,
         Self::ApiVersions,
         Self::OffsetForLeaderEpoch,
+        Self::ConsumerGroupHeartbeat,
     ];
 }
 
@@ -112,6 +118,7 @@ pub enum Request {
     ListOffsets(ListOffsetsRequest),
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
     Fetch(FetchRequest),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
 }
 
 /// Any answer that Forebay reads.
@@ -132,6 +139,7 @@ pub enum Response {
     ListOffsets(ListOffsetsResponse),
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
     Fetch(FetchResponse),
+    ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
 }
 
 impl Request {
@@ -150,6 +158,7 @@ impl Request {
             Self::ListOffsets(_) => ApiKey::ListOffsets,
             Self::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             Self::Fetch(_) => ApiKey::Fetch,
+            Self::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
         }
     }
 
@@ -168,6 +177,7 @@ impl Request {
             Self::ListOffsets(request) => request.encode(version, out),
             Self::OffsetForLeaderEpoch(request) => request.encode(version, out),
             Self::Fetch(request) => request.encode(version, out),
+            Self::ConsumerGroupHeartbeat(request) => request.encode(version, out),
         }
     }
 
@@ -185,7 +195,8 @@ impl Request {
             | Self::JoinGroup(_)
             | Self::SyncGroup(_)
             | Self::Heartbeat(_)
-            | Self::LeaveGroup(_) => ("", "", Uuid::nil()),
+            | Self::LeaveGroup(_)
+            | Self::ConsumerGroupHeartbeat(_) => ("", "", Uuid::nil()),
         };
         Asked {
             api: self.api(),
@@ -248,6 +259,9 @@ impl Response {
                 Self::OffsetForLeaderEpoch(OffsetForLeaderEpochResponse::decode(asked, reader)?)
             }
             ApiKey::Fetch => Self::Fetch(FetchResponse::decode(asked, reader)?),
+            ApiKey::ConsumerGroupHeartbeat => {
+                Self::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse::decode(reader)?)
+            }
         })
     }
 }
