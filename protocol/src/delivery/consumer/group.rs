@@ -76,6 +76,8 @@ impl Consumer {
                     self.counts_wanted = topics;
                     self.counts_asked = false;
                 }
+                // A classic member does not say it.
+                MembershipEvent::ConsumerProtocolUnsupported => {}
                 MembershipEvent::Halt(fault) => self.group_fault(&fault),
             }
         }

@@ -36,6 +36,8 @@ pub enum MembershipEvent {
         /// Ascending; at least our own.
         topics: Vec<String>,
     },
+    /// The coordinator does not serve the protocol of consumer groups: be a classic member.
+    ConsumerProtocolUnsupported,
     /// An operator must act; `Joined` heals it.
     Halt(MembershipFault),
 }
@@ -63,6 +65,17 @@ pub enum MembershipFault {
     /// The broker does not allow our session timeout.
     #[error("the broker refuses a session timeout of {0} ms")]
     SessionTimeout(u128),
+    /// The coordinator keeps our static identity for a member that did not say goodbye.
+    #[error("group {group} still holds the instance id {instance} for another member")]
+    Unreleased {
+        /// The group.
+        group: String,
+        /// The static identity.
+        instance: String,
+    },
+    /// The members speak the classic protocol, and the broker does not migrate the group.
+    #[error("group {0} has classic members, and the broker does not migrate it")]
+    ClassicGroup(String),
     /// The coordinator refuses for another reason that does not pass.
     #[error("the coordinator of group {group} answers {error}")]
     Refused {

@@ -10,7 +10,6 @@
 
 use std::time::Duration;
 
-use super::MembershipConfig;
 use crate::time::Instant;
 
 /// What was granted, and when.
@@ -43,14 +42,14 @@ impl Lease {
     }
 
     /// When it is over.
-    pub(super) fn end(&self, config: &MembershipConfig) -> Instant {
-        let heard = self.heard + less_margin(config.session_timeout);
-        heard.min(self.join_by(config))
+    pub(super) fn end(&self, session_timeout: Duration, rebalance_timeout: Duration) -> Instant {
+        let heard = self.heard + less_margin(session_timeout);
+        heard.min(self.join_by(rebalance_timeout))
     }
 
     /// When we must have joined a rebalance that has begun.
-    pub(super) fn join_by(&self, config: &MembershipConfig) -> Instant {
-        self.settled + less_margin(config.rebalance_timeout)
+    pub(super) fn join_by(&self, rebalance_timeout: Duration) -> Instant {
+        self.settled + less_margin(rebalance_timeout)
     }
 }
 

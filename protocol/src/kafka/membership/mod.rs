@@ -28,6 +28,8 @@
 //! assignment never reached us: its leader has heard the claim, so nobody else was given any of it.
 //! When a generation went by without us, no call starts until the assignment is here.
 //!
+//! The other protocol, where the coordinator assigns, is `consumer/`; a [`Member`] speaks either.
+//!
 //! Sources: KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (MEMBER_ID_REQUIRED),
 //! KIP-429 (cooperative), KIP-814 (returning static leader); Java's AbstractCoordinator,
 //! ConsumerCoordinator and GroupMetadataManager.
@@ -35,10 +37,12 @@
 //! Invariant: a partition may start a call only within a lease that the coordinator granted.
 
 mod answers;
+mod consumer;
 mod event;
 mod heartbeat;
 mod holdings;
 mod lease;
+mod member;
 mod requests;
 mod state;
 #[cfg(test)]
@@ -46,7 +50,9 @@ mod tests;
 mod transitions;
 mod verdict;
 
+pub use consumer::ConsumerMembership;
 pub use event::{MembershipEvent, MembershipFault};
+pub use member::Member;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -377,7 +383,11 @@ impl Membership {
 
     /// When calls must stop starting if the coordinator answers nothing more; `None` outside a group.
     pub fn lease_end(&self) -> Option<Instant> {
-        Some(self.lease?.end(&self.config))
+        let config = &self.config;
+        let end = self
+            .lease?
+            .end(config.session_timeout, config.rebalance_timeout);
+        Some(end)
     }
 
     /// Whether a commit of that partition may be sent now, with [`Self::generation`] and

@@ -22,7 +22,9 @@ impl Membership {
                 self.events
                     .push_back(MembershipEvent::Revoke { partitions });
             }
-            let group_waits = self.lease.map(|lease| lease.join_by(&self.config));
+            let group_waits = self
+                .lease
+                .map(|lease| lease.join_by(self.config.rebalance_timeout));
             Some(group_waits.unwrap_or(now)).filter(|_| !self.holdings.is_empty())
         };
         self.state = State::Unjoined(Unjoined {

@@ -310,7 +310,9 @@ impl World {
         while let Some(event) = self.machines[at].member.poll_event() {
             let machine = &mut self.machines[at];
             match event {
-                MembershipEvent::Joined { .. } | MembershipEvent::Halt(_) => {}
+                MembershipEvent::Joined { .. }
+                | MembershipEvent::Halt(_)
+                | MembershipEvent::ConsumerProtocolUnsupported => {}
                 MembershipEvent::Assigned { partitions } => {
                     for partition in partitions {
                         let held = machine.lanes.contains_key(&partition)
