@@ -26,6 +26,7 @@ pub(super) struct ConfigFile {
     pub(super) log_level: Option<Spanned<String>>,
     pub(super) client_rack: Option<Spanned<String>>,
     pub(super) isolation_level: Option<Spanned<String>>,
+    pub(super) group_protocol: Option<Spanned<String>>,
     pub(super) session_timeout_ms: Option<Spanned<u64>>,
     pub(super) heartbeat_interval_ms: Option<Spanned<u64>>,
     pub(super) rebalance_timeout_ms: Option<Spanned<u64>>,

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_protocol::delivery::OnOversized;
+use forebay_protocol::delivery::{GroupProtocol, OnOversized};
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
 use toml::Spanned;
 
@@ -85,6 +85,8 @@ pub struct KafkaConfig {
     pub client_rack: String,
     /// `isolation.level`.
     pub read_committed: bool,
+    /// `group.protocol`.
+    pub group_protocol: GroupProtocol,
     /// `session.timeout.ms`.
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`.
@@ -362,6 +364,15 @@ fn kafka(file: &ConfigFile, findings: &mut Findings<'_>) -> KafkaConfig {
             "isolation_level",
             file.isolation_level.clone(),
             &[("read_committed", true), ("read_uncommitted", false)],
+            findings,
+        ),
+        group_protocol: choice(
+            "group_protocol",
+            file.group_protocol.clone(),
+            &[
+                ("classic", GroupProtocol::Classic),
+                ("consumer", GroupProtocol::Consumer),
+            ],
             findings,
         ),
         session_timeout,

@@ -123,6 +123,10 @@ fn a_wrong_value_is_named_with_its_line() {
         "isolation_level = \"x\"",
         "must be one of: read_committed, read_uncommitted",
     );
+    check_refused(
+        "group_protocol = \"x\"",
+        "must be one of: classic, consumer",
+    );
     check_refused("account_id = \"12\"", "12 digits");
     check_refused("heartbeat_interval_ms = 20000", "at most a third");
     check_refused("body_limit_bytes = 6291457", "between 4096 and 6291456");

@@ -102,6 +102,7 @@ fn build(
         kafka: KafkaSettings {
             client_rack: config.kafka.client_rack.clone(),
             read_committed: config.kafka.read_committed,
+            group_protocol: config.kafka.group_protocol,
             session_timeout: config.kafka.session_timeout,
             heartbeat_interval: config.kafka.heartbeat_interval,
             rebalance_timeout: config

@@ -12,7 +12,7 @@ mod timestamp;
 
 use std::time::Duration;
 
-use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
+use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
 use uuid::Uuid;
 
 pub use declared::initial_call_deadline;
@@ -60,6 +60,8 @@ pub struct KafkaSettings {
     pub client_rack: String,
     /// `isolation.level`.
     pub read_committed: bool,
+    /// `group.protocol`.
+    pub group_protocol: GroupProtocol,
     /// `session.timeout.ms`.
     pub session_timeout: Duration,
     /// `heartbeat.interval.ms`.

@@ -440,6 +440,7 @@ fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         body_limit: mapping.body_limit,
         on_oversized: mapping.on_oversized,
         read_committed: kafka.read_committed,
+        group_protocol: kafka.group_protocol,
         session_timeout: kafka.session_timeout,
         rebalance_timeout: kafka.rebalance_timeout,
         heartbeat_interval: kafka.heartbeat_interval,

@@ -160,7 +160,7 @@ fn say_no_ring() {
 
 #[cfg(test)]
 mod tests {
-    use forebay_protocol::delivery::{Endpoint, OnOversized, StartingPosition};
+    use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
     use forebay_protocol::limits::BODY_BYTES_LIMIT;
     use uuid::Uuid;
 
@@ -212,6 +212,7 @@ mod tests {
             kafka: KafkaSettings {
                 client_rack: String::new(),
                 read_committed: true,
+                group_protocol: GroupProtocol::Classic,
                 session_timeout: 45 * second,
                 heartbeat_interval: 3 * second,
                 rebalance_timeout: 300 * second,

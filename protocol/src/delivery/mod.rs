@@ -62,6 +62,8 @@ pub struct ConsumerConfig {
     pub client_id: String,
     /// `client.rack`; empty for none.
     pub rack_id: String,
+    /// `group.protocol`.
+    pub group_protocol: GroupProtocol,
     /// `group.instance.id`, for static membership.
     pub group_instance_id: Option<String>,
     /// Where a partition without a commit starts.
@@ -80,7 +82,7 @@ pub struct ConsumerConfig {
     pub session_timeout: Duration,
     /// The group's rebalance timeout.
     pub rebalance_timeout: Duration,
-    /// Between two heartbeats.
+    /// Between two heartbeats; a coordinator of consumer groups tells its own.
     pub heartbeat_interval: Duration,
     /// How long a broker may take over an answer (JoinGroup and long polls get more).
     pub request_timeout: Duration,
@@ -88,8 +90,17 @@ pub struct ConsumerConfig {
     pub call_deadline: Duration,
     /// Calls in flight at once; the machine goes below it while the function throttles.
     pub max_in_flight: u32,
-    /// Seeds jitter.
+    /// Seeds jitter, and makes a member's id its own: no two consumers have the same.
     pub seed: u64,
+}
+
+/// How a consumer is a member of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// The clients assign.
+    Classic,
+    /// The coordinator assigns (KIP-848), where it can; else as `Classic`.
+    Consumer,
 }
 
 /// Why a connection ended, or never came about.

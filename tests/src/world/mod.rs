@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Effect, Endpoint, Input, OnOversized,
-    StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Effect, Endpoint, GroupProtocol, Input,
+    OnOversized, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
@@ -312,6 +312,7 @@ impl World {
             group_id: GROUP.to_owned(),
             client_id: format!("node-{node}"),
             rack_id: String::new(),
+            group_protocol: GroupProtocol::Classic,
             group_instance_id: None,
             starting_position: StartingPosition::TrimHorizon,
             batch_size: schedule.batch_size,

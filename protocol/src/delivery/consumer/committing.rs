@@ -277,7 +277,8 @@ impl Consumer {
             ErrorCode::ILLEGAL_GENERATION
             | ErrorCode::UNKNOWN_MEMBER_ID
             | ErrorCode::FENCED_INSTANCE_ID
-            | ErrorCode::REBALANCE_IN_PROGRESS => {
+            | ErrorCode::REBALANCE_IN_PROGRESS
+            | ErrorCode::STALE_MEMBER_EPOCH => {
                 self.membership
                     .handle_commit_error(error, generation, self.now);
             }

@@ -6,9 +6,11 @@
 
 use super::super::lane::Lane;
 use super::super::links::Role;
-use super::super::{Fault, Severity};
+use super::super::{ConsumerConfig, Fault, GroupProtocol, Severity};
 use super::{Consumer, Ticket};
-use crate::kafka::membership::{MembershipEvent, MembershipFault};
+use crate::kafka::membership::{
+    ConsumerMembership, Member, Membership, MembershipConfig, MembershipEvent, MembershipFault,
+};
 use crate::kafka::messages::{ApiKey, Response};
 
 impl Consumer {
@@ -35,9 +37,23 @@ impl Consumer {
         let Some(coordinator) = self.coordinator.endpoint() else {
             return;
         };
+        let api = ApiKey::ConsumerGroupHeartbeat;
+        if self.membership.is_consumer()
+            && self.is_ready(Role::Coordinator, &coordinator)
+            && self.links.version(Role::Coordinator, api).is_none()
+        {
+            self.become_classic();
+        }
         // Asked for both, so that both are made at once; heartbeats do not wait for the other.
-        let may_join = !self.ending.is_leaving() && self.is_ready(Role::Join, &coordinator);
+        let joins = !self.ending.is_leaving() && !self.membership.is_consumer();
+        let may_join = joins && self.is_ready(Role::Join, &coordinator);
         if !self.is_ready(Role::Coordinator, &coordinator) {
+            return;
+        }
+        // Why: epoch 0 tells the coordinator that we own nothing, and one that fenced us without having
+        // expelled us gives our partitions away at once. What we lost may have a call open still.
+        let rejoins = self.membership.is_consumer() && self.membership.generation() < 0;
+        if rejoins && self.ending.is_running() && !self.called_partitions.is_empty() {
             return;
         }
         while let Some(request) = self.membership.poll_request(may_join, self.now) {
@@ -50,6 +66,23 @@ impl Consumer {
                 return;
             }
         }
+    }
+
+    /// The coordinator does not serve consumer groups. A member that is only to say goodbye is gone.
+    fn become_classic(&mut self) {
+        if let Member::Consumer(member) = &mut self.membership {
+            member.abandon();
+        }
+        self.drain_membership_events();
+        if !self.ending.is_running() {
+            return;
+        }
+        self.notice(
+            Severity::Warn,
+            "Coordinator does not serve consumer groups; the classic protocol is used",
+            format!("group={}", self.config.group_id),
+        );
+        self.membership = classic(&self.config);
     }
 
     pub(super) fn handle_group_answer(&mut self, response: &Response) {
@@ -76,8 +109,7 @@ impl Consumer {
                     self.counts_wanted = topics;
                     self.counts_asked = false;
                 }
-                // A classic member does not say it.
-                MembershipEvent::ConsumerProtocolUnsupported => {}
+                MembershipEvent::ConsumerProtocolUnsupported => self.become_classic(),
                 MembershipEvent::Halt(fault) => self.group_fault(&fault),
             }
         }
@@ -196,5 +228,36 @@ impl Consumer {
                 }
             }
         }
+    }
+}
+
+/// A member by the protocol that is configured.
+pub(super) fn member(config: &ConsumerConfig) -> Member {
+    match config.group_protocol {
+        GroupProtocol::Classic => classic(config),
+        GroupProtocol::Consumer => {
+            // The broker's tools show it.
+            let member_id = format!("{}-{:016x}", config.client_id, config.seed);
+            let member = ConsumerMembership::new(membership_config(config), member_id, config.seed);
+            Member::Consumer(Box::new(member))
+        }
+    }
+}
+
+fn classic(config: &ConsumerConfig) -> Member {
+    let member = Membership::new(membership_config(config), config.seed);
+    Member::Classic(Box::new(member))
+}
+
+fn membership_config(config: &ConsumerConfig) -> MembershipConfig {
+    MembershipConfig {
+        group_id: config.group_id.clone(),
+        topic: config.topic.clone(),
+        group_instance_id: config.group_instance_id.clone(),
+        rack_id: config.rack_id.clone(),
+        session_timeout: config.session_timeout,
+        rebalance_timeout: config.rebalance_timeout,
+        heartbeat_interval: config.heartbeat_interval,
+        request_timeout: config.request_timeout,
     }
 }

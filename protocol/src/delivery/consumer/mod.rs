@@ -35,7 +35,7 @@ use super::links::{Broken, Links, Role};
 use super::memory::Account;
 use super::status::Counters;
 use super::{Budget, CallId, ConsumerConfig, Effect, Fault, Input, Notice, Severity};
-use crate::kafka::membership::{Membership, MembershipConfig};
+use crate::kafka::membership::Member;
 use crate::kafka::messages::{ApiKey, Response};
 use crate::kafka::records::Decompressor;
 use crate::lambda::event::EventShape;
@@ -99,7 +99,7 @@ pub struct Consumer {
     /// Connections in a row that failed before the cluster was seen.
     seed_failures: usize,
     coordinator: Coordinator,
-    membership: Membership,
+    membership: Member,
     /// Topics of other members whose partition counts the membership, leading, waits for.
     counts_wanted: Vec<String>,
     counts_asked: bool,
@@ -141,19 +141,6 @@ pub struct Consumer {
 impl Consumer {
     /// A consumer that has done nothing yet.
     pub fn new(config: ConsumerConfig, budget: Budget, now: Instant) -> Self {
-        let membership = Membership::new(
-            MembershipConfig {
-                group_id: config.group_id.clone(),
-                topic: config.topic.clone(),
-                group_instance_id: config.group_instance_id.clone(),
-                rack_id: config.rack_id.clone(),
-                session_timeout: config.session_timeout,
-                rebalance_timeout: config.rebalance_timeout,
-                heartbeat_interval: config.heartbeat_interval,
-                request_timeout: config.request_timeout,
-            },
-            config.seed,
-        );
         Self {
             shape: EventShape::new(&config.bootstrap_servers, &config.topic),
             now,
@@ -166,7 +153,7 @@ impl Consumer {
             cluster: Cluster::new(config.bootstrap.clone(), now),
             seed_failures: 0,
             coordinator: Coordinator::unknown(now),
-            membership,
+            membership: group::member(&config),
             counts_wanted: Vec::new(),
             counts_asked: false,
             lanes: BTreeMap::new(),

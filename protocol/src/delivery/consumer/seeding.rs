@@ -177,6 +177,7 @@ impl Consumer {
                 recreated,
             } => {
                 self.faults.topic = None;
+                self.membership.set_topic_id(self.cluster.topic_id());
                 if recreated {
                     self.handle_recreated();
                 }
