@@ -9,7 +9,7 @@ use kafka_protocol::protocol::VersionRange;
 use super::{Call, FakeKafka};
 
 /// What this broker can speak at most: where the crate's request and response schemas both reach.
-const SPOKEN: [ApiKey; 14] = [
+const SPOKEN: [ApiKey; 15] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -24,6 +24,7 @@ const SPOKEN: [ApiKey; 14] = [
     ApiKey::ApiVersions,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
+    ApiKey::ConsumerGroupHeartbeat,
 ];
 
 pub(super) fn refuse(_: &ApiVersionsRequest, _: i16, code: i16) -> ApiVersionsResponse {

@@ -109,17 +109,26 @@ impl FakeKafka {
 
     /// A group's members: id and client id.
     pub fn members(&self, group: &str) -> Vec<(String, String)> {
-        let group = self.groups.get(&StrBytes::from_string(group.to_owned()));
-        let members = group.iter().flat_map(|group| &group.members);
-        members
-            .map(|member| (member.id.to_string(), member.client_id.clone()))
-            .collect()
+        let id = StrBytes::from_string(group.to_owned());
+        let classic = self.groups.get(&id).into_iter();
+        let classic = classic
+            .flat_map(|group| &group.members)
+            .map(|member| (member.id.to_string(), member.client_id.clone()));
+        let consumers = self.consumer_groups.get(&id).into_iter();
+        let consumers = consumers
+            .flat_map(|group| &group.members)
+            .map(|member| (member.id.to_string(), member.client_id.clone()));
+        classic.chain(consumers).collect()
     }
 
-    /// A group's generation; 0 before the first.
+    /// A group's generation, or the epoch of its first member; 0 before the first.
     pub fn generation(&self, group: &str) -> i32 {
-        let group = self.groups.get(&StrBytes::from_string(group.to_owned()));
-        group.map_or(0, |group| group.generation)
+        let id = StrBytes::from_string(group.to_owned());
+        let consumers = self.consumer_groups.get(&id);
+        if let Some(member) = consumers.and_then(|group| group.members.first()) {
+            return member.epoch;
+        }
+        self.groups.get(&id).map_or(0, |group| group.generation)
     }
 
     /// Whether a group's members all have their assignment.
@@ -133,6 +142,11 @@ impl FakeKafka {
         let now = self.now;
         let id = StrBytes::from_string(group.to_owned());
         let member = StrBytes::from_string(member.to_owned());
+        if let Some(group) = self.consumer_groups.get_mut(&id) {
+            group.remove(&member, "expelled");
+            self.flush_consumer_group(&id);
+            return;
+        }
         self.group(&id).remove(&member, "expelled", now);
         self.flush_group(&id);
     }

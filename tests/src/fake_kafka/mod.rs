@@ -22,6 +22,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 mod api_versions;
 pub mod batch;
 mod cluster;
+mod consumer_group;
+mod consumer_group_heartbeat;
 mod events;
 mod faults;
 mod fetch;
@@ -77,6 +79,10 @@ pub struct Config {
     pub hidden_apis: BTreeSet<i16>,
     /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
     pub session_timeout_bounds: (Duration, Duration),
+    /// `group.consumer.session.timeout.ms`.
+    pub consumer_session_timeout: Duration,
+    /// `group.consumer.heartbeat.interval.ms`.
+    pub consumer_heartbeat_interval: Duration,
     /// `group.initial.rebalance.delay.ms`.
     pub initial_rebalance_delay: Duration,
     /// Whether consumers may read from followers, and are sent to the one in their rack.
@@ -98,6 +104,8 @@ impl Config {
             max_versions: BTreeMap::new(),
             hidden_apis: BTreeSet::new(),
             session_timeout_bounds: (Duration::from_millis(100), Duration::from_secs(1800)),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             initial_rebalance_delay: Duration::ZERO,
             follower_fetching: false,
         }
@@ -132,6 +140,7 @@ pub struct FakeKafka {
     now: Instant,
     topics: BTreeMap<String, topic::Topic>,
     groups: BTreeMap<StrBytes, group::Group>,
+    consumer_groups: BTreeMap<StrBytes, consumer_group::ConsumerGroup>,
     /// Coordinators that a test has moved.
     coordinators: BTreeMap<String, i32>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -189,6 +198,7 @@ impl FakeKafka {
             now: Instant::ZERO,
             topics: BTreeMap::new(),
             groups: BTreeMap::new(),
+            consumer_groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
             connections: BTreeMap::new(),
             fetches: Vec::new(),
@@ -262,6 +272,7 @@ impl FakeKafka {
             self.group(&id).handle_timeout(now);
             self.flush_group(&id);
         }
+        self.expire_consumer_groups();
         self.settle_fetches();
     }
 
@@ -283,6 +294,10 @@ impl FakeKafka {
         let delayed = self.delayed.first_key_value().map(|((at, _), _)| *at);
         let groups = self.groups.values().filter_map(group::Group::next_deadline);
         let fetches = self.fetches.iter().map(|parked| parked.deadline);
+        let consumer_groups = self.consumer_groups.values();
+        let consumer_groups =
+            consumer_groups.filter_map(consumer_group::ConsumerGroup::next_deadline);
+        let groups = groups.chain(consumer_groups);
         delayed.into_iter().chain(groups).chain(fetches).min()
     }
 
@@ -397,6 +412,7 @@ impl FakeKafka {
             ApiKey::OffsetFetch => serve!(offset_fetch),
             ApiKey::ListOffsets => serve!(list_offsets),
             ApiKey::OffsetForLeaderEpoch => serve!(offset_for_leader_epoch),
+            ApiKey::ConsumerGroupHeartbeat => serve!(consumer_group_heartbeat),
             ApiKey::Fetch => serve!(fetch),
             ApiKey::Produce => serve!(produce),
             ApiKey::InitProducerId => serve!(init_producer_id),

@@ -41,7 +41,7 @@ impl FakeKafka {
     pub(super) fn offset_commit(&mut self, call: Call, request: OffsetCommitRequest) {
         let mut code = self.check_group(&call, &request.group_id.0);
         if code.is_ok() {
-            code = self.check_commit(&request);
+            code = self.check_commit(&request, call.version);
         }
         let mut response = refuse(&request, call.version, code.0);
         if code.is_ok() {
@@ -73,8 +73,13 @@ impl FakeKafka {
         self.answer(&call, &response);
     }
 
-    fn check_commit(&mut self, request: &OffsetCommitRequest) -> ErrorCode {
+    fn check_commit(&mut self, request: &OffsetCommitRequest, version: i16) -> ErrorCode {
         let now = self.now;
+        let consumers = self.consumer_groups.get(&request.group_id.0);
+        if let Some(group) = consumers.filter(|group| !group.members.is_empty()) {
+            let epoch = request.generation_id_or_member_epoch;
+            return group.check_commit(&request.member_id, epoch, version);
+        }
         let group = self.group(&request.group_id.0);
         let generation = request.generation_id_or_member_epoch;
         if generation < 0 && group.state == State::Empty {
