@@ -339,6 +339,17 @@ fn group_of_classic_members_that_is_not_migrated_is_named_and_waited_for() {
 }
 
 #[test]
+fn partition_that_the_coordinator_knows_of_first_is_looked_for() {
+    let mut story = alone(1, named("first"));
+    story.kafka.add_partitions(TOPIC, 2);
+    story.produce(1, "a");
+    story.play(Duration::from_secs(10));
+    assert_eq!(story.owned(0), [0, 1]);
+    assert_eq!(story.values(1), ["a"]);
+    assert_eq!(story.committed(1), Some(1));
+}
+
+#[test]
 fn topic_that_is_created_anew_is_read_from_its_beginning() {
     let mut story = alone(2, named("first"));
     for value in ["a", "b", "c"] {

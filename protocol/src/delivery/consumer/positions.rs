@@ -184,7 +184,12 @@ impl Consumer {
                     self.committed_error(found.error);
                     self.ask_again(*lane);
                 }
-                None => self.ask_again(*lane),
+                None => {
+                    // Why: only what our view shows was asked for, and the group knows of a topic's new
+                    // partitions before we do.
+                    self.cluster.invalidate(self.cluster.view(), self.now);
+                    self.ask_again(*lane);
+                }
             }
         }
     }
