@@ -10,7 +10,7 @@ use std::thread;
 use forebay_tests::world::{Failure, Mutation, Report, Schedule, World};
 
 /// Seeds that once failed.
-const REGRESSIONS: &[u64] = &[2509, 5408, 6915, 9184, 19_973];
+const REGRESSIONS: &[u64] = &[2509, 5408, 6915, 9184, 19_973, 25_727];
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| {

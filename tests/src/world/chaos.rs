@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use forebay_protocol::delivery::Input;
+use forebay_protocol::delivery::{GroupProtocol, Input};
+use forebay_protocol::kafka::error::ErrorCode;
 use kafka_protocol::messages::ApiKey;
 
 use super::{Event, NodeRef, TOPIC, Violation, World};
@@ -179,7 +180,19 @@ impl World {
             (ApiKey::Metadata, 5),
         ];
         let at = usize::try_from(self.random.below(apis.len() as u64)).unwrap_or(0);
-        let (api, error) = apis[at];
+        let (api, error) = match (apis[at], self.schedule.group_protocol) {
+            ((ApiKey::Heartbeat, error), GroupProtocol::Consumer) => {
+                (ApiKey::ConsumerGroupHeartbeat, error)
+            }
+            ((ApiKey::JoinGroup, _), GroupProtocol::Consumer) => {
+                let fenced = ErrorCode::FENCED_MEMBER_EPOCH.0;
+                (ApiKey::ConsumerGroupHeartbeat, fenced)
+            }
+            ((ApiKey::SyncGroup, _), GroupProtocol::Consumer) => {
+                (ApiKey::OffsetCommit, ErrorCode::STALE_MEMBER_EPOCH.0)
+            }
+            (fault, _) => fault,
+        };
         let fault = match self.random.below(5) {
             0 => Fault::Error(error),
             1 => Fault::Drop,

@@ -145,7 +145,10 @@ pub struct World {
 impl World {
     /// The schedule of that seed.
     pub fn new(schedule: Schedule) -> Self {
-        let mut kafka = FakeKafka::new(fake_kafka::Config::new(schedule.brokers));
+        let mut config = fake_kafka::Config::new(schedule.brokers);
+        config.consumer_session_timeout = Duration::from_secs(10);
+        config.consumer_heartbeat_interval = Duration::from_secs(2);
+        let mut kafka = FakeKafka::new(config);
         kafka.create_topic(TOPIC, schedule.partitions);
         let nodes = (0..schedule.nodes)
             .map(|_| Node {
@@ -300,6 +303,11 @@ impl World {
 
     fn consumer_config(&self, node: usize) -> ConsumerConfig {
         let schedule = &self.schedule;
+        // The protocol of consumer groups makes a member's id of its seed.
+        let life = match schedule.group_protocol {
+            GroupProtocol::Classic => 0,
+            GroupProtocol::Consumer => u64::from(self.nodes[node].life),
+        };
         ConsumerConfig {
             bootstrap: (1..=schedule.brokers)
                 .map(|id| Endpoint {
@@ -312,7 +320,7 @@ impl World {
             group_id: GROUP.to_owned(),
             client_id: format!("node-{node}"),
             rack_id: String::new(),
-            group_protocol: GroupProtocol::Classic,
+            group_protocol: schedule.group_protocol,
             group_instance_id: None,
             starting_position: StartingPosition::TrimHorizon,
             batch_size: schedule.batch_size,
@@ -326,7 +334,7 @@ impl World {
             request_timeout: Duration::from_secs(5),
             call_deadline: Duration::from_secs(15),
             max_in_flight: 4,
-            seed: schedule.seed ^ (node as u64) << 32,
+            seed: schedule.seed ^ (node as u64) << 32 ^ life << 48,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay_protocol::delivery::GroupProtocol;
 use forebay_protocol::limits;
 use forebay_protocol::random::Random;
 
@@ -62,6 +63,8 @@ pub struct Schedule {
     pub call_fails_one_in: u64,
     /// Retention takes records while faults strike, read or not. One schedule in five.
     pub retention: bool,
+    /// How the nodes are members: by the protocol of consumer groups in one schedule of five.
+    pub group_protocol: GroupProtocol,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -89,6 +92,11 @@ impl Schedule {
             settle_for: Duration::from_secs(900),
             call_fails_one_in: pick(&[2, 5, 20, 1_000]),
             retention: seed % 5 == 1,
+            group_protocol: if seed % 5 == 2 {
+                GroupProtocol::Consumer
+            } else {
+                GroupProtocol::Classic
+            },
             mutation: None,
         }
     }
