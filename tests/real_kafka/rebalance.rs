@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use super::{NEWEST, OLDER, PARTITIONS, rig, say};
 
-const GRACE: Duration = Duration::from_secs(30);
-const SESSION: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+pub(super) const SESSION: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_three_kinds_join_and_leave_and_nothing_is_lost_on_4_4_0() {
@@ -123,16 +123,16 @@ async fn start_in(broker: &Broker, sink: &Sink, topic: &str) -> (Forebay, u16) {
     (Forebay::start(broker, &settings), port)
 }
 
-async fn leave(forebay: Forebay) {
+pub(super) async fn leave(forebay: Forebay) {
     let (status, log) = forebay.terminate(GRACE).await;
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-async fn await_calls_of(sink: &mut Sink, port: u16) {
+pub(super) async fn await_calls_of(sink: &mut Sink, port: u16) {
     await_calls_after(sink, 0, port).await;
 }
 
-async fn await_calls_after(sink: &mut Sink, after: usize, port: u16) {
+pub(super) async fn await_calls_after(sink: &mut Sink, after: usize, port: u16) {
     eventually(
         "a process makes calls",
         Duration::from_secs(60),
@@ -144,7 +144,7 @@ async fn await_calls_after(sink: &mut Sink, after: usize, port: u16) {
     .await;
 }
 
-async fn await_processed(member: &mut Member) {
+pub(super) async fn await_processed(member: &mut Member) {
     eventually(
         "a foreign member has its share",
         Duration::from_secs(60),
@@ -154,7 +154,11 @@ async fn await_processed(member: &mut Member) {
 }
 
 /// As `await_all`, counting what foreign members processed.
-async fn await_all_with(sink: &mut Sink, expected: &Expected, foreign: &[Said]) -> Verdict {
+pub(super) async fn await_all_with(
+    sink: &mut Sink,
+    expected: &Expected,
+    foreign: &[Said],
+) -> Verdict {
     eventually(
         "every record was processed",
         Duration::from_secs(120),

@@ -1,6 +1,6 @@
 // A member of a consumer group by Kafka's own client: cooperative-sticky, commits what it has processed, batch by batch.
 //
-//     java -cp 'JARS/*' Member.java BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS
+//     java -cp 'JARS/*' Member.java BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS|consumer
 //
 // Says in JSON lines what it owns and what it processed, each before it commits. Leaves the group when standard input closes.
 
@@ -26,13 +26,18 @@ public class Member {
         p.put("bootstrap.servers", args[0]);
         p.put("group.id", args[2]);
         p.put("client.id", "java-member");
-        p.put("session.timeout.ms", args[3]);
-        p.put("heartbeat.interval.ms", String.valueOf(Math.max(100, Integer.parseInt(args[3]) / 5)));
+        if (args[3].equals("consumer")) {
+            // KIP-848: the coordinator tells times, and assigns.
+            p.put("group.protocol", "consumer");
+        } else {
+            p.put("session.timeout.ms", args[3]);
+            p.put("heartbeat.interval.ms", String.valueOf(Math.max(100, Integer.parseInt(args[3]) / 5)));
+            p.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
+        }
         p.put("isolation.level", "read_committed");
         p.put("enable.auto.commit", "false");
         p.put("auto.offset.reset", "earliest");
         p.put("max.poll.records", "200");
-        p.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
         Thread input = new Thread(() -> {
             try {
                 System.in.readAllBytes();

@@ -184,31 +184,16 @@ impl Broker {
     pub fn member(&self, by: Producer, topic: &str, group: &str, session: Duration) -> Member {
         let session = session.as_millis().to_string();
         let arguments = [self.bootstrap.as_str(), topic, group, session.as_str()];
-        let mut command = match by {
+        Member::start(match by {
             Producer::Java => self.java("Member", &arguments),
             Producer::Librdkafka => self.python("member.py", &arguments),
-        };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("the member runs");
-        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
-        let (tell, heard) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                let said = serde_json::from_str(&line).expect("a member speaks JSON");
-                if tell.send(said).is_err() {
-                    break;
-                }
-            }
-        });
-        let input = child.stdin.take();
-        Member {
-            child,
-            input,
-            heard,
-            said: Vec::new(),
-        }
+        })
+    }
+
+    /// Starts a member of the consumer protocol (KIP-848) by Kafka's own client.
+    pub fn consumer_member(&self, topic: &str, group: &str) -> Member {
+        let arguments = [self.bootstrap.as_str(), topic, group, "consumer"];
+        Member::start(self.java("Member", &arguments))
     }
 
     fn producer(&self, by: Producer, topic: &str, count: u64, seed: u64, rate: u64) -> Command {
@@ -265,6 +250,30 @@ impl Load {
 }
 
 impl Member {
+    fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the member runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        let (tell, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let said = serde_json::from_str(&line).expect("a member speaks JSON");
+                if tell.send(said).is_err() {
+                    break;
+                }
+            }
+        });
+        let input = child.stdin.take();
+        Self {
+            child,
+            input,
+            heard,
+            said: Vec::new(),
+        }
+    }
+
     /// Takes in what it has said since.
     pub fn catch_up(&mut self) {
         while let Ok(said) = self.heard.try_recv() {

@@ -35,6 +35,10 @@ pub struct Settings {
     pub shards: u32,
     /// How many consumers; `None` lets the appliance choose.
     pub pollers: Option<u32>,
+    /// `group_protocol`.
+    pub group_protocol: &'static str,
+    /// `node_id`, for static members.
+    pub node_id: Option<&'static str>,
     /// `session_timeout_ms`.
     pub session_timeout: Duration,
 }
@@ -60,19 +64,26 @@ impl Settings {
             signed: false,
             shards: 1,
             pollers: None,
+            group_protocol: "classic",
+            node_id: None,
             session_timeout: Duration::from_secs(10),
         }
     }
 
     fn node(&self, metrics_port: u16) -> String {
         let session = self.session_timeout.as_millis();
+        let node_id = self
+            .node_id
+            .map_or_else(String::new, |id| format!("node_id = \"{id}\"\n"));
         let mut toml = format!(
             "mappings_dir = \"mappings.d\"\nstate_dir = \"state\"\nlisten = \"127.0.0.1:{metrics_port}\"\n\
              region = \"eu-central-1\"\nlog_level = \"debug\"\nmemory_bytes = 268435456\nshards = {}\n\
-             session_timeout_ms = {session}\nheartbeat_interval_ms = {}\n\
+             group_protocol = \"{}\"\nsession_timeout_ms = {session}\nheartbeat_interval_ms = {}\n{}\
              [functions.sink]\nendpoint_url = \"http://127.0.0.1:{}\"\ntimeout_seconds = 60\n",
             self.shards,
+            self.group_protocol,
             session / 10,
+            node_id,
             self.function_port,
         );
         if !self.signed {
@@ -187,6 +198,12 @@ impl Forebay {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether it has logged that.
+    pub fn has_logged(&self, text: &str) -> bool {
+        let log = std::fs::read_to_string(self.dir.path().join("log"));
+        log.is_ok_and(|log| log.contains(text))
     }
 
     /// The end of what it has logged.
