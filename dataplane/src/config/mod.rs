@@ -9,9 +9,11 @@
 mod endpoint;
 mod file;
 mod machine;
+mod node_id;
 mod problem;
 pub(crate) mod region;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,10 +27,11 @@ use toml::Spanned;
 pub use endpoint::EndpointUrl;
 use file::{ConfigFile, FunctionFile};
 pub use machine::Machine;
-pub(crate) use problem::{Findings, without_userinfo};
+pub(crate) use problem::{Findings, advice, without_userinfo};
 pub use problem::{Problem, Problems};
 pub use region::Region;
 use value::{account_id, choice, listen, node_id, number, to_usize};
+pub(crate) use words::nearest;
 
 /// The node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +165,8 @@ impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let message = format!("cannot be read: {error}; give the path with --config");
+            let advice = advice(&error, "give the path with --config");
+            let message = format!("cannot be read: {error}; {advice}");
             Problems(vec![Problem::of_file(path, message)])
         })?;
         Self::parse(&text, path, &Surroundings::here())
@@ -174,7 +178,7 @@ impl Config {
         let file: ConfigFile = match toml::from_str(text) {
             Ok(file) => file,
             Err(error) => {
-                findings.toml(&error);
+                findings.toml(&error, "systemd/forebay.toml has every key");
                 return Err(Problems(findings.problems));
             }
         };
@@ -189,35 +193,6 @@ impl Config {
     /// The name of the region of functions that do not name one.
     pub fn region_name(&self) -> Option<&str> {
         Some(&self.region.as_ref()?.name)
-    }
-}
-
-/// What `node_id` says to have one made.
-const NODE_ID_AUTO: &str = "auto";
-
-impl Config {
-    /// Replaces a node id of `auto` by the one kept in the state directory, made there if need be.
-    pub fn settle_node_id(&mut self) -> Result<(), Problems> {
-        if self.kafka.node_id.as_deref() != Some(NODE_ID_AUTO) {
-            return Ok(());
-        }
-        let file = self.state_dir.join("node_id");
-        let unusable = |error: std::io::Error| {
-            let message = format!("node_id = \"auto\" is kept there: {error}; correct state_dir");
-            Problems(vec![Problem::of_file(&file, message)])
-        };
-        let id = match std::fs::read_to_string(&file) {
-            Ok(id) => id.trim().to_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let id = uuid::Uuid::new_v4().to_string();
-                std::fs::create_dir_all(&self.state_dir).map_err(unusable)?;
-                std::fs::write(&file, &id).map_err(unusable)?;
-                id
-            }
-            Err(error) => return Err(unusable(error)),
-        };
-        self.kafka.node_id = Some(id);
-        Ok(())
     }
 }
 

@@ -4,8 +4,11 @@
 //! put passwords, is never repeated.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use super::words;
 
 /// One thing that an operator must mend in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +74,13 @@ impl<'a> Findings<'a> {
         });
     }
 
-    /// Notes what the TOML parser refused.
-    pub(crate) fn toml(&mut self, error: &toml::de::Error) {
-        let message = error.message().trim().replace('\n', "; ");
+    /// Notes what the TOML parser refused; `reference` says where the keys are documented.
+    pub(crate) fn toml(&mut self, error: &toml::de::Error, reference: &str) {
+        let (key, message) = words::of(error, self.text, reference);
         self.problems.push(Problem {
             file: self.file.to_owned(),
             line: error.span().map(|span| line_of(self.text, span.start)),
-            key: String::new(),
+            key,
             value: String::new(),
             message,
         });
@@ -94,6 +97,17 @@ impl Problem {
             value: String::new(),
             message: message.into(),
         }
+    }
+}
+
+/// What to do where a file or directory cannot be used: `otherwise`, unless it is there and only not permitted.
+pub(crate) fn advice(error: &io::Error, otherwise: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "permit it to user {} (chown, chmod), or run as a user that may (User= in the unit)",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => otherwise.to_owned(),
     }
 }
 
@@ -159,6 +173,16 @@ mod tests {
         check("http://h:80/p", "http://h:80/p");
         check("http://user:secret@h:80", "http://***@h:80");
         check("user:s/e@c ret@h:80", "***@h:80");
+    }
+
+    #[test]
+    fn what_is_not_permitted_is_not_told_to_be_created() {
+        let check = |kind: io::ErrorKind, expected: &str| {
+            let said = advice(&io::Error::from(kind), "create it");
+            assert!(said.starts_with(expected), "{said}");
+        };
+        check(io::ErrorKind::NotFound, "create it");
+        check(io::ErrorKind::PermissionDenied, "permit it to user ");
     }
 
     #[test]

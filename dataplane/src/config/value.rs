@@ -40,18 +40,19 @@ pub(super) fn node_id(
     findings: &mut Findings<'_>,
 ) -> Option<String> {
     let given = value?;
-    // It becomes part of group.instance.id, which has a topic name's alphabet and 249 characters.
-    let valid = (1..=128).contains(&given.get_ref().len())
-        && given
-            .get_ref()
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    let valid = is_node_id(given.get_ref());
     if !valid {
         let message =
             "must be 1 to 128 of the characters a-z A-Z 0-9 . _ -, and differ between nodes";
         findings.at(given.span(), "node_id", given.get_ref(), message);
     }
     valid.then(|| given.get_ref().clone())
+}
+
+/// It becomes part of group.instance.id, which has a topic name's alphabet and 249 characters.
+pub(super) fn is_node_id(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 pub(super) fn number(

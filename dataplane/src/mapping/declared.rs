@@ -19,6 +19,9 @@ use crate::config::{Config, Findings, Problem, without_userinfo};
 /// Files without a `UUID` member get version 5 of their stem in this namespace (decision 30).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_0f5c_9b1d_4c9e_8a57_3d0c_f04e_ba11);
 
+/// Where the members are documented.
+const REFERENCE: &str = "members are those of AWS's CreateEventSourceMapping, spelt as there; systemd/README.md has an example";
+
 const BATCH_SIZE_DEFAULT: u32 = 100;
 const WINDOW_SECONDS_MAX: i64 = 300;
 const POLLERS_DEFAULT: (u32, u32) = (1, 200);
@@ -40,7 +43,7 @@ pub(super) fn parse(text: &str, path: &Path, config: &Config) -> Result<Mapping,
     let mapping = match toml::from_str::<MappingFile>(text) {
         Ok(file) => build(&file, path, config, &mut findings),
         Err(error) => {
-            findings.toml(&error);
+            findings.toml(&error, REFERENCE);
             None
         }
     };

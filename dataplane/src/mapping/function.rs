@@ -2,10 +2,12 @@
 //!
 //! Invariant: the endpoint is one that this version can reach, and never AWS's own without a signature.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use forebay_protocol::lambda::function::FunctionName;
 
-use super::{Function, FunctionKey, Signing};
-use crate::config::{Config, EndpointUrl, FunctionConfig};
+use super::{Declared, Function, FunctionKey, Signing};
+use crate::config::{Config, EndpointUrl, FunctionConfig, nearest};
 
 /// The account of a function that is not in AWS.
 pub const ACCOUNT_UNKNOWN: &str = "000000000000";
@@ -22,11 +24,8 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         )
     })?;
     let nothing = FunctionConfig::default();
-    let own = config
-        .functions
-        .get(given)
-        .or_else(|| config.functions.get(name.name()))
-        .unwrap_or(&nothing);
+    let own = section(given, &name, config).and_then(|section| config.functions.get(section));
+    let own = own.unwrap_or(&nothing);
     let region = name
         .region()
         .or_else(|| config.region_name())
@@ -73,6 +72,37 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         max_in_flight: own.max_in_flight,
         key: key(&name, own.invoke_as.as_deref(), endpoint, config),
     })
+}
+
+/// The NAME of the `[functions.NAME]` that is for this function.
+fn section<'a>(given: &'a str, name: &'a FunctionName, config: &Config) -> Option<&'a str> {
+    let mut names = [given, name.name()].into_iter();
+    names.find(|name| config.functions.contains_key(*name))
+}
+
+/// Each `[functions.NAME]` that no mapping uses, and what to do about it.
+pub fn unused(config: &Config, set: &[Declared]) -> BTreeMap<String, String> {
+    let mut unused: BTreeSet<&str> = config.functions.keys().map(String::as_str).collect();
+    let mut called = BTreeSet::new();
+    for declared in set {
+        let given = &declared.mapping.function.name;
+        let Some(name) = FunctionName::parse(given) else {
+            continue;
+        };
+        match section(given, &name, config) {
+            Some(section) => unused.remove(section),
+            None => called.insert(name.name().to_owned()),
+        };
+    }
+    let advised = unused.into_iter().map(|name| {
+        let meant = nearest(name, called.iter().map(String::as_str));
+        let advice = match meant {
+            Some(meant) => format!("no mapping calls it; did you mean [functions.{meant}]?"),
+            None => "no mapping calls it; write NAME as FunctionName does, or remove it".to_owned(),
+        };
+        (name.to_owned(), advice)
+    });
+    advised.collect()
 }
 
 /// A bare name may be of any region or account that the configuration does not name: then neither tells

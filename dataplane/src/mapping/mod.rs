@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 pub use declared::initial_call_deadline;
 pub use forebay_protocol::lambda::function::InvokeTarget;
-pub use function::ACCOUNT_UNKNOWN;
+pub use function::{ACCOUNT_UNKNOWN, unused as unused_functions};
 pub use set::{Declared, MAPPINGS_MAX, Reading, conflict, conflicts, read};
 
 /// One mapping. All of its values are within AWS's bounds.

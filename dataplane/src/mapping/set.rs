@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Mapping, declared};
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, advice};
 
 /// A mapping and the file that declares it.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +119,8 @@ pub fn conflict(first: &Declared, later: &Declared) -> Option<Problem> {
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     let unreadable = |error: std::io::Error| {
-        let message = format!("cannot be read: {error}; create it or correct mappings_dir");
+        let advice = advice(&error, "create it or correct mappings_dir");
+        let message = format!("cannot be read: {error}; {advice}");
         Problem::of_file(dir, message)
     };
     let mut files = Vec::new();
@@ -148,17 +149,18 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
 }
 
 fn read_file(file: &Path, config: &Config) -> Result<Mapping, Vec<Problem>> {
-    let unreadable = |message: String| vec![Problem::of_file(file, message)];
-    let size = std::fs::metadata(file)
-        .map_err(|error| unreadable(format!("cannot be read: {error}")))?
-        .len();
+    let problem = |message: String| vec![Problem::of_file(file, message)];
+    let unreadable = |error: std::io::Error| {
+        let advice = advice(&error, "correct it, or remove it");
+        problem(format!("cannot be read: {error}; {advice}"))
+    };
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
     if size > FILE_BYTES_MAX {
-        return Err(unreadable(format!(
+        return Err(problem(format!(
             "has {size} bytes; a mapping takes {FILE_BYTES_MAX}"
         )));
     }
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
     declared::parse(&text, file, config)
 }
 
@@ -167,8 +169,8 @@ mod tests {
     use super::*;
     use crate::config::{Machine, Surroundings};
 
-    /// The problems between mappings of those functions, each of its own topic.
-    fn problems(functions: &[&str], keys: &str) -> Vec<String> {
+    /// Mappings of those functions, each of its own topic.
+    fn read_set(functions: &[&str], keys: &str) -> (Config, Vec<Declared>) {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
             "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\nregion = \"eu-west-1\"\n{keys}"
@@ -188,8 +190,31 @@ mod tests {
         }
         let reading = read(&config);
         assert_eq!(reading.problems, []);
-        let problems = conflicts(&reading.declared).into_iter();
+        (config, reading.declared)
+    }
+
+    /// The problems between them.
+    fn problems(functions: &[&str], keys: &str) -> Vec<String> {
+        let (_, set) = read_set(functions, keys);
+        let problems = conflicts(&set).into_iter();
         problems.map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn a_section_that_no_mapping_uses_is_found() {
+        let check = |functions: &[&str], section: &str, expected: Option<&str>| {
+            let keys = format!("[functions.{section}]\nmax_in_flight = 2\n");
+            let (config, set) = read_set(functions, &keys);
+            let unused = crate::mapping::unused_functions(&config, &set);
+            let advice: Vec<_> = unused.values().map(String::as_str).collect();
+            assert_eq!(advice, expected.as_slice());
+        };
+        check(&["orders"], "orders", None);
+        check(&["bills", "orders:live"], "orders", None);
+        let meant = "no mapping calls it; did you mean [functions.orders]?";
+        check(&["orders:live"], "order", Some(meant));
+        let other = "no mapping calls it; write NAME as FunctionName does, or remove it";
+        check(&["orders"], "clicks", Some(other));
     }
 
     #[test]
