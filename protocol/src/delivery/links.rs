@@ -7,10 +7,12 @@
 //! Invariant: every request sent ends exactly once, as an answer or as a ticket handed back.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::complaints::Complaints;
 use super::{ConnectionId, Disconnect, Effect, Endpoint};
 use crate::kafka::connection::{Connection, ConnectionError, CorrelationId, Received};
 use crate::kafka::messages::{ApiKey, Request, Response};
@@ -31,6 +33,17 @@ pub(super) enum Role {
     Fetch(i32),
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seed => f.write_str("seed"),
+            Self::Join => f.write_str("join"),
+            Self::Coordinator => f.write_str("coordinator"),
+            Self::Fetch(node) => write!(f, "fetch-{node}"),
+        }
+    }
+}
+
 /// An answer, with the ticket of its request.
 #[derive(Debug)]
 pub(super) struct Answer<T> {
@@ -46,6 +59,8 @@ pub(super) struct Broken<T> {
     /// Whether the peer had answered before.
     pub(super) was_open: bool,
     pub(super) reason: String,
+    /// How many ends there were since one was last worth a line; `None` while this is not.
+    pub(super) worth_saying: Option<u32>,
     /// The requests that will not be answered.
     pub(super) tickets: Vec<T>,
 }
@@ -90,6 +105,7 @@ pub(super) struct Links<T> {
     request_timeout: Duration,
     next_id: u64,
     random: Random,
+    complaints: Complaints,
 }
 
 impl<T> Links<T> {
@@ -100,6 +116,7 @@ impl<T> Links<T> {
             request_timeout,
             next_id: 0,
             random: Random::new(seed),
+            complaints: Complaints::default(),
         }
     }
 
@@ -233,6 +250,8 @@ impl<T> Links<T> {
         let problem = match connection.receive(frame) {
             Ok(Received::Ready) => {
                 link.failures = 0;
+                let endpoint = link.endpoint.clone();
+                self.complaints.forget(&endpoint);
                 return Ok(None);
             }
             Ok(Received::Send(frame)) => {
@@ -294,9 +313,10 @@ impl<T> Links<T> {
                     connection,
                     handshake,
                     ..
-                } if !connection.is_ready() && now >= *handshake => {
-                    Some((*role, "no answer to ApiVersions in time"))
-                }
+                } if !connection.is_ready() && now >= *handshake => Some((
+                    *role,
+                    "no answer to ApiVersions in time; it may not be Kafka, forebay check tells",
+                )),
                 State::Open { asked, .. }
                     if asked.front().is_some_and(|front| now >= front.deadline) =>
                 {
@@ -326,6 +346,7 @@ impl<T> Links<T> {
             endpoint: link.endpoint.clone(),
             was_open,
             reason: reason.to_owned(),
+            worth_saying: Some(1),
             tickets: asked,
         })
     }
@@ -391,11 +412,18 @@ impl<T> Links<T> {
         // Half of the back-off is fixed, so that a broker that refuses is never asked in a tight loop.
         let cap = cap.min(limits::RECONNECT_BACKOFF_MAX) / 2;
         link.not_before = now + cap + self.random.jitter(cap);
+        let endpoint = link.endpoint.clone();
+        let reason = without_address(reason, &endpoint).to_owned();
+        let worth_saying = match was_open {
+            true => Some(1),
+            false => self.complaints.note(&endpoint, &reason, now),
+        };
         Some(Broken {
             role,
-            endpoint: link.endpoint.clone(),
+            endpoint,
             was_open,
-            reason: reason.to_owned(),
+            reason,
+            worth_saying,
             tickets,
         })
     }
@@ -437,6 +465,15 @@ fn throttle(response: &Response) -> Duration {
         Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// The address that stands before a reason is the endpoint's own, which is said beside it.
+fn without_address<'a>(reason: &'a str, endpoint: &Endpoint) -> &'a str {
+    let Endpoint { host, port } = endpoint;
+    [format!("{host}:{port}: "), format!("[{host}]:{port}: ")]
+        .iter()
+        .find_map(|address| reason.strip_prefix(address))
+        .unwrap_or(reason)
 }
 
 fn describe(reason: &Disconnect) -> String {

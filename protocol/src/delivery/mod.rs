@@ -169,6 +169,7 @@ pub enum Effect {
 
 mod batch;
 mod cluster;
+mod complaints;
 mod consumer;
 mod lane;
 mod links;

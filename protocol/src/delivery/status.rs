@@ -1,5 +1,7 @@
 //! What a consumer says of itself, as a snapshot.
 
+use std::fmt;
+
 /// Where a consumer stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -34,6 +36,26 @@ pub enum Fault {
     FunctionUnavailable(String),
     /// Lanes that stand still until an operator acts, with the offset and why.
     LaneHalted(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, detail) = match self {
+            Self::ClusterUnreachable(detail) => ("cluster unreachable", detail.as_str()),
+            Self::TopicMissing => ("topic missing", ""),
+            Self::NotAuthorized(detail) => ("not authorized", detail.as_str()),
+            Self::Incompatible(detail) => ("cluster incompatible", detail.as_str()),
+            Self::InconsistentGroup(detail) => ("group inconsistent", detail.as_str()),
+            Self::FunctionFailing(detail) => ("function failing", detail.as_str()),
+            Self::FunctionRefused(detail) => ("function refused", detail.as_str()),
+            Self::FunctionUnavailable(detail) => ("function unavailable", detail.as_str()),
+            Self::LaneHalted(detail) => ("partition halted", detail.as_str()),
+        };
+        match detail {
+            "" => f.write_str(what),
+            detail => write!(f, "{what}: {detail}"),
+        }
+    }
 }
 
 /// One owned partition.
@@ -111,4 +133,16 @@ pub struct ConsumerStatus {
     pub memory_bytes: usize,
     /// Counts since it began.
     pub counters: Counters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_reads_as_words() {
+        let fault = Fault::FunctionUnavailable("HTTP status 502".to_owned());
+        assert_eq!(fault.to_string(), "function unavailable: HTTP status 502");
+        assert_eq!(Fault::TopicMissing.to_string(), "topic missing");
+    }
 }

@@ -15,5 +15,6 @@ pub mod frame;
 pub mod membership;
 pub mod messages;
 pub mod records;
+pub mod stranger;
 pub mod versions;
 pub mod wire;

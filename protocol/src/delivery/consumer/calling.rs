@@ -423,7 +423,7 @@ impl Consumer {
             self.notice(
                 severity,
                 "Function calls fail; they are tried again",
-                format!("{fault:?}"),
+                fault.to_string(),
             );
         }
         self.faults.function = Some(fault);

@@ -356,7 +356,7 @@ impl Consumer {
                 self.notice(
                     Severity::Info,
                     "Start was resolved for all partitions, and committed",
-                    format!("offsets={offsets:?}"),
+                    format!("offsets={}", offsets.join(",")),
                 );
             }
             // The group has members.

@@ -347,20 +347,23 @@ impl Consumer {
             endpoint,
             was_open,
             reason,
+            worth_saying,
             tickets,
         } = broken;
-        self.notice(
-            if was_open {
-                Severity::Info
-            } else {
-                Severity::Warn
-            },
-            "Connection to a broker ended",
-            format!(
-                "role={role:?} broker={}:{} reason={reason:?}",
-                endpoint.host, endpoint.port
-            ),
-        );
+        let broker = format!("broker={}:{} role={role}", endpoint.host, endpoint.port);
+        if was_open {
+            self.notice(
+                Severity::Info,
+                "Connection to a broker ended",
+                format!("{broker} reason={reason:?}"),
+            );
+        } else if let Some(attempts) = worth_saying {
+            self.notice(
+                Severity::Warn,
+                "Broker cannot be used; it is tried again",
+                format!("{broker} attempts={attempts} reason={reason:?}"),
+            );
+        }
         for ticket in tickets {
             self.handle_unanswered(ticket);
         }

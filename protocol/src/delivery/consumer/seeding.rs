@@ -149,7 +149,7 @@ impl Consumer {
                 self.notice(
                     Severity::Error,
                     "Broker does not speak a version that is needed",
-                    format!("role={role:?} error={:?}", error.to_string()),
+                    format!("role={role} error={:?}", error.to_string()),
                 );
                 self.handle_unanswered(ticket);
                 if let Some(broken) = self.links.close(role, "unusable", &mut self.effects) {
@@ -288,7 +288,7 @@ impl Consumer {
         self.cluster.rotate_seed();
         if self.seed_failures >= self.cluster.seeds() {
             self.faults.cluster = Some(Fault::ClusterUnreachable(format!(
-                "{}:{}: {reason}",
+                "broker {}:{}: {reason}; start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS and restart",
                 endpoint.host, endpoint.port
             )));
         }
