@@ -172,6 +172,33 @@ def suite(functions):
     return 1 if total[1] else 0
 
 
+def by_hand(version, broker):
+    """How to work with a broker by hand: the rig's programs, and Kafka's own tools."""
+    at = broker["bootstrap"]
+    # Their own words at start-up are pages long, and are of use only when something fails.
+    quiet = "java -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+    own = f"{quiet} -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*'"
+    if int(version.split(".")[0]) >= 3:
+        tools = f"{quiet} -cp '{fetch.RIG}/jars/tools-4.3.1/*' org.apache.kafka.tools."
+        names = ["ConsoleProducer", "consumer.ConsoleConsumer", "GetOffsetShell", "consumer.group.ConsumerGroupCommand"]
+    else:
+        tools = f"{quiet} -cp '{fetch.RIG}/jars/kafka-{version}/*' kafka."
+        names = ["tools.ConsoleProducer", "tools.ConsoleConsumer", "tools.GetOffsetShell", "admin.ConsumerGroupCommand"]
+    producer, consumer, offsets, groups = [tools + name for name in names]
+    server = "--broker-list" if tools.endswith(" kafka.") else "--bootstrap-server"
+    return f"""Apache Kafka {version} listens on {at}; its logs and data are in {broker['dir']}.
+  a topic:       {own} Topic {at} NAME PARTITIONS
+  mixed records: {own} Produce {at} NAME COUNT SEED
+  by hand:       kcat -b {at} -t NAME -P
+  a producer:    {producer} --bootstrap-server {at} --topic NAME
+  a consumer:    {consumer} --bootstrap-server {at} --topic NAME --from-beginning
+  end offsets:   {offsets} {server} {at} --topic NAME
+  all groups:    {groups} --bootstrap-server {at} --list
+  a group's lag: {groups} --bootstrap-server {at} --describe --group GROUP
+  rewind it:     {groups} --bootstrap-server {at} --reset-offsets --to-earliest --topic NAME --group GROUP --execute
+  stop it:       kill {broker['pid']}"""
+
+
 def leave_a_broker(version):
     fetch.kafka(version)
     fetch.kcat()
@@ -183,11 +210,7 @@ def leave_a_broker(version):
         print(open(log.name).read(), file=sys.stderr)
         return 1
     broker = json.loads(said)
-    print(f"""Apache Kafka {version} listens on {broker['bootstrap']}; its logs and data are in {broker['dir']}.
-  a topic:       java -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*' Topic {broker['bootstrap']} NAME PARTITIONS
-  mixed records: java -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*' Produce {broker['bootstrap']} NAME COUNT SEED
-  by hand:       kcat -b {broker['bootstrap']} -t NAME -P
-  stop it:       kill {broker['pid']}""")
+    print(by_hand(version, broker))
     return 0
 
 
