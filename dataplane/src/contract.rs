@@ -76,6 +76,8 @@ pub struct ShardStatus {
     /// What the consumers that have ended counted, by mapping. An entry is never taken out: it is small,
     /// and a mapping that comes back goes on from it.
     pub ended: Arc<BTreeMap<Uuid, Totals>>,
+    /// Where each mapping's ended consumers left its partitions: the committed offsets. It is kept as long.
+    pub ended_at: Arc<BTreeMap<Uuid, BTreeMap<i32, i64>>>,
     /// What the consumers left unfinished that have ended since a plan had any.
     pub unfinished: Vec<Unfinished>,
 }

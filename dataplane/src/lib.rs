@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod net;
 pub mod shard;
 
+use std::io;
 use std::net::SocketAddr;
 
 use config::{Config, Problems};
@@ -44,16 +45,33 @@ pub enum StartError {
     #[error("{0}")]
     Config(Problems),
     /// The metrics address cannot be served.
-    #[error("listen = {addr}: cannot be bound: {source}; free it or choose another address")]
+    #[error(
+        "listen = {addr}: cannot be bound: {source}; {}",
+        listen_advice(source)
+    )]
     Listen {
         /// The address.
         addr: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A shard has died before it had its plan.
     #[error("a shard has died before the node had started; its last words stand above")]
     Shard,
+}
+
+/// What to do where the metrics' address cannot be served.
+pub(crate) fn listen_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process serves it (ss -ltnp says which): end that, or choose another address"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address: choose one of its own"
+        }
+        io::ErrorKind::PermissionDenied => "choose a port above 1023",
+        _ => "choose another address",
+    }
 }
 
 impl Appliance {

@@ -27,6 +27,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h: the command line was wrong.
 const EX_USAGE: u8 = 64;
+/// sysexits.h: the metrics' address is not to be had.
+const EX_UNAVAILABLE: u8 = 69;
 /// sysexits.h: the configuration was wrong.
 const EX_CONFIG: u8 = 78;
 
@@ -139,10 +141,10 @@ async fn check(config: Config, offline: bool) -> ExitCode {
         1 => say(&format_args!("{file}: right, 1 mapping")),
         mappings => say(&format_args!("{file}: right, {mappings} mappings")),
     }
-    if offline {
-        return ExitCode::SUCCESS;
+    let mut findings = forebay::control::check::inside(&config, &set);
+    if !offline {
+        findings.extend(forebay::control::check::outside(&config, &set).await);
     }
-    let findings = forebay::control::check::outside(&config, &set).await;
     for finding in &findings {
         say(finding);
     }
@@ -183,7 +185,11 @@ async fn run_node(config: Config) -> ExitCode {
     let appliance = match Appliance::start(config, Listeners::default()).await {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
-        Err(error @ (StartError::Listen { .. } | StartError::Shard)) => {
+        Err(error @ StartError::Listen { .. }) => {
+            complain(error);
+            return EX_UNAVAILABLE.into();
+        }
+        Err(error @ StartError::Shard) => {
             complain(error);
             return ExitCode::FAILURE;
         }
@@ -274,9 +280,16 @@ fn start_log(config: &Config) -> io::Result<Arc<Log>> {
         );
     })?);
     // RUST_LOG refines the level by module, as usual in Rust.
-    let filter = tracing_subscriber::EnvFilter::builder()
+    let mut filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(config.log_level.into())
         .from_env_lossy();
+    // What the SDK says at length, control says in a sentence.
+    if !std::env::var("RUST_LOG").is_ok_and(|wanted| wanted.contains("aws_")) {
+        for module in ["aws_config", "aws_runtime", "aws_smithy_runtime"] {
+            let quiet = format!("{module}=error").parse();
+            filter = filter.add_directive(quiet.expect("a module and a level"));
+        }
+    }
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(Arc::clone(&log))

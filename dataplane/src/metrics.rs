@@ -121,7 +121,12 @@ series! {
     COMMIT_ERRORS = Counter "forebay_commit_errors_total" ["mapping"] "Commits that failed";
     REBALANCES = Counter "forebay_rebalances_total" ["mapping"] "Rebalances gone through";
     MAPPING_CONSUMERS = Gauge "forebay_mapping_consumers" ["mapping"] "Consumers that run";
-    MAPPING_FAULTS = Gauge "forebay_mapping_faults" ["mapping"] "Consumers that report a fault";
+    MAPPING_FAULTS = Gauge "forebay_mapping_faults" ["mapping"]
+        "Consumers that report a fault; 1 at least while the mapping has a problem";
+    RELOAD_SUCCESS = Gauge "forebay_config_reload_success" [""]
+        "1 if the newest reading of the mappings had no problem, else 0";
+    RELOAD_TIMESTAMP = Gauge "forebay_config_reload_timestamp_seconds" [""]
+        "When the mappings were last read without a problem, since 1970";
     MEMORY_USED = Gauge "forebay_memory_used_bytes" ["shard"] "Bytes of the budget that consumers hold";
     MEMORY_BUDGET = Gauge "forebay_memory_budget_bytes" [""] "The budget for records and bodies";
     TURN_DURATION = Histogram "forebay_turn_duration_seconds" ["shard"]

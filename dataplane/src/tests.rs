@@ -27,14 +27,6 @@ fn declare(dir: &Path, name: &str, text: &str) {
 const ORDERS: &str = "FunctionName = \"f\"\nTopics = [\"orders\"]\n\
                       SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS = [\"127.0.0.1:1\"]\n";
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
-
 async fn get(addr: SocketAddr, path: &str) -> String {
     let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -44,67 +36,72 @@ async fn get(addr: SocketAddr, path: &str) -> String {
     answer
 }
 
-#[test]
-fn an_appliance_starts_serves_its_metrics_and_ends() {
+#[tokio::test]
+async fn an_appliance_starts_serves_its_metrics_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     declare(dir.path(), "orders.toml", ORDERS);
-    block_on(async {
-        let appliance = Appliance::start(config(dir.path()), Listeners::default())
-            .await
-            .unwrap();
-        let addr = appliance.metrics_addr();
-        let ready = get(addr, "/readyz").await;
-        assert!(ready.ends_with("ready\n"), "{ready}");
-        assert!(get(addr, "/healthz").await.ends_with("ok\n"));
-        let metrics = get(addr, "/metrics").await;
-        assert!(
-            metrics.contains("forebay_polled_records_total{mapping="),
-            "{metrics}"
-        );
-        let report = appliance.shutdown().await;
-        assert_eq!(report, ShutdownReport::default());
-    });
+    let appliance = Appliance::start(config(dir.path()), Listeners::default())
+        .await
+        .unwrap();
+    let addr = appliance.metrics_addr();
+    let ready = get(addr, "/readyz").await;
+    assert!(ready.ends_with("ready\n"), "{ready}");
+    assert!(get(addr, "/healthz").await.ends_with("ok\n"));
+    let metrics = get(addr, "/metrics").await;
+    assert!(
+        metrics.contains("forebay_polled_records_total{mapping="),
+        "{metrics}"
+    );
+    let report = appliance.shutdown().await;
+    assert_eq!(report, ShutdownReport::default());
 }
 
-#[test]
-fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
+#[tokio::test]
+async fn a_wrong_mapping_refuses_the_start_but_not_the_reading_again() {
     let dir = tempfile::tempdir().unwrap();
     declare(
         dir.path(),
         "orders.toml",
         "FunctionName = \"f\"\nTags = {}\n",
     );
-    block_on(async {
-        let refused = Appliance::start(config(dir.path()), Listeners::default()).await;
-        let message = refused.unwrap_err().to_string();
-        assert!(message.contains("orders.toml:2: Tags"), "{message}");
-        declare(dir.path(), "orders.toml", ORDERS);
-        let appliance = Appliance::start(config(dir.path()), Listeners::default())
-            .await
-            .unwrap();
-        declare(
-            dir.path(),
-            "orders.toml",
-            "FunctionName = \"f\"\nTags = {}\n",
-        );
-        appliance.reload();
-        appliance.reloaded().await;
-        let metrics = get(appliance.metrics_addr(), "/metrics").await;
-        assert!(
-            metrics.contains("forebay_calls_total{mapping="),
-            "{metrics}"
-        );
-        std::fs::remove_file(dir.path().join("mappings.d/orders.toml")).unwrap();
-        appliance.reload();
-        appliance.reloaded().await;
-        let metrics = get(appliance.metrics_addr(), "/metrics").await;
-        assert!(
-            !metrics.contains("forebay_calls_total{mapping="),
-            "{metrics}"
-        );
-        appliance.give_up();
-        assert!(appliance.shutdown().await.gave_up);
-    });
+    let refused = Appliance::start(config(dir.path()), Listeners::default()).await;
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("orders.toml:2: Tags"), "{message}");
+    declare(dir.path(), "orders.toml", ORDERS);
+    let appliance = Appliance::start(config(dir.path()), Listeners::default())
+        .await
+        .unwrap();
+    declare(
+        dir.path(),
+        "orders.toml",
+        "FunctionName = \"f\"\nTags = {}\n",
+    );
+    appliance.reload();
+    appliance.reloaded().await;
+    let metrics = get(appliance.metrics_addr(), "/metrics").await;
+    assert!(
+        metrics.contains("forebay_calls_total{mapping="),
+        "{metrics}"
+    );
+    assert_eq!(reload_success(&metrics), Some("0.0"), "{metrics}");
+    std::fs::remove_file(dir.path().join("mappings.d/orders.toml")).unwrap();
+    appliance.reload();
+    appliance.reloaded().await;
+    let metrics = get(appliance.metrics_addr(), "/metrics").await;
+    assert!(
+        !metrics.contains("forebay_calls_total{mapping="),
+        "{metrics}"
+    );
+    assert_eq!(reload_success(&metrics), Some("1.0"), "{metrics}");
+    appliance.give_up();
+    assert!(appliance.shutdown().await.gave_up);
+}
+
+/// What the metric of that name says.
+fn reload_success(metrics: &str) -> Option<&str> {
+    let mut lines = metrics.lines();
+    let line = lines.find(|line| line.starts_with("forebay_config_reload_success"))?;
+    line.rsplit(' ').next()
 }
 
 /// A shard that never has its plan.
@@ -112,15 +109,13 @@ fn dies_at_once(wires: ShardWires, _cpu: Option<usize>) -> JoinHandle<()> {
     std::thread::spawn(move || drop(wires))
 }
 
-#[test]
-fn a_node_whose_shard_has_no_plan_has_not_started() {
+#[tokio::test]
+async fn a_node_whose_shard_has_no_plan_has_not_started() {
     let dir = tempfile::tempdir().unwrap();
     declare(dir.path(), "orders.toml", ORDERS);
-    block_on(async {
-        let started =
-            Appliance::start_with(config(dir.path()), Listeners::default(), dies_at_once).await;
-        assert!(matches!(started, Err(StartError::Shard)), "{started:?}");
-    });
+    let started =
+        Appliance::start_with(config(dir.path()), Listeners::default(), dies_at_once).await;
+    assert!(matches!(started, Err(StartError::Shard)), "{started:?}");
 }
 
 /// The first shard dies of its second plan, by an assertion on a mapping without brokers.
@@ -131,8 +126,11 @@ fn first_dies(mut wires: ShardWires, cpu: Option<usize>) -> JoinHandle<()> {
     let (plan, plan_end) = watch::channel(Arc::default());
     let mut real = std::mem::replace(&mut wires.plan, plan_end);
     let mut status = wires.status.subscribe();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     std::thread::spawn(move || {
-        block_on(async {
+        runtime.block_on(async {
             let mut deadly = Plan::clone(&real.wait_for(|plan| plan.generation > 0).await.unwrap());
             plan.send_replace(Arc::new(Plan {
                 consumers: Vec::new(),
@@ -151,20 +149,18 @@ fn first_dies(mut wires: ShardWires, cpu: Option<usize>) -> JoinHandle<()> {
     shard::spawn(wires, cpu)
 }
 
-#[test]
-fn a_shard_that_dies_ends_the_node_and_the_others_drain() {
+#[tokio::test]
+async fn a_shard_that_dies_ends_the_node_and_the_others_drain() {
     let dir = tempfile::tempdir().unwrap();
     declare(dir.path(), "orders.toml", ORDERS);
-    block_on(async {
-        let config = Config {
-            shards: 2,
-            ..config(dir.path())
-        };
-        let appliance = Appliance::start_with(config, Listeners::default(), first_dies)
-            .await
-            .unwrap();
-        appliance.ending().await;
-        let report = appliance.shutdown().await;
-        assert!(report.failed && !report.gave_up, "{report:?}");
-    });
+    let config = Config {
+        shards: 2,
+        ..config(dir.path())
+    };
+    let appliance = Appliance::start_with(config, Listeners::default(), first_dies)
+        .await
+        .unwrap();
+    appliance.ending().await;
+    let report = appliance.shutdown().await;
+    assert!(report.failed && !report.gave_up, "{report:?}");
 }

@@ -111,3 +111,104 @@ fn the_last_line_is_written_before_the_end() {
     let last = log.lines().last().unwrap_or_default();
     assert!(last.contains("Ended"), "{log}");
 }
+
+/// What a command says, and its exit code.
+fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().expect("it was built");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (output.status.code(), text)
+}
+
+#[test]
+fn an_address_that_is_taken_is_found_by_check_and_has_an_exit_code_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let config = configured(dir.path(), addr);
+    let (code, text) = said(&mut forebay(&["run"], &config));
+    assert_eq!(code, Some(69), "{text}");
+    let advice = "another process serves it (ss -ltnp says which)";
+    assert!(text.contains(advice), "{text}");
+    std::thread::spawn(move || while taken.accept().is_ok() {});
+    let (code, text) = said(&mut forebay(&["check"], &config));
+    assert_eq!(code, Some(1), "{text}");
+    let problem = format!("problem: listen {addr}: cannot be bound");
+    assert!(text.contains(&problem) && text.contains(advice), "{text}");
+}
+
+#[test]
+fn an_address_that_a_node_serves_is_no_problem_to_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let config = configured(dir.path(), addr);
+    let mut node = forebay(&["run"], &config)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the node is ready", || ready(addr));
+    let (_, text) = said(&mut forebay(&["check"], &config));
+    assert_eq!(terminate(&mut node).code(), Some(0));
+    let note = format!("note: listen {addr}: a node of Forebay serves it already");
+    assert!(text.contains(&note), "{text}");
+}
+
+#[test]
+fn check_refuses_what_run_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), free_port());
+    let keys = std::fs::read_to_string(&config).unwrap();
+    let state = "node_id = \"auto\"\nstate_dir = \"forebay.toml/state\"\n";
+    std::fs::write(&config, format!("{state}{keys}")).unwrap();
+    let expected =
+        "node_id = \"auto\" is kept there: Not a directory (os error 20); correct state_dir";
+    for arguments in [&["check", "--offline"][..], &["check"], &["run"]] {
+        let (code, text) = said(&mut forebay(arguments, &config));
+        assert_eq!(code, Some(78), "{text}");
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_section_that_fits_no_mapping_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), free_port());
+    let keys = std::fs::read_to_string(&config).unwrap();
+    let more = "[functions.orders]\nmax_in_flight = 1\n";
+    std::fs::write(&config, format!("{keys}{more}")).unwrap();
+    let (code, text) = said(&mut forebay(&["check", "--offline"], &config));
+    assert_eq!(code, Some(0), "{text}");
+    let note = "forebay.toml: [functions.orders]: no mapping calls it";
+    assert!(text.contains(note), "{text}");
+}
+
+#[test]
+fn a_reload_says_which_keys_take_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let config = configured(dir.path(), addr);
+    let mut node = forebay(&["run"], &config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the node is ready", || ready(addr));
+    let keys = std::fs::read_to_string(&config).unwrap();
+    let changed = format!(
+        "grace_ms = 1000\n{}",
+        keys.replace("shards = 1", "shards = 2")
+    );
+    std::fs::write(&config, changed).unwrap();
+    let pid = rustix::process::Pid::from_child(&node);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let mut log = String::new();
+    let mut pipe = node.stderr.take().unwrap();
+    let expected = "these keys take a restart, only the mappings were read again";
+    while !log.contains(expected) {
+        let mut some = [0; 4096];
+        let read = pipe.read(&mut some).unwrap();
+        assert!(read > 0, "{log}");
+        log.push_str(&String::from_utf8_lossy(&some[..read]));
+    }
+    assert!(log.contains("grace_ms, shards"), "{log}");
+    terminate(&mut node);
+}

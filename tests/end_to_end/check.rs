@@ -2,7 +2,7 @@
 
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_tests::fake_kafka::Fault;
-use forebay_tests::harness::{Declared, Stage};
+use forebay_tests::harness::{Declared, Site, Stage};
 use kafka_protocol::messages::ApiKey;
 
 /// The problems that are found when the first request of that API has that fault.
@@ -16,11 +16,44 @@ async fn problems(api: ApiKey, fault: Fault) -> Vec<String> {
         .await;
     let mut site = stage.site();
     site.declare(&Declared::new("orders"));
+    found(&site).await
+}
+
+/// The problems that are found at a site.
+async fn found(site: &Site) -> Vec<String> {
     let config = site.config();
     let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
     let findings = forebay::control::check::outside(&config, &set).await;
     let problems = findings.iter().filter(|finding| finding.is_problem());
     problems.map(ToString::to_string).collect()
+}
+
+/// The stage's two addresses, exchanged.
+async fn exchanged(stage: &Stage) -> Site {
+    stage
+        .on_kafka(|kafka| kafka.create_topic("orders", 1))
+        .await;
+    let function = stage.lambda.url();
+    let function = function.trim_start_matches("http://").trim_end_matches('/');
+    let mut site = Site::new(function, &format!("http://{}", stage.kafka.bootstrap()));
+    site.declare(&Declared::new("orders"));
+    site
+}
+
+#[tokio::test]
+async fn a_broker_and_a_function_in_each_others_place_are_told_apart() {
+    let stage = Stage::new();
+    let problems = exchanged(&stage).await;
+    let problems = found(&problems).await;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems[0].contains("that is an HTTP server, not Kafka"),
+        "{problems:?}"
+    );
+    assert!(
+        problems[1].contains("that is a Kafka broker, not a Lambda endpoint; correct endpoint_url"),
+        "{problems:?}"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //!
 //! Invariant: it changes nothing out there: no group is joined, no topic created, no function called.
 
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -71,9 +73,17 @@ impl Report {
     }
 }
 
-/// Asks brokers, endpoints and the credentials chain.
+/// What the files say that is right and has no effect. Nobody is asked.
+pub fn inside(config: &Config, set: &[Declared]) -> Vec<Finding> {
+    let mut report = Report::default();
+    node::files(config, set, &mut report);
+    report.0
+}
+
+/// Asks brokers, endpoints and the credentials chain, and tries the node's own address.
 pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let mut report = Report::default();
+    node::listen(config.listen, &mut report).await;
     let enabled: Vec<&Mapping> = set
         .iter()
         .map(|declared| declared.mapping.as_ref())
@@ -110,11 +120,7 @@ async fn keys(config: &Config, report: &mut Report) -> Option<Credentials> {
             Some(keys)
         }
         Err(error) => {
-            let message = format!(
-                "absent ({error}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, \
-                 or signing = \"none\" for functions whose endpoint checks nothing"
-            );
-            report.add(Severity::Problem, "credentials", message);
+            report.add(Severity::Problem, "credentials", error.to_string());
             None
         }
     }
@@ -155,6 +161,10 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
             let message =
                 format!("accepted unseen, the endpoint does not say whether it exists ({reason})");
             report.add(Severity::Note, subject, message);
+        }
+        Answer::Kafka => {
+            let message = format!("{}; correct endpoint_url", function::IS_KAFKA);
+            report.add(Severity::Problem, subject, message);
         }
         Answer::Unreachable(reason) => {
             let message =

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use forebay_protocol::limits::BACKOFF_MAX;
 use tokio::sync::Notify;
@@ -23,12 +24,26 @@ const RENEW_BEFORE: Duration = Duration::from_secs(300);
 /// The chain is asked at most this often, whatever shards complain of.
 const ASK_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
-/// Keeps `out` filled from the moment that someone signs until it is aborted.
+/// What is said where the chain has no keys at all.
+pub(super) const NO_CREDENTIALS: &str = "no AWS credentials were found; set AWS_ACCESS_KEY_ID and \
+    AWS_SECRET_ACCESS_KEY, a profile or a role, or signing = \"none\" for a function whose endpoint checks nothing";
+
+/// There are no keys.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{NO_CREDENTIALS}{}", .last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default())]
+pub(super) struct Lacking {
+    /// What the link of the chain says that was to have some.
+    last: Option<String>,
+}
+
+/// Keeps `out` filled from the moment that someone signs until it is aborted; `absent` says whether it
+/// cannot.
 pub(super) async fn attend(
     region: Option<String>,
     mut needed: watch::Receiver<bool>,
     refresh: Arc<Notify>,
     out: watch::Sender<Option<Arc<Credentials>>>,
+    absent: watch::Sender<bool>,
 ) {
     // An error means that control has ended.
     if needed.wait_for(|needed| *needed).await.is_err() {
@@ -45,12 +60,15 @@ pub(super) async fn attend(
                 healthy = Some(true);
                 backoff = ASK_INTERVAL_MIN;
                 out.send_replace(Some(Arc::new(credentials)));
+                absent.send_replace(false);
                 life.map(|life| life.saturating_sub(RENEW_BEFORE.min(life / 2)))
             }
             Err(error) => {
                 if healthy != Some(false) {
-                    error!(error, "No credentials: calls that are signed wait for them");
+                    error!(%error, "Calls that are signed wait for credentials");
                 }
+                // Older keys are used for as long as the endpoint takes them.
+                absent.send_replace(out.borrow().is_none());
                 healthy = Some(false);
                 backoff = (backoff * 2).min(BACKOFF_MAX);
                 Some(backoff)
@@ -71,15 +89,12 @@ pub(super) async fn attend(
 /// the chain is built anew.
 pub(super) async fn fetch(
     region: Option<String>,
-) -> Result<(Credentials, Option<Duration>), String> {
-    let provider = chain(region).await?;
-    let keys =
-        provider.provide_credentials().await.map_err(|error| {
-            match std::error::Error::source(&error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            }
-        })?;
+) -> Result<(Credentials, Option<Duration>), Lacking> {
+    let provider = chain(region)
+        .await
+        .map_err(|error| Lacking { last: Some(error) })?;
+    let keys = provider.provide_credentials().await;
+    let keys = keys.map_err(|error| lacking(&error))?;
     let life = keys.expiry().map(|expiry| {
         let at = expiry.duration_since(UNIX_EPOCH).unwrap_or_default();
         at.saturating_sub(clock::unix_now())
@@ -93,6 +108,19 @@ pub(super) async fn fetch(
     Ok((credentials, life))
 }
 
+/// Of the chain's own words, which are many, the last: they name what is wrong.
+fn lacking(error: &CredentialsError) -> Lacking {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let last = match error {
+        CredentialsError::CredentialsNotLoaded(_) => None,
+        _ => Some(cause.to_string().trim_end_matches('.').to_owned()),
+    };
+    Lacking { last }
+}
+
 async fn chain(region: Option<String>) -> Result<SharedCredentialsProvider, String> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http::Adapter(http::aws_client()?));
@@ -103,4 +131,18 @@ async fn chain(region: Option<String>) -> Result<SharedCredentialsProvider, Stri
     config
         .credentials_provider()
         .ok_or_else(|| "the chain has no provider".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lacks_is_one_sentence_that_says_what_to_do() {
+        let absent = CredentialsError::not_loaded("no providers in chain provided credentials");
+        assert_eq!(lacking(&absent).to_string(), NO_CREDENTIALS);
+        let source = std::io::Error::other("IMDS is disabled.");
+        let failed = lacking(&CredentialsError::provider_error(source)).to_string();
+        assert_eq!(failed, format!("{NO_CREDENTIALS} (IMDS is disabled)"));
+    }
 }

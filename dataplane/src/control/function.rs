@@ -8,11 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::limits::CALL_DEADLINE_MARGIN;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::http;
+use super::probe::Probe;
 use crate::clock;
 use crate::config::FUNCTION_TIMEOUT_MAX;
 use crate::contract::{Credentials, mpsc, watch};
@@ -43,7 +45,15 @@ pub(super) enum Answer {
     Unable(String),
     /// The endpoint does not answer.
     Unreachable(String),
+    /// The endpoint is a broker.
+    Kafka,
 }
+
+/// What is said of an endpoint that is a broker.
+pub(super) const IS_KAFKA: &str = "that is a Kafka broker, not a Lambda endpoint";
+
+/// An endpoint that does not answer a call may take so long to answer as a broker.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Names a function for the deadlines that control keeps: where, and what, version included.
 pub(super) type FunctionId = (String, u16, String, String);
@@ -92,7 +102,7 @@ pub(super) async fn attend(
             let Ok((function, answer)) = asked else {
                 return;
             };
-            reached &= !matches!(answer, Answer::Unreachable(_));
+            reached &= !matches!(answer, Answer::Unreachable(_) | Answer::Kafka);
             let id = id(&function);
             if told.get(&id) != Some(&answer) {
                 say(&function, &answer);
@@ -134,6 +144,12 @@ fn say(function: &Function, answer: &Answer) {
             "Function is known"
         ),
         Answer::Missing => error!(function = name, "Function does not exist"),
+        Answer::Kafka => error!(
+            function = name,
+            endpoint = function.host_header,
+            reason = IS_KAFKA,
+            "Function cannot be called; correct endpoint_url and restart"
+        ),
         Answer::Unable(reason) | Answer::Unreachable(reason) => {
             warn!(function = name, reason, "Function's timeout is not known");
         }
@@ -166,8 +182,18 @@ pub(super) async fn ask(
     }
     match http::exchange(request).await {
         Ok(answer) => read(&answer),
+        Err(_) if is_kafka(function).await => Answer::Kafka,
         Err(reason) => Answer::Unreachable(reason),
     }
+}
+
+/// A broker closes a connection that begins with HTTP, and says nothing.
+async fn is_kafka(function: &Function) -> bool {
+    let endpoint = Endpoint {
+        host: function.host.clone(),
+        port: function.port,
+    };
+    Probe::open(&endpoint, BROKER_TIMEOUT).await.is_ok()
 }
 
 fn read(answer: &http::Answer) -> Answer {

@@ -16,6 +16,7 @@ mod names;
 mod observe;
 mod plan;
 mod probe;
+mod reading;
 mod region;
 mod scrape;
 mod store;
@@ -43,8 +44,9 @@ use crate::metrics::ShardMetrics;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use memory::ShardMemory;
-use observe::Observer;
+use observe::{Observer, Removed};
 use plan::{Demand, Planner};
+use reading::Readings;
 use scrape::Scrape;
 use store::Store;
 use verdict::Verdict;
@@ -109,12 +111,22 @@ pub(crate) type SpawnShard = fn(ShardWires, Option<usize>) -> JoinHandle<()>;
 
 /// Reads and checks the mappings that `config` names, and whether the node can serve them.
 pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
-    let store = Store::open(config)?;
-    let problems = capacity(config, store.declared());
-    if problems.is_empty() {
-        Ok(store.into_declared())
-    } else {
-        Err(Problems(problems))
+    let mut problems = match config.check_node_id() {
+        Ok(()) => Vec::new(),
+        Err(Problems(problems)) => problems,
+    };
+    match Store::open(config) {
+        Ok(store) => {
+            problems.extend(capacity(config, store.declared()));
+            match problems.is_empty() {
+                true => Ok(store.into_declared()),
+                false => Err(Problems(problems)),
+            }
+        }
+        Err(wrong) => {
+            problems.extend(wrong.0);
+            Err(Problems(problems))
+        }
     }
 }
 
@@ -128,6 +140,8 @@ pub(crate) struct Control {
     orders: watch::Receiver<Orders>,
     progress: watch::Sender<Progress>,
     credentials: watch::Sender<Option<Arc<Credentials>>>,
+    /// Whether calls that are signed wait for keys, because there are none.
+    unsigned: watch::Sender<bool>,
     /// Whether any mapping signs its calls.
     signs: watch::Sender<bool>,
     /// Raised when a shard's keys were refused.
@@ -140,6 +154,8 @@ pub(crate) struct Control {
     /// How long calls may take, where the endpoint has told.
     deadlines: BTreeMap<FunctionId, Duration>,
     observer: Observer,
+    readings: Readings,
+    removed: Removed,
     /// Raised when a shard has said something.
     news: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -170,12 +186,15 @@ impl Control {
         Self {
             halted,
             planner: Planner::new(config.shards),
+            readings: Readings::first(&config, &declared),
+            removed: Removed::default(),
             store: Store::of(declared),
             spawn_shard,
             shards: Vec::new(),
             orders,
             progress,
             credentials: watch::Sender::new(None),
+            unsigned: watch::Sender::new(false),
             signs: watch::Sender::new(false),
             refresh: Arc::new(Notify::new()),
             functions: watch::Sender::new(Arc::default()),
@@ -197,6 +216,7 @@ impl Control {
         let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
         self.tasks.spawn(health::serve(listener, asks_end));
         let mut told = self.start_helpers();
+        let mut unsigned = self.unsigned.subscribe();
         self.publish();
         loop {
             self.note_started();
@@ -219,6 +239,7 @@ impl Control {
                     break;
                 },
                 () = self.news.notified() => self.take_news(),
+                Ok(()) = unsigned.changed() => self.take_news(),
                 Some(ask) = asks.recv() => self.answer(ask),
                 Some((function, deadline)) = told.recv() => {
                     self.deadlines.insert(function, deadline);
@@ -279,6 +300,7 @@ impl Control {
             self.signs.subscribe(),
             Arc::clone(&self.refresh),
             self.credentials.clone(),
+            self.unsigned.clone(),
         ));
         let (deadlines, told) = mpsc::channel(REQUESTS_MAX);
         self.tasks.spawn(function::attend(
@@ -291,15 +313,11 @@ impl Control {
 
     /// Reads the mappings again, and keeps what ran where the new text is wrong.
     fn reload(&mut self) {
+        let before = self.store.declared().to_vec();
         let outcome = self.store.reload(&self.config);
-        for problem in &outcome.problems {
-            error!(%problem, "Mapping was not taken over; what ran before goes on");
-        }
-        info!(
-            mappings = self.store.declared().len(),
-            problems = outcome.problems.len(),
-            "Mappings were read again"
-        );
+        let (config, declared) = (&self.config, self.store.declared());
+        self.readings.again(config, declared, &outcome.problems);
+        self.removed.note(&before, self.store.declared());
         self.publish();
     }
 
@@ -370,16 +388,35 @@ impl Control {
         }
         let statuses = self.statuses();
         let consumers = by_mapping(&statuses);
+        let unsigned = *self.unsigned.borrow();
         let mut declared = BTreeSet::new();
         for Declared { mapping, .. } in self.store.declared() {
             declared.insert(mapping.uuid);
+            let waits = unsigned && mapping.function.signing != Signing::None;
             if let Some(own) = consumers.get(&mapping.uuid) {
-                self.observer
-                    .judge(mapping, Verdict::of(own.iter().copied()));
+                let verdict = Verdict::of(own.iter().copied(), &mapping.topic, waits);
+                self.observer.judge(mapping, verdict);
             }
         }
         self.observer.retain(&declared);
+        let mut shards = self.shards.iter().enumerate();
+        if shards.all(|(index, shard)| self.has_applied(index, shard)) {
+            for (mapping, committed) in self.removed.ended(&statuses) {
+                let Mapping {
+                    uuid,
+                    group_id,
+                    topic,
+                    ..
+                } = &*mapping;
+                info!(mapping = %uuid, group = group_id, topic, committed, "Mapping has ended; its group keeps these offsets");
+            }
+        }
         self.publish();
+    }
+
+    /// Whether a shard runs its newest plan, and nothing else any more.
+    fn has_applied(&self, index: usize, shard: &ShardEnd) -> bool {
+        shard.status.borrow().generation >= self.planner.generation(index)
     }
 
     /// The newest words of each shard.
@@ -414,7 +451,10 @@ impl Control {
                             (Arc::clone(mapping), totals.unwrap_or_default())
                         })
                         .collect(),
+                    problems: self.observer.problems(),
                     memory_bytes: self.config.memory_bytes,
+                    reload_success: self.readings.success,
+                    reload_succeeded_at: self.readings.succeeded_at,
                 };
                 answer.send(scrape.render()).unwrap_or_default();
             }
@@ -462,10 +502,10 @@ impl Control {
     async fn drained_within_grace(&mut self, asks: &mut mpsc::Receiver<Ask>) -> bool {
         let deadline = tokio::time::Instant::now() + self.config.grace;
         loop {
-            let drained = self.shards.iter().enumerate().all(|(index, shard)| {
-                shard.thread.is_finished()
-                    || shard.status.borrow().generation >= self.planner.generation(index)
-            });
+            let drained =
+                self.shards.iter().enumerate().all(|(index, shard)| {
+                    shard.thread.is_finished() || self.has_applied(index, shard)
+                });
             if drained {
                 return true;
             }

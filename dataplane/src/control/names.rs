@@ -115,14 +115,6 @@ pub(super) async fn look_up(host: &str) -> Addresses {
 mod tests {
     use super::*;
 
-    fn block_on<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(future)
-    }
-
     fn ask(
         names: &mut Names,
         host: &str,
@@ -134,48 +126,42 @@ mod tests {
         answered
     }
 
-    #[test]
-    fn who_asks_for_the_same_name_shares_a_look_up_and_its_answer_for_a_moment() {
-        block_on(async {
-            let (mut names, now) = (Names::default(), clock::now());
-            let first = ask(&mut names, "localhost", 1, now);
-            let second = ask(&mut names, "localhost", 2, now);
-            assert_eq!(names.lookups.len(), 1);
-            names.answer_next().await;
-            assert_eq!(first.await.unwrap().unwrap()[0].port(), 1);
-            assert_eq!(second.await.unwrap().unwrap()[0].port(), 2);
-            let third = ask(&mut names, "localhost", 3, now);
-            assert_eq!(third.await.unwrap().unwrap()[0].port(), 3);
-            let late = clock::now() + KEPT;
-            let mut fourth = ask(&mut names, "localhost", 4, late);
-            fourth.try_recv().unwrap_err();
-            assert_eq!(names.lookups.len(), 1);
-        });
+    #[tokio::test]
+    async fn who_asks_for_the_same_name_shares_a_look_up_and_its_answer_for_a_moment() {
+        let (mut names, now) = (Names::default(), clock::now());
+        let first = ask(&mut names, "localhost", 1, now);
+        let second = ask(&mut names, "localhost", 2, now);
+        assert_eq!(names.lookups.len(), 1);
+        names.answer_next().await;
+        assert_eq!(first.await.unwrap().unwrap()[0].port(), 1);
+        assert_eq!(second.await.unwrap().unwrap()[0].port(), 2);
+        let third = ask(&mut names, "localhost", 3, now);
+        assert_eq!(third.await.unwrap().unwrap()[0].port(), 3);
+        let late = clock::now() + KEPT;
+        let mut fourth = ask(&mut names, "localhost", 4, late);
+        fourth.try_recv().unwrap_err();
+        assert_eq!(names.lookups.len(), 1);
     }
 
-    #[test]
-    fn a_failure_is_told_to_all_who_asked_and_not_kept() {
-        block_on(async {
-            let (mut names, now) = (Names::default(), clock::now());
-            let askers = [(); 2].map(|()| ask(&mut names, "no such name", 1, now));
-            names.answer_next().await;
-            for asker in askers {
-                asker.await.unwrap().unwrap_err();
-            }
-            ask(&mut names, "no such name", 1, now);
-            assert_eq!(names.lookups.len(), 1);
-        });
+    #[tokio::test]
+    async fn a_failure_is_told_to_all_who_asked_and_not_kept() {
+        let (mut names, now) = (Names::default(), clock::now());
+        let askers = [(); 2].map(|()| ask(&mut names, "no such name", 1, now));
+        names.answer_next().await;
+        for asker in askers {
+            asker.await.unwrap().unwrap_err();
+        }
+        ask(&mut names, "no such name", 1, now);
+        assert_eq!(names.lookups.len(), 1);
     }
 
-    #[test]
-    fn more_names_wait_in_line() {
-        block_on(async {
-            let mut names = Names::default();
-            for index in 0..2 * LOOKUPS_MAX {
-                ask(&mut names, &format!("host-{index}"), 1, clock::now());
-            }
-            assert_eq!(names.lookups.len(), LOOKUPS_MAX);
-            assert_eq!(names.line.len(), LOOKUPS_MAX);
-        });
+    #[tokio::test]
+    async fn more_names_wait_in_line() {
+        let mut names = Names::default();
+        for index in 0..2 * LOOKUPS_MAX {
+            ask(&mut names, &format!("host-{index}"), 1, clock::now());
+        }
+        assert_eq!(names.lookups.len(), LOOKUPS_MAX);
+        assert_eq!(names.line.len(), LOOKUPS_MAX);
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::verdict::Verdict;
 use crate::contract::ShardStatus;
-use crate::mapping::Mapping;
+use crate::mapping::{Declared, Mapping};
 use crate::metrics::{self, Totals};
 
 /// Remembers each mapping's verdict between statuses.
@@ -39,10 +39,67 @@ impl Observer {
         self.verdicts.insert(uuid, verdict);
     }
 
+    /// The mappings that have a problem.
+    pub(super) fn problems(&self) -> BTreeSet<Uuid> {
+        let problems = self.verdicts.iter().filter(|(_, it)| it.is_problem());
+        problems.map(|(uuid, _)| *uuid).collect()
+    }
+
     /// Forgets what is not declared any more.
     pub(super) fn retain(&mut self, declared: &BTreeSet<Uuid>) {
         self.verdicts.retain(|uuid, _| declared.contains(uuid));
     }
+}
+
+/// The mappings that a reading took away, until the last of their consumers has ended.
+#[derive(Debug, Default)]
+pub(super) struct Removed(BTreeMap<Uuid, Arc<Mapping>>);
+
+impl Removed {
+    /// A reading has changed what is declared.
+    pub(super) fn note(&mut self, before: &[Declared], now: &[Declared]) {
+        let runs = |declared: &&Declared| declared.mapping.enabled;
+        let now: BTreeSet<Uuid> = now.iter().filter(runs).map(|it| it.mapping.uuid).collect();
+        self.0.retain(|uuid, _| !now.contains(uuid));
+        for Declared { mapping, .. } in before.iter().filter(runs) {
+            if !now.contains(&mapping.uuid) {
+                self.0.insert(mapping.uuid, Arc::clone(mapping));
+            }
+        }
+    }
+
+    /// Those whose consumers have all ended, and where their groups stand.
+    pub(super) fn ended(&mut self, statuses: &[Arc<ShardStatus>]) -> Vec<(Arc<Mapping>, String)> {
+        let running: BTreeSet<Uuid> = statuses
+            .iter()
+            .flat_map(|status| &status.consumers)
+            .map(|consumer| consumer.uuid)
+            .collect();
+        let ended = self.0.extract_if(.., |uuid, _| !running.contains(uuid));
+        ended
+            .map(|(uuid, mapping)| (mapping, committed(uuid, statuses)))
+            .collect()
+    }
+}
+
+/// `partition@offset` of each partition that a mapping's last consumers had.
+fn committed(uuid: Uuid, statuses: &[Arc<ShardStatus>]) -> String {
+    let mut offsets: BTreeMap<i32, i64> = BTreeMap::new();
+    for (&partition, &offset) in statuses
+        .iter()
+        .filter_map(|it| it.ended_at.get(&uuid))
+        .flatten()
+    {
+        let known = offsets.entry(partition).or_insert(offset);
+        *known = offset.max(*known);
+    }
+    if offsets.is_empty() {
+        return "none".to_owned();
+    }
+    let each = offsets
+        .iter()
+        .map(|(partition, offset)| format!("{partition}@{offset}"));
+    each.collect::<Vec<_>>().join(" ")
 }
 
 /// Every mapping's totals: what its consumers have counted, those that run and those that have ended.
@@ -58,4 +115,24 @@ pub(super) fn totals(statuses: &[Arc<ShardStatus>]) -> BTreeMap<Uuid, Totals> {
         }
     }
     totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_consumers_of_all_shards_tell_where_the_group_stands() {
+        let uuid = Uuid::from_u128(1);
+        let left = |offsets: &[(i32, i64)]| {
+            let ended_at = BTreeMap::from([(uuid, offsets.iter().copied().collect())]);
+            Arc::new(ShardStatus {
+                ended_at: Arc::new(ended_at),
+                ..ShardStatus::default()
+            })
+        };
+        let statuses = [left(&[(0, 7), (2, 9)]), left(&[(1, 5), (2, 11)])];
+        assert_eq!(committed(uuid, &statuses), "0@7 1@5 2@11");
+        assert_eq!(committed(Uuid::nil(), &statuses), "none");
+    }
 }

@@ -9,11 +9,15 @@ use bytes::{Bytes, BytesMut};
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
+use forebay_protocol::kafka::stranger::{IS_HTTP, stranger};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::names;
+
+/// How long a peer that does not speak Kafka may take to answer as an HTTP server.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection whose versions are known.
 pub(super) struct Probe {
@@ -25,8 +29,17 @@ pub(super) struct Probe {
 impl Probe {
     /// Connects to the first address that answers, and asks for the broker's versions.
     pub(super) async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<Self, String> {
+        let stream = connect(endpoint).await?;
+        match Self::introduce(stream, timeout).await {
+            // Some servers wait for the end of a line that Kafka never sends.
+            Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned()),
+            other => other,
+        }
+    }
+
+    async fn introduce(stream: TcpStream, timeout: Duration) -> Result<Self, String> {
         let mut probe = Self {
-            stream: connect(endpoint).await?,
+            stream,
             connection: Connection::new("forebay-check"),
             timeout,
         };
@@ -99,14 +112,32 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
     Err(last)
 }
 
+/// Whether an HTTP request is answered as one.
+async fn speaks_http(endpoint: &Endpoint) -> bool {
+    let asked = async {
+        let mut stream = connect(endpoint).await.ok()?;
+        let request = b"GET / HTTP/1.0\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut prefix = [0; 4];
+        stream.read_exact(&mut prefix).await.ok()?;
+        (stranger(prefix) == Some(IS_HTTP)).then_some(())
+    };
+    let answered = tokio::time::timeout(HTTP_TIMEOUT, asked).await;
+    answered.is_ok_and(|answer| answer.is_some())
+}
+
 async fn read_frame(stream: &mut TcpStream) -> Result<Bytes, String> {
     let broke = |error: std::io::Error| {
         format!("closes the connection ({error}); is it a Kafka listener without TLS?")
     };
-    let length = stream.read_i32().await.map_err(broke)?;
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).await.map_err(broke)?;
+    if let Some(peer) = stranger(prefix) {
+        return Err(peer.to_owned());
+    }
+    let length = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
-        return Err("does not speak Kafka; is it a listener with TLS?".to_owned());
+        return Err("does not speak Kafka".to_owned());
     }
     // What has not arrived is not reserved.
     let mut frame = BytesMut::new();

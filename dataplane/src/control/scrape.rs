@@ -2,13 +2,16 @@
 //!
 //! Invariant: a series of a partition exists only while a consumer of ours owns the partition.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use uuid::Uuid;
 
 use crate::contract::ShardStatus;
 use crate::mapping::Mapping;
@@ -19,7 +22,12 @@ use crate::metrics::{self, COUNTERS, HistogramSnapshot, Kind, Series, ShardMetri
 pub(super) struct Scrape {
     pub(super) shards: Vec<(Arc<ShardStatus>, Arc<ShardMetrics>)>,
     pub(super) mappings: Vec<(Arc<Mapping>, Totals)>,
+    /// The mappings that have a problem.
+    pub(super) problems: BTreeSet<Uuid>,
     pub(super) memory_bytes: usize,
+    /// Whether the newest reading of the mappings had no problem, and when one last had none.
+    pub(super) reload_success: bool,
+    pub(super) reload_succeeded_at: Duration,
 }
 
 type Labels = Vec<(&'static str, String)>;
@@ -66,10 +74,16 @@ impl Scrape {
         values
     }
 
-    fn consumers(&self, of: &Mapping, faulty: bool) -> f64 {
+    fn consumers(&self, of: &Mapping, faulty: bool) -> usize {
         let all = self.shards.iter().flat_map(|(status, _)| &status.consumers);
         all.filter(|it| it.uuid == of.uuid && (!faulty || it.status.fault.is_some()))
-            .count() as f64
+            .count()
+    }
+
+    /// A mapping may have a problem that none of its consumers knows.
+    fn faults(&self, of: &Mapping) -> usize {
+        let known = usize::from(self.problems.contains(&of.uuid));
+        self.consumers(of, true).max(known)
     }
 
     fn by_shard<T>(&self, read: impl Fn(&ShardStatus, &ShardMetrics) -> T) -> Vec<(Labels, T)> {
@@ -135,16 +149,21 @@ impl Collector for Scrape {
                 self.by_mapping(|_, totals| totals[index] as f64),
             )?;
         }
-        let consumers = self.by_mapping(|it, _| self.consumers(it, false));
+        let consumers = self.by_mapping(|it, _| self.consumers(it, false) as f64);
         numbers(&mut to, metrics::MAPPING_CONSUMERS, consumers)?;
-        let faults = self.by_mapping(|it, _| self.consumers(it, true));
+        let faults = self.by_mapping(|it, _| self.faults(it) as f64);
         numbers(&mut to, metrics::MAPPING_FAULTS, faults)?;
+        let success = f64::from(u8::from(self.reload_success));
+        let of_node = |value| vec![(Labels::new(), value)];
+        numbers(&mut to, metrics::RELOAD_SUCCESS, of_node(success))?;
+        let at = of_node(self.reload_succeeded_at.as_secs_f64());
+        numbers(&mut to, metrics::RELOAD_TIMESTAMP, at)?;
         let used = self.by_shard(|status, _| {
             let held = status.consumers.iter().map(|it| it.status.memory_bytes);
             held.sum::<usize>() as f64
         });
         numbers(&mut to, metrics::MEMORY_USED, used)?;
-        let budget = vec![(Labels::new(), self.memory_bytes as f64)];
+        let budget = of_node(self.memory_bytes as f64);
         numbers(&mut to, metrics::MEMORY_BUDGET, budget)?;
         let turns = self.by_shard(|_, metrics| metrics.turns.snapshot());
         histograms(&mut to, metrics::TURN_DURATION, turns)?;
@@ -200,7 +219,10 @@ mod tests {
         let scrape = Scrape {
             shards: vec![(Arc::default(), Arc::default())],
             mappings: Vec::new(),
+            problems: BTreeSet::new(),
             memory_bytes: 7,
+            reload_success: true,
+            reload_succeeded_at: Duration::from_secs(9),
         };
         let text = scrape.render();
         let exported: Vec<&str> = text

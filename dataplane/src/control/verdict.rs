@@ -6,6 +6,8 @@ use std::path::Path;
 
 use forebay_protocol::delivery::{ConsumerStatus, Fault};
 
+use super::credentials::NO_CREDENTIALS;
+
 /// LastProcessingResult and StateTransitionReason of one mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -27,10 +29,18 @@ const AUTHORIZATION: &str = "EVENT_SOURCE_AUTHZ_ERROR";
 const FUNCTION_CONFIG: &str = "FUNCTION_CONFIG_NOT_VALID";
 
 impl Verdict {
-    /// Judges a mapping by its consumers: the first fault speaks for all.
-    pub(super) fn of<'a>(consumers: impl Iterator<Item = &'a ConsumerStatus> + Clone) -> Self {
-        if let Some(fault) = consumers.clone().find_map(|status| status.fault.as_ref()) {
-            return Self::of_fault(fault);
+    /// Judges a mapping by its consumers: the first fault speaks for all. Without credentials that it
+    /// needs (`unsigned`), that is why its function is not called.
+    pub(super) fn of<'a>(
+        consumers: impl Iterator<Item = &'a ConsumerStatus> + Clone,
+        topic: &str,
+        unsigned: bool,
+    ) -> Self {
+        let fault = consumers.clone().find_map(|status| status.fault.as_ref());
+        match fault {
+            None | Some(Fault::FunctionUnavailable(_)) if unsigned => return Self::unsigned(),
+            None => {}
+            Some(fault) => return Self::of_fault(fault, topic),
         }
         let processed = consumers.clone().any(|status| status.processed_any);
         Self {
@@ -59,16 +69,29 @@ impl Verdict {
         }
     }
 
+    fn unsigned() -> Self {
+        Self {
+            result: CALL_FAILED.to_owned(),
+            reason: FUNCTION_CONFIG,
+            detail: NO_CREDENTIALS.to_owned(),
+        }
+    }
+
     /// Whether an operator should look.
     pub(super) fn is_problem(&self) -> bool {
         !self.detail.is_empty()
     }
 
-    fn of_fault(fault: &Fault) -> Self {
+    fn of_fault(fault: &Fault, topic: &str) -> Self {
         let own;
         let (result, reason, detail) = match fault {
             Fault::ClusterUnreachable(detail) => (CONNECTION, ESM_CONFIG, detail.as_str()),
-            Fault::TopicMissing => (CONNECTION, ESM_CONFIG, "the topic does not exist"),
+            // AWS has a code for it, but no text, and that of a broken connection misleads.
+            Fault::TopicMissing => {
+                own = format!("PROBLEM: Topic {topic} does not exist.");
+                let advice = "create it, or correct Topics and restart";
+                (own.as_str(), ESM_CONFIG, advice)
+            }
             Fault::NotAuthorized(detail) => (NOT_AUTHORIZED, AUTHORIZATION, detail.as_str()),
             Fault::Incompatible(detail) | Fault::InconsistentGroup(detail) => {
                 (CONNECTION, ESM_CONFIG, detail.as_str())
@@ -97,14 +120,23 @@ mod tests {
     use super::*;
 
     fn check(fault: Fault, result: &str, reason: &str) {
-        let verdict = Verdict::of_fault(&fault);
+        let verdict = Verdict::of_fault(&fault, "orders");
         assert_eq!((verdict.result.as_str(), verdict.reason), (result, reason));
         assert!(verdict.is_problem());
     }
 
     #[test]
     fn faults_have_the_texts_of_the_contract() {
-        check(Fault::TopicMissing, CONNECTION, "ESM_CONFIG_NOT_VALID");
+        check(
+            Fault::ClusterUnreachable(String::new()),
+            CONNECTION,
+            "ESM_CONFIG_NOT_VALID",
+        );
+        check(
+            Fault::TopicMissing,
+            "PROBLEM: Topic orders does not exist.",
+            "ESM_CONFIG_NOT_VALID",
+        );
         check(
             Fault::NotAuthorized(String::new()),
             "PROBLEM: Cluster failed to authorize Lambda.",
@@ -124,6 +156,17 @@ mod tests {
 
     #[test]
     fn a_mapping_that_did_nothing_yet_says_so() {
-        assert_eq!(Verdict::of([].into_iter()).result, "No records processed");
+        let verdict = Verdict::of([].into_iter(), "orders", false);
+        assert_eq!(verdict.result, "No records processed");
+    }
+
+    #[test]
+    fn credentials_that_are_missing_are_a_problem_before_the_first_call() {
+        let verdict = Verdict::of([].into_iter(), "orders", true);
+        assert_eq!(verdict.reason, "FUNCTION_CONFIG_NOT_VALID");
+        assert!(
+            verdict.detail.contains("set AWS_ACCESS_KEY_ID"),
+            "{verdict:?}"
+        );
     }
 }

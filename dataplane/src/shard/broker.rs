@@ -115,8 +115,8 @@ impl Task {
         self.handle.cut();
         let read = reading.await;
         match (written, read) {
-            (_, FrameError::Length(length)) => {
-                Disconnect::Protocol(FrameError::Length(length).to_string())
+            (_, error @ (FrameError::Length(_) | FrameError::Stranger(_))) => {
+                Disconnect::Protocol(error.to_string())
             }
             (Err(error), FrameError::Closed) => Disconnect::Closed(error.to_string()),
             (_, read) => Disconnect::Closed(read.to_string()),
@@ -317,6 +317,26 @@ mod tests {
                 other => panic!("{other:?}"),
             }
             link.close().await;
+        });
+    }
+
+    #[test]
+    fn a_peer_that_is_no_broker_is_told_apart() {
+        on_each_driver(async || {
+            for (said, expected) in [
+                (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "an HTTP server"),
+                (&b"\x15\x03\x03\x00\x02\x02\x46"[..], "TLS"),
+            ] {
+                let (link, inputs, mut peer) = connected().await;
+                peer.write_all(said).unwrap();
+                match inputs.next().await {
+                    Some(Input::Disconnected(ID, Disconnect::Protocol(reason))) => {
+                        assert!(reason.contains(expected), "{reason}");
+                    }
+                    other => panic!("{other:?}"),
+                }
+                link.close().await;
+            }
         });
     }
 

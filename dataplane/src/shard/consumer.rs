@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use forebay_protocol::delivery::status::Counters;
 use forebay_protocol::delivery::{
     CallId, ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice,
     Phase, Severity,
@@ -148,12 +147,12 @@ impl Running {
         self.desk.status.borrow().clone()
     }
 
-    /// Waits for the task, which [`has_ended`](Self::has_ended) promised; what it counted, and what it
+    /// Waits for the task, which [`has_ended`](Self::has_ended) promised; its last words, and what it
     /// left unfinished.
-    pub(super) async fn join(self) -> (Counters, Vec<Unfinished>) {
+    pub(super) async fn join(self) -> (ConsumerStatus, Vec<Unfinished>) {
         self.task.await;
         let last = self.desk.status.take().expect("it has shown its end");
-        (last.counters, self.desk.unfinished.take())
+        (last, self.desk.unfinished.take())
     }
 
     fn want(&self, change: impl FnOnce(&mut Wanted)) {

@@ -9,6 +9,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use forebay_protocol::kafka::stranger::stranger;
 use forebay_protocol::limits::{FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
 use monoio::buf::SliceMut;
 use monoio::io::AsyncReadRent;
@@ -37,6 +38,9 @@ pub(crate) enum FrameError {
     /// The length is negative or beyond the limit.
     #[error("the broker announced a frame of {0} bytes, the limit is {FRAME_BYTES_MAX}")]
     Length(i32),
+    /// The peer does not speak Kafka.
+    #[error("{0}")]
+    Stranger(&'static str),
     /// The connection broke.
     #[error("{0}")]
     Broken(#[from] io::Error),
@@ -98,6 +102,9 @@ impl<R: AsyncReadRent> FrameReader<R> {
         }
         let mut bytes = [0; 4];
         bytes.copy_from_slice(&self.head);
+        if let Some(peer) = stranger(bytes) {
+            return Err(FrameError::Stranger(peer));
+        }
         let announced = i32::from_be_bytes(bytes);
         match usize::try_from(announced) {
             Ok(length) if length <= FRAME_BYTES_MAX => Ok(length),

@@ -86,6 +86,8 @@ struct Reconciler {
     running: BTreeMap<Key, Running>,
     /// What consumers that have ended counted, and what they left unfinished.
     ended: Arc<BTreeMap<Uuid, Totals>>,
+    /// Where they left their partitions.
+    ended_at: Arc<BTreeMap<Uuid, BTreeMap<i32, i64>>>,
     unfinished: Vec<Unfinished>,
     news: Queue<()>,
     shard: Rc<Shard>,
@@ -99,6 +101,7 @@ impl Reconciler {
             set_aside: 0,
             running: BTreeMap::new(),
             ended: Arc::default(),
+            ended_at: Arc::default(),
             unfinished: Vec::new(),
             news,
             shard,
@@ -118,9 +121,12 @@ impl Reconciler {
             .running
             .extract_if(.., |_, consumer| consumer.has_ended())
         {
-            let (counters, unfinished) = consumer.join().await;
+            let (last, unfinished) = consumer.join().await;
             let ended = Arc::make_mut(&mut self.ended).entry(uuid).or_default();
-            metrics::add(ended, &metrics::totals(&counters));
+            metrics::add(ended, &metrics::totals(&last.counters));
+            let committed = last.partitions.iter().filter(|it| it.committed_offset >= 0);
+            let ended_at = Arc::make_mut(&mut self.ended_at).entry(uuid).or_default();
+            ended_at.extend(committed.map(|it| (it.partition, it.committed_offset)));
             self.unfinished.extend(unfinished);
         }
     }
@@ -145,10 +151,19 @@ impl Reconciler {
                 // Its predecessor is still ending.
                 Some(_) => {}
                 None => {
+                    self.forget_ends(key.0);
                     let started = Running::start(plan, Rc::clone(&self.shard), self.news.clone());
                     self.running.insert(key, started);
                 }
             }
+        }
+    }
+
+    /// Where a mapping's consumers were once says nothing of where those are that run now.
+    fn forget_ends(&mut self, mapping: Uuid) {
+        let mut running = self.running.keys();
+        if !running.any(|(uuid, _)| *uuid == mapping) && self.ended_at.contains_key(&mapping) {
+            Arc::make_mut(&mut self.ended_at).remove(&mapping);
         }
     }
 
@@ -196,6 +211,7 @@ impl Reconciler {
             generation: self.applied,
             consumers: consumers.collect(),
             ended: Arc::clone(&self.ended),
+            ended_at: Arc::clone(&self.ended_at),
             unfinished: self.unfinished.clone(),
         }
     }

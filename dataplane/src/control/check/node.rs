@@ -1,0 +1,55 @@
+//! What `check` finds of the node itself: its address, its state directory, sections without effect.
+//!
+//! Invariant: nothing is written, and an address is let go of at once.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::{Report, Severity};
+use crate::config::{Config, advice};
+use crate::control::http;
+use crate::listen_advice;
+use crate::mapping::{self, Declared};
+use crate::metrics;
+
+/// What the files say to whoever reads them together.
+pub(super) fn files(config: &Config, set: &[Declared], report: &mut Report) {
+    for (name, advice) in mapping::unused_functions(config, set) {
+        let subject = format!("{}: [functions.{name}]", config.file.display());
+        report.add(Severity::Note, subject, advice);
+    }
+    if let Err(error) = config.state_dir_writable() {
+        let message = format!(
+            "cannot be written ({error}), so the next start would not know in whose turn the node has crashed; {}",
+            advice(&error, "correct it")
+        );
+        let subject = format!("state_dir {}", config.state_dir.display());
+        report.add(Severity::Note, subject, message);
+    }
+}
+
+/// Whether the metrics' address can be served.
+pub(super) async fn listen(addr: SocketAddr, report: &mut Report) {
+    let subject = format!("listen {addr}");
+    match tokio::net::TcpListener::bind(addr).await {
+        Ok(_) => report.add(Severity::Right, subject, "free"),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_ours(addr).await => {
+            let message = "a node of Forebay serves it already; a second one needs another";
+            report.add(Severity::Note, subject, message);
+        }
+        Err(error) => {
+            let message = format!("cannot be bound: {error}; {}", listen_advice(&error));
+            report.add(Severity::Problem, subject, message);
+        }
+    }
+}
+
+/// Whether a node answers there: then `check` was asked before a reload, and all is well.
+async fn is_ours(addr: SocketAddr) -> bool {
+    let Ok(client) = http::endpoint_client() else {
+        return false;
+    };
+    let asked = http::exchange(client.get(format!("http://{addr}/metrics"))).await;
+    let ours = metrics::MEMORY_BUDGET.name;
+    asked.is_ok_and(|answer| String::from_utf8_lossy(&answer.body).contains(ours))
+}
