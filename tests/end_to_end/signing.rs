@@ -5,7 +5,7 @@ use std::process::Command;
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_lambda::Keys;
-use forebay_tests::harness::{Declared, Stage};
+use forebay_tests::harness::{Declared, Stage, get};
 
 const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
@@ -66,5 +66,50 @@ async fn signature_is_what_the_sdk_would_make() {
         eventually!(stage.committed("orders", "orders", partition).await == 20);
     }
     stage.assert_no_violation().await;
+    node.shutdown().await;
+}
+
+/// How many faults the only mapping has.
+async fn faults(node: &forebay::Appliance) -> Option<f64> {
+    let (_, text) = get(node.metrics_addr(), "/metrics").await.ok()?;
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.starts_with("forebay_mapping_faults{"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn missing_credentials_are_a_fault_before_the_first_call_until_they_come() {
+    const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
+    const MARK: &str = "FOREBAY_TEST_WITHOUT_CREDENTIALS";
+    if std::env::var_os(MARK).is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let test = "signing::missing_credentials_are_a_fault_before_the_first_call_until_they_come";
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"AWS_") {
+                again.env_remove(name);
+            }
+        }
+        let status = again
+            .args(["--exact", test])
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_CONFIG_FILE", dir.path().join("none"))
+            .env(FILE, dir.path().join("credentials"))
+            .env(MARK, "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let stage = Stage::new();
+    stage
+        .on_kafka(|kafka| kafka.create_topic("orders", 1))
+        .await;
+    let site = stage.site();
+    site.declare_signed(&Declared::new("orders"));
+    let node = site.start().await;
+    eventually!(faults(&node).await == Some(1.0));
+    let keys = "[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secret\n";
+    std::fs::write(std::env::var_os(FILE).unwrap(), keys).unwrap();
+    eventually!(faults(&node).await == Some(0.0));
     node.shutdown().await;
 }

@@ -1,10 +1,11 @@
-//! Attends to the shards: hears their statuses, answers their requests.
+//! Attends to the shards: hears their statuses, answers their requests; and to those who attend.
 //!
 //! Invariant: a slow answer holds up no other answer.
 
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::names::Names;
 use crate::clock;
@@ -32,5 +33,34 @@ pub(super) async fn requests(mut requests: mpsc::Receiver<Request>, refresh: Arc
             },
             () = names.answer_next() => {}
         }
+    }
+}
+
+/// Waits until one of the helpers has died of a panic. Those that have ended are forgotten.
+pub(super) async fn death(helpers: &mut JoinSet<()>) {
+    while let Some(ended) = helpers.join_next().await {
+        if ended.is_err_and(|error| error.is_panic()) {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_panic_is_a_death() {
+        let mut helpers = JoinSet::new();
+        helpers.spawn(async {});
+        let mut living = JoinSet::new();
+        living.spawn(async move { death(&mut helpers).await });
+        tokio::task::yield_now().await;
+        assert!(living.try_join_next().is_none());
+        let mut helpers = JoinSet::new();
+        helpers.spawn(async {});
+        helpers.spawn(async { panic!("for the test") });
+        death(&mut helpers).await;
     }
 }

@@ -206,7 +206,7 @@ impl Control {
         }
     }
 
-    /// Serves until it is told to end, or a shard has died: then the others drain.
+    /// Serves until it is told to end, or a shard or a helper has died: then what is left drains.
     pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
         for mapping in &self.halted {
             let file = crash::file(&self.config.state_dir);
@@ -218,6 +218,7 @@ impl Control {
         let mut told = self.start_helpers();
         let mut unsigned = self.unsigned.subscribe();
         self.publish();
+        let mut helper_died = false;
         loop {
             self.note_started();
             let orders = *self.orders.borrow_and_update();
@@ -245,12 +246,19 @@ impl Control {
                     self.deadlines.insert(function, deadline);
                     self.publish();
                 }
+                () = attend::death(&mut self.tasks) => {
+                    error!("A part of control has died: the shards drain, and the node ends");
+                    helper_died = true;
+                    break;
+                }
                 // A shard that dies brings no news of it.
                 () = tokio::time::sleep(STATUS_INTERVAL) => {}
             }
         }
         self.progress.send_modify(|progress| progress.ending = true);
-        self.end(asks).await
+        let mut report = self.end(asks).await;
+        report.failed |= helper_died;
+        report
     }
 
     fn note_started(&self) {
