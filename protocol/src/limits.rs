@@ -62,6 +62,10 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_millis(500);
 /// Bytes decoded, encoded or hashed in one turn of an event loop before it yields.
 pub const TURN_BYTES: usize = 1024 * 1024;
 
+/// How long a body that could be hashed alone waits for one that is still being encoded: about as long as it
+/// takes to encode a full body, since hashed together they take half the time.
+pub const COMPANY_WAIT: Duration = Duration::from_millis(2);
+
 /// Commits of one consumer are at least this far apart.
 pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 

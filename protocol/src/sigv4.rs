@@ -10,15 +10,15 @@
 //!
 //! Invariant: equals `aws-sigv4`'s own signature of the same request; never shows a secret.
 
+mod payload;
+
 use std::fmt::{self, Write as _};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use bytes::Bytes;
-use ring::digest;
 use zeroize::Zeroizing;
 
-use crate::limits::TURN_BYTES;
+pub use payload::{PayloadDigest, PayloadHash};
 
 const SERVICE: &str = "lambda";
 
@@ -95,8 +95,7 @@ impl Signer {
             None => "host;x-amz-date",
         };
         self.write_canonical(request, credentials, signed_headers);
-        let canonical = digest::digest(&digest::SHA256, self.canonical.as_bytes());
-        let canonical = PayloadDigest::new(canonical);
+        let canonical = PayloadDigest::of(self.canonical.as_bytes());
 
         let scope = Scope {
             day: self.date.split_at(8).0,
@@ -241,107 +240,6 @@ impl DayKey {
         self.day == unix_seconds / SECONDS_PER_DAY
             && self.access_key_id == credentials.access_key_id
             && *self.secret_access_key == credentials.secret_access_key
-    }
-}
-
-/// The SHA-256 of a body, over its pieces and in steps that leave others their turn.
-///
-/// ```
-/// use bytes::Bytes;
-/// use forebay_protocol::sigv4::PayloadHash;
-///
-/// let pieces = [Bytes::from("{"), Bytes::from("}")];
-/// let mut hash = PayloadHash::new();
-/// while hash.step(&pieces) {
-///     // Others have their turn here.
-/// }
-/// assert!(hash.finish().as_str().starts_with("44136fa355b3678a"));
-/// ```
-#[derive(Clone)]
-pub struct PayloadHash {
-    context: digest::Context,
-    /// The piece that is not hashed to its end, and how far it is.
-    piece: usize,
-    at: usize,
-}
-
-impl PayloadHash {
-    /// The hash of nothing.
-    pub fn new() -> Self {
-        Self {
-            context: digest::Context::new(&digest::SHA256),
-            piece: 0,
-            at: 0,
-        }
-    }
-
-    /// Hashes the next [`TURN_BYTES`] of `pieces` at most; true while some are left. `pieces` are the
-    /// same at each step.
-    pub fn step(&mut self, pieces: &[Bytes]) -> bool {
-        let mut budget = TURN_BYTES;
-        while let Some(piece) = pieces.get(self.piece) {
-            let rest = piece.get(self.at..).unwrap_or_default();
-            let taken = rest.get(..budget).unwrap_or(rest);
-            self.context.update(taken);
-            budget -= taken.len();
-            if taken.len() < rest.len() {
-                self.at += taken.len();
-                return true;
-            }
-            self.piece += 1;
-            self.at = 0;
-        }
-        false
-    }
-
-    /// Adds bytes that are at hand.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.context.update(bytes);
-    }
-
-    /// The hash of what was added.
-    pub fn finish(self) -> PayloadDigest {
-        PayloadDigest::new(self.context.finish())
-    }
-}
-
-impl fmt::Debug for PayloadHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PayloadHash")
-            .field("piece", &self.piece)
-            .field("at", &self.at)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for PayloadHash {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A SHA-256 in lower-case hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PayloadDigest([u8; 64]);
-
-impl PayloadDigest {
-    fn new(digest: digest::Digest) -> Self {
-        let mut hex = [b'0'; 64];
-        for (byte, digits) in digest.as_ref().iter().zip(hex.chunks_exact_mut(2)) {
-            digits.copy_from_slice(&[hex_digit(byte >> 4, LOWER), hex_digit(byte & 15, LOWER)]);
-        }
-        Self(hex)
-    }
-
-    /// The 64 digits.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
-    }
-}
-
-impl fmt::Debug for PayloadDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

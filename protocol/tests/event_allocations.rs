@@ -101,8 +101,7 @@ impl Warm {
         let sealed = fragment.seal();
         let records = sealed.records().len();
         let pieces = frame_event(&self.shape, &[(&sealed, 0..records)]);
-        let mut hash = PayloadHash::new();
-        while hash.step(&pieces) {}
+        let hash = PayloadHash::new(pieces);
         let request = Request {
             host: "localhost:9001",
             path: "/2015-03-31/functions/orders/invocations",
@@ -121,7 +120,6 @@ impl Warm {
         }
         head.content_length(sealed.body().len());
         head.finish().unwrap();
-        drop(pieces);
         self.buffer = sealed.into_buffer().unwrap();
         (records, CALLS.get() - before)
     }

@@ -222,6 +222,7 @@ impl EventLoop {
                 break;
             }
             if more || !self.desk.inputs.is_empty() {
+                let _encoding = more.then(|| self.shard.hashing.encoding());
                 self.shard.turns.yield_now().await;
             } else {
                 self.wait(&mut timer).await;

@@ -11,7 +11,7 @@ use forebay_protocol::delivery::{CallId, Endpoint, Input, Invocation};
 use forebay_protocol::http::{HeadError, RequestHead, Response};
 use forebay_protocol::lambda::invoke::{Answer, Outcome, classify};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, CREDENTIALS_TIMEOUT, RESOLVE_TIMEOUT};
-use forebay_protocol::sigv4::{self, PayloadDigest, PayloadHash, Signer};
+use forebay_protocol::sigv4::{self, Signer};
 use forebay_protocol::time::Instant;
 use monoio::task::JoinHandle;
 use thiserror::Error;
@@ -142,7 +142,7 @@ impl Caller {
         let Some(signer) = &self.signer else {
             return Ok(self.write_head(invocation, None)?);
         };
-        let payload = self.hash(invocation).await;
+        let payload = self.shard.hashing.hash(invocation.pieces.clone()).await;
         let credentials = self.credentials(handle).await?;
         let function = &self.mapping.function;
         let mut signer = signer.borrow_mut();
@@ -192,20 +192,6 @@ impl Caller {
         head.content_length(invocation.body_bytes);
         head.finish()?;
         Ok(buffer)
-    }
-
-    async fn hash(&self, invocation: &Invocation) -> PayloadDigest {
-        let mut hash = PayloadHash::new();
-        loop {
-            let started = clock::now();
-            let more = hash.step(&invocation.pieces);
-            let took = clock::now().saturating_since(started);
-            self.shard.metrics.note_turn(took);
-            if !more {
-                return hash.finish();
-            }
-            self.shard.turns.yield_now().await;
-        }
     }
 
     async fn credentials(&self, handle: &Handle) -> Result<Arc<Credentials>, NotSent> {

@@ -8,6 +8,7 @@ mod broker;
 mod consumer;
 mod exchange;
 mod frames;
+mod hashing;
 mod invoker;
 mod pool;
 mod queue;
@@ -29,6 +30,7 @@ use tracing::{info, warn};
 use crate::contract::{Credentials, Request, ShardWires, mpsc, watch};
 use crate::metrics::ShardMetrics;
 use frames::ReceiveBuffers;
+use hashing::Hashing;
 use pool::Pool;
 use turn::Turns;
 
@@ -46,6 +48,7 @@ struct Shard {
     receive_buffers: Rc<ReceiveBuffers>,
     status_interval: Duration,
     turns: Turns,
+    hashing: Hashing,
     pool: Pool,
 }
 
@@ -88,6 +91,11 @@ async fn run(wires: ShardWires) {
         let turns = turns.clone();
         async move { turns.pump().await }
     });
+    let hashing = Hashing::default();
+    let worker = monoio::spawn({
+        let (hashing, turns, metrics) = (hashing.clone(), turns.clone(), Arc::clone(&metrics));
+        async move { hashing.work(&turns, &metrics).await }
+    });
     let shared = Rc::new(Shard {
         requests,
         credentials,
@@ -96,9 +104,12 @@ async fn run(wires: ShardWires) {
         receive_buffers: Rc::new(ReceiveBuffers::new(receive_bytes)),
         status_interval,
         turns: turns.clone(),
+        hashing: hashing.clone(),
         pool: Pool::default(),
     });
     reconcile::run(shared, plan, status).await;
+    hashing.end();
+    worker.await;
     turns.end();
     pump.await
         .expect("a shard that cannot make a pair of sockets cannot run");
@@ -233,6 +244,7 @@ mod tests {
             receive_buffers: Rc::new(ReceiveBuffers::new(wires.receive_bytes)),
             status_interval: wires.status_interval,
             turns: Turns::default(),
+            hashing: Hashing::default(),
             pool: Pool::default(),
         };
         (Rc::new(shard), asked)

@@ -13,7 +13,9 @@ pub(crate) const SLACK_BYTES: usize = 31;
 #[inline]
 pub(crate) fn encode(bytes: &[u8], room: &mut [u8]) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if let Some(len) = avx2::encode(bytes, room) {
+    if super::may_run()
+        && let Some(len) = avx2::encode(bytes, room)
+    {
         return len;
     }
     STANDARD.encode(bytes, room.as_out()).len()

@@ -12,12 +12,6 @@ use crate::lambda::function::FunctionName;
 const KEY_ID: &str = "AKIDEXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
-fn digest_of(body: &[u8]) -> PayloadDigest {
-    let mut hash = PayloadHash::new();
-    hash.update(body);
-    hash.finish()
-}
-
 /// What `aws-sigv4` adds to the same request.
 fn oracle(
     region: &str,
@@ -97,7 +91,7 @@ proptest! {
             host: &host,
             path: &target.path,
             query: &target.query,
-            payload: &digest_of(&body),
+            payload: &PayloadDigest::of(&body),
         };
         let credentials = Credentials {
             access_key_id: KEY_ID,
@@ -118,26 +112,11 @@ proptest! {
     ) {
         let query: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let query = query.join("&");
-        let request = Request { host: "h", path: "/x", query: &query, payload: &digest_of(b"") };
+        let request = Request { host: "h", path: "/x", query: &query, payload: &PayloadDigest::of(b"") };
         let credentials =
             Credentials { access_key_id: KEY_ID, secret_access_key: SECRET, session_token: None };
         let signed = ours(&mut Signer::new("us-east-1"), &request, &credentials, 1_440_938_160);
         prop_assert_eq!(signed, oracle("us-east-1", &request, &credentials, 1_440_938_160));
-    }
-
-    #[test]
-    fn any_cut_of_a_body_has_the_same_hash(
-        body in prop::collection::vec(any::<u8>(), 0..300),
-        cuts in prop::collection::vec(0..300_usize, 0..6),
-    ) {
-        let body = Bytes::from(body);
-        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
-        cuts.extend([0, body.len()]);
-        cuts.sort_unstable();
-        let pieces: Vec<_> = cuts.windows(2).map(|cut| body.slice(cut[0]..cut[1])).collect();
-        let mut hash = PayloadHash::new();
-        prop_assert!(!hash.step(&pieces));
-        prop_assert_eq!(hash.finish(), digest_of(&body));
     }
 }
 
@@ -148,7 +127,7 @@ fn botocores_own_call_has_our_signature() {
     let target = function.invoke_target(Some(
         "arn:aws:lambda:us-east-1:123456789012:function:f:PROD",
     ));
-    let payload = digest_of(b"{}");
+    let payload = PayloadDigest::of(b"{}");
     let request = Request {
         host: "127.0.0.1:18080",
         path: &target.path,
@@ -175,7 +154,7 @@ fn botocores_own_call_has_our_signature() {
 
 #[test]
 fn new_credentials_take_a_new_key() {
-    let payload = digest_of(b"{}");
+    let payload = PayloadDigest::of(b"{}");
     let request = Request {
         host: "h",
         path: "/x",
@@ -195,23 +174,6 @@ fn new_credentials_take_a_new_key() {
             oracle("us-east-1", &request, &credentials, 1_700_000_000)
         );
     }
-}
-
-#[test]
-fn a_long_body_is_hashed_in_steps() {
-    let pieces = [
-        Bytes::from(vec![1; TURN_BYTES - 1]),
-        Bytes::from(vec![2; 2]),
-        Bytes::new(),
-        Bytes::from(vec![3; 2 * TURN_BYTES]),
-    ];
-    let mut hash = PayloadHash::new();
-    let mut steps = 1;
-    while hash.step(&pieces) {
-        steps += 1;
-    }
-    assert_eq!(steps, 4);
-    assert_eq!(hash.finish(), digest_of(&pieces.concat()));
 }
 
 #[test]
@@ -238,7 +200,7 @@ fn secrets_are_never_shown() {
         secret_access_key: SECRET,
         session_token: Some("TOKEN"),
     };
-    let payload = digest_of(b"");
+    let payload = PayloadDigest::of(b"");
     let request = Request {
         host: "h",
         path: "/x",

@@ -408,6 +408,10 @@ fn a_call_waits_for_the_first_credentials_and_is_signed_with_them() {
             let turns = shard.turns.clone();
             async move { turns.pump().await.unwrap() }
         });
+        let worker = monoio::spawn({
+            let shard = Rc::clone(&shard);
+            async move { shard.hashing.work(&shard.turns, &shard.metrics).await }
+        });
         let caller = caller(port, Rc::clone(&shard), sign);
         let late = monoio::spawn(async move {
             monoio::time::sleep(Duration::from_millis(20)).await;
@@ -424,6 +428,8 @@ fn a_call_waits_for_the_first_credentials_and_is_signed_with_them() {
         assert!(outcome.is_about_credentials(), "{outcome:?}");
         assert!(matches!(asked.try_recv(), Ok(Request::RefreshCredentials)));
         late.await;
+        shard.hashing.end();
+        worker.await;
         shard.turns.end();
         pump.await;
         server.join().unwrap();
@@ -434,7 +440,11 @@ fn a_call_waits_for_the_first_credentials_and_is_signed_with_them() {
 fn a_call_that_waits_for_credentials_may_be_given_up() {
     on_each_driver(async || {
         let (shard, _sender, _asked) = signing_shard();
-        let caller = caller(1, shard, sign);
+        let worker = monoio::spawn({
+            let shard = Rc::clone(&shard);
+            async move { shard.hashing.work(&shard.turns, &shard.metrics).await }
+        });
+        let caller = caller(1, Rc::clone(&shard), sign);
         let inputs = Queue::new(1);
         let call = caller.call(CallId(1), invocation(&[b"{}"], LIMIT), inputs.clone());
         monoio::time::sleep(Duration::from_millis(5)).await;
@@ -446,5 +456,7 @@ fn a_call_that_waits_for_credentials_may_be_given_up() {
             other => panic!("{other:?}"),
         }
         call.into_task().await;
+        shard.hashing.end();
+        worker.await;
     });
 }

@@ -1,0 +1,252 @@
+//! The hashes of bodies that calls wait for, two at a time.
+//!
+//! The hash is most of what a record costs, and one core hashes two bodies in the time of one. One task of
+//! the shard does it for all calls, so that bodies meet there; one that is alone waits a little for company
+//! while another is being encoded.
+//!
+//! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits longer than [`COMPANY_WAIT`]
+//! for another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use forebay_protocol::limits::{COMPANY_WAIT, TURN_BYTES};
+use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
+use forebay_protocol::time::Instant;
+
+use super::queue::Queue;
+use super::turn::Turns;
+use crate::clock;
+use crate::metrics::ShardMetrics;
+
+/// What is hashed on a shard; clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Hashing(Rc<State>);
+
+#[derive(Default)]
+struct State {
+    /// The oldest first.
+    jobs: RefCell<VecDeque<Job>>,
+    /// Event loops that have more to encode.
+    encoding: Cell<usize>,
+    worker: Cell<Option<Waker>>,
+    ended: Cell<bool>,
+}
+
+struct Job {
+    hash: PayloadHash,
+    since: Instant,
+    answer: Queue<PayloadDigest>,
+}
+
+/// An event loop is between two turns of encoding while it holds this.
+pub(crate) struct Encoding(Rc<State>);
+
+impl Hashing {
+    /// The hash of the body that `pieces` are.
+    pub(crate) async fn hash(&self, pieces: Vec<Bytes>) -> PayloadDigest {
+        let answer = Queue::new(1);
+        self.0.jobs.borrow_mut().push_back(Job {
+            hash: PayloadHash::new(pieces),
+            since: clock::now(),
+            answer: answer.clone(),
+        });
+        self.0.wake_worker();
+        let digest = answer.next().await;
+        digest.expect("nothing is asked of a shard that has ended")
+    }
+
+    /// Says that there is more to encode, until the guard is dropped.
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.0.encoding.update(|count| count + 1);
+        Encoding(Rc::clone(&self.0))
+    }
+
+    /// Hashes, until [`end`](Self::end); the shard runs it as one task.
+    pub(crate) async fn work(&self, turns: &Turns, metrics: &ShardMetrics) {
+        while self.0.until_wanted().await {
+            let started = clock::now();
+            self.0.turn(started);
+            metrics.note_turn(clock::now().saturating_since(started));
+            if self.0.has_jobs() {
+                turns.yield_now().await;
+            }
+        }
+    }
+
+    /// Ends the work; nothing may be asked afterwards.
+    pub(crate) fn end(&self) {
+        self.0.ended.set(true);
+        self.0.wake_worker();
+    }
+}
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        self.0.encoding.update(|count| count - 1);
+    }
+}
+
+impl State {
+    fn turn(&self, now: Instant) {
+        let mut jobs = self.jobs.borrow_mut();
+        let mut budget = TURN_BYTES;
+        while budget > 0
+            && let Some(mut first) = jobs.pop_front()
+        {
+            match jobs.front_mut() {
+                Some(second) => {
+                    PayloadHash::step_two(&mut first.hash, &mut second.hash, &mut budget);
+                }
+                None if self.should_wait(&first, now) => budget = 0,
+                None => first.hash.step(&mut budget),
+            }
+            let second = jobs.pop_front_if(|second| second.hash.is_done());
+            if first.hash.is_done() {
+                first.end();
+            } else {
+                jobs.push_front(first);
+            }
+            if let Some(second) = second {
+                second.end();
+            }
+        }
+    }
+
+    /// Whether a body that is alone is better off with the one that is being encoded.
+    fn should_wait(&self, job: &Job, now: Instant) -> bool {
+        self.encoding.get() > 0
+            && job.hash.has_company_for_free()
+            && now.saturating_since(job.since) < COMPANY_WAIT
+    }
+
+    fn has_jobs(&self) -> bool {
+        !self.jobs.borrow().is_empty()
+    }
+
+    fn wake_worker(&self) {
+        if let Some(waker) = self.worker.take() {
+            waker.wake();
+        }
+    }
+
+    async fn until_wanted(&self) -> bool {
+        poll_fn(|cx| {
+            if self.has_jobs() {
+                return Poll::Ready(true);
+            }
+            if self.ended.get() {
+                return Poll::Ready(false);
+            }
+            self.worker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Job {
+    fn end(self) {
+        // A call that has gone away needs no hash.
+        self.answer.try_push(self.hash.finish()).unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::trial::on_each_driver;
+
+    fn body(len: usize) -> Bytes {
+        (0..len).map(|at| (at % 251).to_le_bytes()[0]).collect()
+    }
+
+    /// With the worker and the pump running.
+    async fn working(asked: impl AsyncFnOnce(Hashing)) {
+        let (hashing, turns) = (Hashing::default(), Turns::default());
+        let pump = monoio::spawn({
+            let turns = turns.clone();
+            async move { turns.pump().await.unwrap() }
+        });
+        let worker = monoio::spawn({
+            let (hashing, turns) = (hashing.clone(), turns.clone());
+            async move { hashing.work(&turns, &ShardMetrics::default()).await }
+        });
+        asked(hashing.clone()).await;
+        hashing.end();
+        worker.await;
+        turns.end();
+        pump.await;
+    }
+
+    #[test]
+    fn bodies_of_any_sizes_have_their_own_hashes() {
+        on_each_driver(async || {
+            working(async |hashing| {
+                let sizes = [0, 1, 64, TURN_BYTES, 5, 3 * TURN_BYTES + 7, TURN_BYTES, 700];
+                let calls = sizes.map(|size| {
+                    let hashing = hashing.clone();
+                    monoio::spawn(async move { hashing.hash(vec![body(size)]).await })
+                });
+                for (size, call) in sizes.into_iter().zip(calls) {
+                    assert_eq!(call.await, PayloadDigest::of(&body(size)), "{size}");
+                }
+            })
+            .await;
+        });
+    }
+
+    #[test]
+    fn a_body_that_is_alone_waits_for_one_that_is_being_encoded_but_not_for_ever() {
+        on_each_driver(async || {
+            working(async |hashing| {
+                let body = body(100);
+                let alone = monoio::spawn({
+                    let (hashing, body) = (hashing.clone(), body.clone());
+                    async move {
+                        let started = clock::now();
+                        let digest = hashing.hash(vec![body]).await;
+                        (digest, clock::now().saturating_since(started))
+                    }
+                });
+                let encoding = hashing.encoding();
+                let (digest, took) = alone.await;
+                drop(encoding);
+                assert_eq!(digest, PayloadDigest::of(&body));
+                let waits = PayloadHash::new(vec![]).has_company_for_free();
+                assert!(took >= COMPANY_WAIT || !waits, "{took:?}");
+                assert_eq!(hashing.hash(vec![body]).await, digest);
+            })
+            .await;
+        });
+    }
+
+    #[test]
+    fn company_ends_the_wait() {
+        let hashing = Hashing::default();
+        let _encoding = hashing.encoding();
+        let ask = |size| {
+            let answer = Queue::new(1);
+            hashing.0.jobs.borrow_mut().push_back(Job {
+                hash: PayloadHash::new(vec![body(size)]),
+                since: Instant::ZERO,
+                answer: answer.clone(),
+            });
+            answer
+        };
+        let first = ask(1_000);
+        let waits = PayloadHash::new(vec![]).has_company_for_free();
+        hashing.0.turn(Instant::ZERO);
+        assert_eq!(first.is_empty(), waits);
+        let second = ask(2_000);
+        hashing.0.turn(Instant::ZERO);
+        assert!(!first.is_empty(), "the two are hashed together");
+        assert_eq!(second.is_empty(), waits, "what is left is alone again");
+        hashing.0.turn(Instant::ZERO + COMPANY_WAIT);
+        assert!(!second.is_empty());
+    }
+}
