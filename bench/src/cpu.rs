@@ -17,6 +17,15 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The least and the most.
+pub(crate) fn spread(values: &[f64]) -> [f64; 2] {
+    let values = values.iter().copied();
+    [
+        values.clone().fold(f64::INFINITY, f64::min),
+        values.fold(f64::NEG_INFINITY, f64::max),
+    ]
+}
+
 /// The machine's time so far, in ticks, and what of it a hypervisor took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Machine {

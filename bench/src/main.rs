@@ -5,6 +5,7 @@
 mod appliance;
 mod codec;
 mod cpu;
+mod floor;
 mod pipeline;
 mod sample;
 mod stage;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Decode, encode and hash against the hash alone: the gate of the hot path.
     Codec(codec::Arguments),
+    /// The least that a record can cost: a bare loop, beside which the others are judged.
+    Floor(floor::Arguments),
     /// The real appliance between an embedded broker and function: what a record costs it.
     Pipeline(pipeline::Arguments),
     /// The broker and function of a run, for this program's own use.
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Codec(arguments) => codec::run(&arguments),
+        Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Stage(filling) => match stage::serve(&filling) {
             Ok(()) => ExitCode::SUCCESS,

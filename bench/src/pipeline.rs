@@ -1,5 +1,7 @@
 //! The real appliance between an embedded broker and an embedded function: what a record costs it.
 //!
+//! Beside it, in the same rounds, the [`floor`](crate::floor).
+//!
 //! CPU time of the appliance's process, from the first record that arrived to the last, in rounds that
 //! interleave the cases. The topic is full before the appliance starts, so it is never short of records.
 //!
@@ -15,7 +17,7 @@ use serde::Serialize;
 
 use crate::appliance::Appliance;
 use crate::stage::{Filling, Stage, TOPIC};
-use crate::{cpu, say, write_json};
+use crate::{cpu, floor, say, write_json};
 
 /// How often the function is asked what has arrived.
 const POLL: Duration = Duration::from_millis(5);
@@ -60,6 +62,8 @@ struct Run {
     per_wall_second: f64,
     records_per_call: f64,
     peak_bytes: u64,
+    /// What the bare loop reached beside it.
+    floor: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +77,10 @@ struct Measured {
     value_megabytes_per_cpu_second: f64,
     /// The least and the most.
     spread: [f64; 2],
+    /// What the bare loop reached, median of the rounds.
+    floor_megabytes_per_cpu_second: f64,
+    /// The median of the rounds' shares.
+    share_of_floor: f64,
     records_per_cpu_second: f64,
     /// Wall clock, of whatever the machine had to give.
     value_megabytes_per_second: f64,
@@ -101,11 +109,19 @@ fn measure_all(arguments: &Arguments) -> Result<(), String> {
     let mut runs: Vec<Vec<Run>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
         for (value_bytes, runs) in arguments.value_bytes.iter().zip(&mut runs) {
-            runs.push(measure(arguments, *value_bytes, &program)?);
+            let run = measure(arguments, *value_bytes, &program)?;
+            let floor = floor::measure(
+                *value_bytes,
+                arguments.batch_size as usize,
+                arguments.megabytes * 1_000_000,
+            )?;
+            runs.push(Run { floor, ..run });
         }
     }
     let stolen = cpu::Machine::now().stolen_since(&before);
-    say("values   batch  MB/CPU-s (least to most)   records/CPU-s  MB/s  records/call  peak MB");
+    say(
+        "values   batch  MB/CPU-s (least to most)  floor  share   records/CPU-s  MB/s  records/call  peak MB",
+    );
     let measured: Vec<Measured> = arguments
         .value_bytes
         .iter()
@@ -114,12 +130,14 @@ fn measure_all(arguments: &Arguments) -> Result<(), String> {
         .collect();
     for it in &measured {
         say(&format!(
-            "{:<7} {:>6}  {:>6.0} ({:.0} to {:.0}) {:>19.0} {:>6.0} {:>12.0} {:>8.0}",
+            "{:<7} {:>6}  {:>6.0} ({:.0} to {:.0}) {:>12.0} {:>5.1}% {:>13.0} {:>6.0} {:>12.0} {:>8.0}",
             it.value_bytes,
             it.batch_size,
             it.value_megabytes_per_cpu_second,
             it.spread[0],
             it.spread[1],
+            it.floor_megabytes_per_cpu_second,
+            it.share_of_floor * 100.0,
             it.records_per_cpu_second,
             it.value_megabytes_per_second,
             it.records_per_call,
@@ -177,6 +195,7 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
             per_wall_second: megabytes / since(began).as_secs_f64(),
             records_per_call: arrived.records as f64 / arrived.calls as f64,
             peak_bytes: appliance.peak_bytes().unwrap_or_default(),
+            floor: 0.0,
         });
     }
 }
@@ -208,7 +227,7 @@ fn site(arguments: &Arguments, stage: &Stage) -> Site {
 
 fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run], stolen: f64) -> Measured {
     let median = |of: fn(&Run) -> f64| cpu::median(runs.iter().map(of).collect());
-    let rates = runs.iter().map(|run| run.per_cpu_second);
+    let rates: Vec<f64> = runs.iter().map(|run| run.per_cpu_second).collect();
     Measured {
         value_bytes,
         batch_size: arguments.batch_size,
@@ -216,10 +235,9 @@ fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run], stolen: f64)
         shards: arguments.shards,
         rounds: runs.len(),
         value_megabytes_per_cpu_second: median(|run| run.per_cpu_second),
-        spread: [
-            rates.clone().fold(f64::INFINITY, f64::min),
-            rates.fold(0.0, f64::max),
-        ],
+        spread: cpu::spread(&rates),
+        floor_megabytes_per_cpu_second: median(|run| run.floor),
+        share_of_floor: median(|run| run.per_cpu_second / run.floor),
         records_per_cpu_second: median(|run| run.records_per_cpu_second),
         value_megabytes_per_second: median(|run| run.per_wall_second),
         records_per_call: median(|run| run.records_per_call),

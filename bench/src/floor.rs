@@ -1,0 +1,355 @@
+//! The floor: the least that a record can cost on this machine.
+//!
+//! A bare loop on blocking sockets does what no consumer can do without: receive, CRC, walk the records,
+//! base64, SHA-256 of two bodies at a time, send. Nothing else: no group, no commit, no order, no retry, one
+//! constant text around each record. Whoever feeds it and whoever takes from it are other threads, whose time
+//! is not counted.
+//!
+//! Invariant: what the loop leaves out, no program that does the work can leave out as well.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+
+use base64_simd::{AsOut, STANDARD};
+use bytes::{Bytes, BytesMut};
+use forebay_protocol::limits;
+use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
+use serde::Serialize;
+
+use crate::{cpu, sample, say, write_json};
+
+/// What comes in one piece, as a fetch would.
+const FRAME_BYTES: usize = 1 << 20;
+
+/// The text around a record: as long as that of a real event.
+const RECORD_OPEN: &[u8] = br#",{"topic":"bench","partition":0,"offset":1000000,"timestamp":1700000000000,"timestampType":"CREATE_TIME","key":""#;
+const KEY_CLOSE: &[u8] = br#"","value":""#;
+const RECORD_CLOSE: &[u8] = br#"","headers":[]}"#;
+
+/// Bytes before the records of a batch, and where some of them are (Kafka protocol guide, "Record Batch").
+const BATCH_HEADER: usize = 61;
+const BATCH_LENGTH_AT: usize = 8;
+const CRC_AT: usize = 17;
+const CRC_FROM: usize = 21;
+
+/// Options of `floor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Bytes of a value, one case each.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1024, 10 * 1024])]
+    value_bytes: Vec<usize>,
+    /// Records in a body at most.
+    #[arg(long, default_value_t = 10_000)]
+    batch_size: usize,
+    /// Megabytes of values in each run.
+    #[arg(long, default_value_t = 300)]
+    megabytes: usize,
+    /// Rounds.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Write the result there as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    value_bytes: usize,
+    /// The median of the rounds.
+    value_megabytes_per_cpu_second: f64,
+    /// The least and the most.
+    spread: [f64; 2],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match measure_all(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("floor gives no figure: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all(arguments: &Arguments) -> Result<(), String> {
+    let mut rates: Vec<Vec<f64>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
+    for _ in 0..arguments.rounds.max(1) {
+        for (value_bytes, rates) in arguments.value_bytes.iter().zip(&mut rates) {
+            rates.push(measure(
+                *value_bytes,
+                arguments.batch_size,
+                arguments.megabytes * 1_000_000,
+            )?);
+        }
+    }
+    say("values   MB/CPU-s (least to most)");
+    let measured = arguments.value_bytes.iter().zip(rates);
+    let measured: Vec<Measured> = measured
+        .map(|(value_bytes, rates)| Measured {
+            value_bytes: *value_bytes,
+            spread: cpu::spread(&rates),
+            value_megabytes_per_cpu_second: cpu::median(rates),
+        })
+        .collect();
+    for it in &measured {
+        say(&format!(
+            "{:<7} {:>9.0} ({:.0} to {:.0})",
+            it.value_bytes, it.value_megabytes_per_cpu_second, it.spread[0], it.spread[1],
+        ));
+    }
+    write_json(arguments.json.as_deref(), &measured)
+}
+
+/// Megabytes of values per CPU-second of the loop, over about that many bytes of values.
+pub(crate) fn measure(value_bytes: usize, batch_size: usize, bytes: usize) -> Result<f64, String> {
+    let broken = |error: std::io::Error| format!("loopback: {error}");
+    let frame = sample::record_set((FRAME_BYTES / value_bytes.max(1)).max(1), value_bytes)?;
+    let frames = bytes.div_ceil(FRAME_BYTES).max(1);
+    let (source, feeder) = feed(frame.clone(), frames).map_err(broken)?;
+    let (sink, taker) = take().map_err(broken)?;
+    let mut bare = Loop {
+        source,
+        sink,
+        frame: BytesMut::zeroed(frame.len()),
+        open: Vec::new(),
+        full: Vec::new(),
+        free: Vec::new(),
+        batch_size,
+        record_room: value_bytes * 4 / 3 + 1024,
+        records: 0,
+        in_open: 0,
+        answer: [0; ANSWER.len()],
+    };
+    let mut outcome = Ok(());
+    let time = cpu::time(|| outcome = bare.run(frames));
+    outcome?;
+    let records = bare.records;
+    drop(bare);
+    join(feeder)?;
+    let taken = join(taker)?;
+    if taken == 0 {
+        return Err("nothing was taken".to_owned());
+    }
+    Ok((records * value_bytes) as f64 / 1e6 / time.as_secs_f64())
+}
+
+fn join<T>(thread: JoinHandle<std::io::Result<T>>) -> Result<T, String> {
+    match thread.join() {
+        Ok(outcome) => outcome.map_err(|error| format!("loopback: {error}")),
+        Err(_) => Err("a thread of the stage panicked".to_owned()),
+    }
+}
+
+/// A thread that sends the same frame that often.
+fn feed(
+    frame: Bytes,
+    frames: usize,
+) -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<()>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    let feeder = std::thread::spawn(move || {
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        (0..frames).try_for_each(|_| {
+            far.write_all(&len.to_be_bytes())?;
+            far.write_all(&frame)
+        })
+    });
+    Ok((near, feeder))
+}
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+/// A thread that reads bodies behind their lengths and answers each; it tells how many.
+fn take() -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<usize>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    near.set_nodelay(true)?;
+    let (mut far, _) = listener.accept()?;
+    let taker = std::thread::spawn(move || {
+        let mut room = vec![0; 1 << 20];
+        let mut bodies = 0;
+        loop {
+            let mut head = [0; HEAD_BYTES];
+            match far.read_exact(&mut head) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Ok(bodies);
+                }
+                Err(error) => return Err(error),
+            }
+            let [.., a, b, c, d] = head;
+            let mut left = u32::from_be_bytes([a, b, c, d]) as usize;
+            while left > 0 {
+                let wanted = room.len().min(left);
+                left -= far.read(&mut room[..wanted])?;
+            }
+            far.write_all(ANSWER)?;
+            bodies += 1;
+        }
+    });
+    Ok((near, taker))
+}
+
+/// As long as the head of a signed call.
+const HEAD_BYTES: usize = 512;
+
+struct Loop {
+    source: TcpStream,
+    sink: TcpStream,
+    frame: BytesMut,
+    /// The body that grows.
+    open: Vec<u8>,
+    /// Bodies that wait for the other one.
+    full: Vec<Vec<u8>>,
+    free: Vec<Vec<u8>>,
+    batch_size: usize,
+    /// More than any record takes.
+    record_room: usize,
+    records: usize,
+    in_open: usize,
+    answer: [u8; ANSWER.len()],
+}
+
+impl Loop {
+    fn run(&mut self, frames: usize) -> Result<(), String> {
+        let broken = |error: std::io::Error| format!("loopback: {error}");
+        for _ in 0..frames {
+            let mut len = [0; 4];
+            self.source.read_exact(&mut len).map_err(broken)?;
+            let mut frame = std::mem::take(&mut self.frame);
+            self.source.read_exact(&mut frame).map_err(broken)?;
+            let walked = self.walk(&frame);
+            self.frame = frame;
+            walked?;
+        }
+        self.close()?;
+        self.send()
+    }
+
+    fn walk(&mut self, mut set: &[u8]) -> Result<(), String> {
+        const SHORT: &str = "a sample is cut short";
+        while let Some((header, _)) = set.split_at_checked(BATCH_HEADER) {
+            let len = number(header, BATCH_LENGTH_AT) as usize;
+            let end = BATCH_LENGTH_AT + 4 + len;
+            let (batch, rest) = set.split_at_checked(end).ok_or(SHORT)?;
+            set = rest;
+            if crc32c::crc32c(&batch[CRC_FROM..]) != number(header, CRC_AT) {
+                return Err("a sample is corrupt".to_owned());
+            }
+            let mut records = &batch[BATCH_HEADER..];
+            while !records.is_empty() {
+                self.record(&mut records).ok_or(SHORT)?;
+                if self.in_open == self.batch_size
+                    || self.open.len() + self.record_room > limits::BODY_BYTES_LIMIT
+                {
+                    self.close()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, records: &mut &[u8]) -> Option<()> {
+        let len = varint(records)?;
+        let (mut record, rest) = records.split_at_checked(len)?;
+        *records = rest;
+        record = record.get(1..)?;
+        varint(&mut record)?;
+        varint(&mut record)?;
+        let key = prefixed(&mut record)?;
+        let value = prefixed(&mut record)?;
+        varint(&mut record)?;
+        self.open.extend_from_slice(RECORD_OPEN);
+        append_base64(&mut self.open, key);
+        self.open.extend_from_slice(KEY_CLOSE);
+        append_base64(&mut self.open, value);
+        self.open.extend_from_slice(RECORD_CLOSE);
+        self.records += 1;
+        self.in_open += 1;
+        Some(())
+    }
+
+    /// The body is full; two of them go together.
+    fn close(&mut self) -> Result<(), String> {
+        self.in_open = 0;
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let next = self.free.pop().unwrap_or_default();
+        self.full.push(std::mem::replace(&mut self.open, next));
+        if self.full.len() == 2 {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self) -> Result<(), String> {
+        let broken = |error: std::io::Error| format!("loopback: {error}");
+        let bodies: Vec<Bytes> = self.full.drain(..).map(Bytes::from).collect();
+        let digests = hash(&bodies);
+        for (body, digest) in bodies.iter().zip(&digests) {
+            let mut head = [b' '; HEAD_BYTES];
+            head[..64].copy_from_slice(digest.as_str().as_bytes());
+            let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+            head[HEAD_BYTES - 4..].copy_from_slice(&len.to_be_bytes());
+            self.sink.write_all(&head).map_err(broken)?;
+            self.sink.write_all(body).map_err(broken)?;
+        }
+        for body in bodies {
+            self.sink.read_exact(&mut self.answer).map_err(broken)?;
+            let mut buffer = Vec::from(body);
+            buffer.clear();
+            self.free.push(buffer);
+        }
+        Ok(())
+    }
+}
+
+fn hash(bodies: &[Bytes]) -> Vec<PayloadDigest> {
+    let mut hashes: Vec<PayloadHash> = bodies
+        .iter()
+        .map(|body| PayloadHash::new(vec![body.clone()]))
+        .collect();
+    if let [left, right] = &mut hashes[..] {
+        let mut all = usize::MAX;
+        PayloadHash::step_two(left, right, &mut all);
+    }
+    hashes.into_iter().map(PayloadHash::finish).collect()
+}
+
+fn append_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let at = out.len();
+    out.resize(at + bytes.len().div_ceil(3) * 4, 0);
+    let encoded = STANDARD.encode(bytes, out[at..].as_out());
+    debug_assert_eq!(encoded.len(), bytes.len().div_ceil(3) * 4);
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    let four = bytes.get(at..).and_then(|rest| rest.first_chunk());
+    four.map_or(0, |four| u32::from_be_bytes(*four))
+}
+
+/// A zigzag varint that is not negative.
+fn varint(bytes: &mut &[u8]) -> Option<usize> {
+    let mut value = 0;
+    for shift in (0..35).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value >> 1);
+        }
+    }
+    None
+}
+
+fn prefixed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = varint(bytes)?;
+    let (taken, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(taken)
+}
