@@ -321,7 +321,9 @@ impl World {
             client_id: format!("node-{node}"),
             rack_id: String::new(),
             group_protocol: schedule.group_protocol,
-            group_instance_id: None,
+            group_instance_id: schedule
+                .has_static_members
+                .then(|| format!("instance-{node}")),
             starting_position: StartingPosition::TrimHorizon,
             batch_size: schedule.batch_size,
             window: schedule.window,

@@ -65,6 +65,8 @@ pub struct Schedule {
     pub retention: bool,
     /// How the nodes are members: by the protocol of consumer groups in one schedule of five.
     pub group_protocol: GroupProtocol,
+    /// The members are static. Half of the schedules with consumer groups.
+    pub has_static_members: bool,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -97,6 +99,7 @@ impl Schedule {
             } else {
                 GroupProtocol::Classic
             },
+            has_static_members: seed % 10 == 7,
             mutation: None,
         }
     }
