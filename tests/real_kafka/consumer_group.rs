@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually};
+use forebay_tests::rig::{Broker, Producer, Settings, Sink, eventually};
 
 use super::rebalance::{
-    GRACE, SESSION, await_all_with, await_calls_after, await_calls_of, await_processed, leave,
+    GRACE, await_all_with, await_calls_after, await_calls_of, await_processed, leave, settings,
+    start_by,
 };
 use super::{NEWEST, OLDER, PARTITIONS, rig, say};
 
@@ -24,12 +25,12 @@ async fn members_of_the_consumer_protocol_join_and_leave_and_nothing_is_lost() {
     let load = broker.load(Producer::Java, "next", 8, 1000);
     let mut sink = Sink::new();
     sink.set_delay(Duration::from_millis(50));
-    let mut first = start(&broker, &sink, &consumer("next")).await;
+    let mut first = start_by(&broker, &sink, &consumer("next")).await;
     await_calls_of(&mut sink, first.1).await;
 
     let mut foreign = Vec::new();
     for _ in 0..2 {
-        let second = start(&broker, &sink, &consumer("next")).await;
+        let second = start_by(&broker, &sink, &consumer("next")).await;
         await_calls_of(&mut sink, second.1).await;
         let mut java = broker.consumer_member("next", "next");
         await_processed(&mut java).await;
@@ -71,15 +72,15 @@ async fn static_members_come_back() {
         node_id: Some("node-1"),
         ..consumer("static")
     };
-    let first = start(&broker, &sink, &named).await;
+    let first = start_by(&broker, &sink, &named).await;
     await_calls_of(&mut sink, first.1).await;
-    let mut other = start(&broker, &sink, &consumer("static")).await;
+    let mut other = start_by(&broker, &sink, &consumer("static")).await;
     await_calls_of(&mut sink, other.1).await;
     let before = shares(&broker, "static").await;
     let (status, log) = first.0.terminate(GRACE).await;
     assert_eq!(status.code(), Some(0), "{log}");
 
-    let back = start(&broker, &sink, &named).await;
+    let back = start_by(&broker, &sink, &named).await;
     await_calls_of(&mut sink, back.1).await;
     let after = shares(&broker, "static").await;
     let kept = before.iter().filter(|(id, _)| after.contains_key(*id));
@@ -92,7 +93,7 @@ async fn static_members_come_back() {
     assert_eq!(sets(&before), sets(&after), "nothing has moved");
 
     back.0.kill().await;
-    let mut again = start(&broker, &sink, &named).await;
+    let mut again = start_by(&broker, &sink, &named).await;
     let waits = "still holds the instance id node-1";
     eventually(
         "it says why it waits",
@@ -110,9 +111,10 @@ async fn static_members_come_back() {
     other.0.assert_running();
 }
 
-/// A group of classic members moves to the consumer protocol, process by process, and goes on meanwhile.
+/// A group of classic members moves to the consumer protocol and back, process by process, and goes on
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_moves_from_the_classic_protocol_while_it_works() {
+async fn a_group_moves_to_the_consumer_protocol_and_back_while_it_works() {
     let Some(rig) = rig("live roll") else { return };
     let broker = Broker::start(&rig, NEWEST).await;
     broker.topic("roll", PARTITIONS, &[]).await;
@@ -123,17 +125,23 @@ async fn a_group_moves_from_the_classic_protocol_while_it_works() {
         group_protocol: "classic",
         ..consumer("roll")
     };
-    let first = start(&broker, &sink, &classic).await;
+    let first = start_by(&broker, &sink, &classic).await;
     await_calls_of(&mut sink, first.1).await;
-    let mut second = start(&broker, &sink, &consumer("roll")).await;
+    let second = start_by(&broker, &sink, &consumer("roll")).await;
     await_calls_of(&mut sink, second.1).await;
     let now = sink.ledger().calls.len();
     await_calls_after(&mut sink, now, first.1).await;
     leave(first.0).await;
-    let mut first = start(&broker, &sink, &consumer("roll")).await;
+    let mut first = start_by(&broker, &sink, &consumer("roll")).await;
     await_calls_of(&mut sink, first.1).await;
     let now = sink.ledger().calls.len();
     await_calls_after(&mut sink, now, second.1).await;
+    assert!(!second.0.has_logged(FALLBACK));
+    leave(second.0).await;
+    let mut second = start_by(&broker, &sink, &classic).await;
+    await_calls_of(&mut sink, second.1).await;
+    let now = sink.ledger().calls.len();
+    await_calls_after(&mut sink, now, first.1).await;
     load.stop().await;
     let expected = broker.expected("roll").await;
     let verdict = await_all_with(&mut sink, &expected, &[]).await;
@@ -144,10 +152,9 @@ async fn a_group_moves_from_the_classic_protocol_while_it_works() {
     ));
     verdict.assert_sound();
     broker.await_no_lag("roll", PARTITIONS as usize).await;
-    for (forebay, _) in [&mut first, &mut second] {
-        forebay.assert_running();
-        assert!(!forebay.has_logged(FALLBACK));
-    }
+    assert!(!first.0.has_logged(FALLBACK));
+    first.0.assert_running();
+    second.0.assert_running();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,7 +164,7 @@ async fn a_broker_that_does_not_know_the_consumer_protocol_has_classic_members()
     broker.topic("older", PARTITIONS, &[]).await;
     let load = broker.load(Producer::Java, "older", 13, 300);
     let mut sink = Sink::new();
-    let first = start(&broker, &sink, &consumer("older")).await;
+    let first = start_by(&broker, &sink, &consumer("older")).await;
     await_calls_of(&mut sink, first.1).await;
     load.stop().await;
     let expected = broker.expected("older").await;
@@ -171,20 +178,9 @@ async fn a_broker_that_does_not_know_the_consumer_protocol_has_classic_members()
 /// A process of the group that has the topic's name.
 fn consumer(topic: &str) -> Settings {
     Settings {
-        session_timeout: SESSION,
         group_protocol: "consumer",
-        ..Settings::new(topic, topic, 0)
+        ..settings(topic)
     }
-}
-
-/// The process, and the function's port that is its own.
-async fn start(broker: &Broker, sink: &Sink, settings: &Settings) -> (Forebay, u16) {
-    let port = sink.listen().await;
-    let settings = Settings {
-        function_port: port,
-        ..settings.clone()
-    };
-    (Forebay::start(broker, &settings), port)
 }
 
 /// By partition, the member that owns it.

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use super::{NEWEST, OLDER, PARTITIONS, rig, say};
 
 pub(super) const GRACE: Duration = Duration::from_secs(30);
-pub(super) const SESSION: Duration = Duration::from_secs(10);
+const SESSION: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_of_three_kinds_join_and_leave_and_nothing_is_lost_on_4_4_0() {
@@ -75,14 +75,30 @@ async fn mixed_group(version: &'static str, rounds: usize) {
 /// A process that slept through its session starts no call for what it lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_frozen_for_a_minute_starts_no_call_for_what_it_lost() {
-    let Some(rig) = rig("frozen") else { return };
+    frozen_for_a_minute("classic").await;
+}
+
+/// Kafka 4.4.0 expels a member of the consumer protocol after 45 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_the_consumer_protocol_frozen_for_a_minute_starts_no_call_either() {
+    frozen_for_a_minute("consumer").await;
+}
+
+async fn frozen_for_a_minute(group_protocol: &'static str) {
+    let Some(rig) = rig(&format!("frozen, {group_protocol}")) else {
+        return;
+    };
     let broker = Broker::start(&rig, NEWEST).await;
     broker.topic("frozen", PARTITIONS, &[]).await;
     let load = broker.load(Producer::Librdkafka, "frozen", 7, 500);
     let mut sink = Sink::new();
     sink.set_delay(Duration::from_millis(50));
-    let mut frozen = start_in(&broker, &sink, "frozen").await;
-    let mut other = start_in(&broker, &sink, "frozen").await;
+    let settings = Settings {
+        group_protocol,
+        ..settings("frozen")
+    };
+    let mut frozen = start_by(&broker, &sink, &settings).await;
+    let mut other = start_by(&broker, &sink, &settings).await;
     await_calls_of(&mut sink, frozen.1).await;
     await_calls_of(&mut sink, other.1).await;
     frozen.0.signal(Signal::STOP);
@@ -110,15 +126,23 @@ async fn a_process_frozen_for_a_minute_starts_no_call_for_what_it_lost() {
 }
 
 async fn start(broker: &Broker, sink: &Sink) -> (Forebay, u16) {
-    start_in(broker, sink, "shared").await
+    start_by(broker, sink, &settings("shared")).await
 }
 
-/// A process of the group that has the topic's name, and the function's port that is its own.
-async fn start_in(broker: &Broker, sink: &Sink, topic: &str) -> (Forebay, u16) {
+/// Those of a process in the group that has the topic's name.
+pub(super) fn settings(topic: &str) -> Settings {
+    Settings {
+        session_timeout: SESSION,
+        ..Settings::new(topic, topic, 0)
+    }
+}
+
+/// A process, and the function's port that is its own.
+pub(super) async fn start_by(broker: &Broker, sink: &Sink, settings: &Settings) -> (Forebay, u16) {
     let port = sink.listen().await;
     let settings = Settings {
-        session_timeout: SESSION,
-        ..Settings::new(topic, topic, port)
+        function_port: port,
+        ..settings.clone()
     };
     (Forebay::start(broker, &settings), port)
 }
