@@ -133,6 +133,18 @@ fn a_wrong_value_is_named_with_its_line() {
 }
 
 #[test]
+fn the_group_protocol_is_a_choice() {
+    let protocol = |text: &str| parse(text).unwrap().kafka.group_protocol;
+    assert_eq!(protocol(""), GroupProtocol::Classic);
+    for (name, chosen) in [
+        ("classic", GroupProtocol::Classic),
+        ("consumer", GroupProtocol::Consumer),
+    ] {
+        assert_eq!(protocol(&format!("group_protocol = {name:?}")), chosen);
+    }
+}
+
+#[test]
 fn a_misspelt_key_is_refused() {
     check_refused("a = 1\n", "forebay.toml:1");
     check_refused(

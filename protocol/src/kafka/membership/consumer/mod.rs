@@ -21,7 +21,8 @@
 //!
 //! The coordinator does not tell its session timeout. The lease is the smaller of the session timeout
 //! that we are configured with and three of the coordinator's heartbeat intervals: by its defaults that
-//! is a third of the session (15 s of 45 s).
+//! is a third of the session (15 s of 45 s), and by Kafka's bounds (an interval of 15 s at most, a session
+//! of 45 s at least) never more than one.
 //!
 //! An assignment names the topic by its id. While that differs from what the cluster says of the topic,
 //! it has been deleted and created anew, and no call starts.
