@@ -10,9 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::RequestHeader;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::messages::{ApiKey, EncodeError};
-use super::versions;
-use super::wire::{DecodeError, Reader};
+use super::api::ApiKey;
+use super::wire::{DecodeError, EncodeError, Reader};
 use crate::limits::FRAME_BYTES_MAX;
 
 /// Bytes of the length prefix.
@@ -70,11 +69,7 @@ pub(super) fn put_request_header(
     client_id: &StrBytes,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    let header_version = if versions::is_flexible(api, version) {
-        2
-    } else {
-        1
-    };
+    let header_version = if api.is_flexible(version) { 2 } else { 1 };
     RequestHeader::default()
         .with_request_api_key(api as i16)
         .with_request_api_version(version)
@@ -108,7 +103,7 @@ pub(super) fn take_correlation(mut frame: Bytes) -> Result<(i32, Bytes), DecodeE
 
 /// A reader of the answer's body: passes over the tagged fields of header version 1, where there are any.
 pub(super) fn body_reader(api: ApiKey, version: i16, rest: Bytes) -> Result<Reader, DecodeError> {
-    let flexible = versions::is_flexible(api, version);
+    let flexible = api.is_flexible(version);
     let mut reader = Reader::new(rest, flexible);
     reader.skip_tags("header")?;
     Ok(reader)

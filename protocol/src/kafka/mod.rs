@@ -8,6 +8,7 @@
 //!
 //! Invariant: knows nothing of `lambda` and `http`.
 
+mod api;
 pub mod assignor;
 pub mod connection;
 pub mod error;

@@ -118,20 +118,3 @@ pub const fn is_optional(api: ApiKey) -> bool {
         ApiKey::OffsetForLeaderEpoch | ApiKey::ConsumerGroupHeartbeat
     )
 }
-
-/// Whether that version of the API has compact lengths and tagged fields.
-pub(super) const fn is_flexible(api: ApiKey, version: i16) -> bool {
-    let first = match api {
-        ApiKey::Fetch => 12,
-        ApiKey::Metadata => 9,
-        ApiKey::OffsetCommit => 8,
-        ApiKey::ListOffsets | ApiKey::OffsetFetch | ApiKey::JoinGroup => 6,
-        ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::SyncGroup
-        | ApiKey::OffsetForLeaderEpoch => 4,
-        ApiKey::FindCoordinator | ApiKey::ApiVersions => 3,
-        ApiKey::ConsumerGroupHeartbeat => 0,
-    };
-    version >= first
-}

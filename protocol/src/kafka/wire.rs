@@ -13,6 +13,11 @@ use uuid::Uuid;
 
 use crate::limits::ARRAY_ELEMENTS_MAX;
 
+/// A request that the wire format cannot hold: a name or a list is longer than its length can say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EncodeError(pub(super) String);
+
 /// What is wrong with an answer: the peer broke the protocol, or is no Kafka broker.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

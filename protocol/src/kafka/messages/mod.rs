@@ -47,8 +47,6 @@ pub use offset_for_leader_epoch::{
 };
 pub use sync_group::{GroupAssignment, SyncGroupRequest, SyncGroupResponse};
 
-use std::fmt;
-
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -57,50 +55,8 @@ use super::error::ErrorCode;
 use super::frame;
 use super::wire::{DecodeError, Reader};
 
-/// The APIs that Forebay calls, by their wire key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(i16)]
-#[allow(missing_docs, reason = "the names are Kafka's own")]
-pub enum ApiKey {
-    Fetch = 1,
-    ListOffsets = 2,
-    Metadata = 3,
-    OffsetCommit = 8,
-    OffsetFetch = 9,
-    FindCoordinator = 10,
-    JoinGroup = 11,
-    Heartbeat = 12,
-    LeaveGroup = 13,
-    SyncGroup = 14,
-    ApiVersions = 18,
-    OffsetForLeaderEpoch = 23,
-    ConsumerGroupHeartbeat = 68,
-}
-
-impl ApiKey {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Fetch,
-        Self::ListOffsets,
-        Self::Metadata,
-        Self::OffsetCommit,
-        Self::OffsetFetch,
-        Self::FindCoordinator,
-        Self::JoinGroup,
-        Self::Heartbeat,
-        Self::LeaveGroup,
-        Self::SyncGroup,
-        Self::ApiVersions,
-        Self::OffsetForLeaderEpoch,
-        Self::ConsumerGroupHeartbeat,
-    ];
-}
-
-impl fmt::Display for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
+pub use super::api::ApiKey;
+pub use super::wire::EncodeError;
 
 /// Any request that Forebay sends.
 #[derive(Clone, Debug, PartialEq)]
@@ -265,11 +221,6 @@ impl Response {
         })
     }
 }
-
-/// A request that the wire format cannot hold: a name or a list is longer than its length can say.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct EncodeError(pub(super) String);
 
 /// How an answer names its topic.
 #[derive(Clone, Copy, PartialEq, Eq)]

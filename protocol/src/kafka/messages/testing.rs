@@ -47,7 +47,7 @@ pub(super) fn asked(api: ApiKey, version: i16) -> Asked {
 /// The bytes that follow the correlation id of such an answer.
 pub(super) fn answer(api: ApiKey, version: i16, body: &impl Encodable) -> Bytes {
     let mut out = BytesMut::new();
-    let flexible = versions::is_flexible(api, version) && api != ApiKey::ApiVersions;
+    let flexible = api.is_flexible(version) && api != ApiKey::ApiVersions;
     ResponseHeader::default()
         .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
         .encode(&mut out, i16::from(flexible))
