@@ -2,6 +2,7 @@
 //!
 //! Invariant: knows nothing of `kafka::membership`, `http` or sockets.
 
+mod error_document;
 pub mod event;
 pub mod function;
 pub mod invoke;
