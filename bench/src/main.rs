@@ -2,7 +2,6 @@
 //!
 //! Invariant: what is compared is measured in the same run, in interleaved rounds, in CPU time.
 
-mod appliance;
 mod codec;
 mod cpu;
 mod floor;

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use forebay_tests::clock;
 use forebay_tests::harness::{Declared, Site};
+use forebay_tests::node::Node;
 use serde::Serialize;
 
-use crate::appliance::Appliance;
 use crate::stage::{Filling, Stage, TOPIC};
 use crate::{cpu, floor, say, write_json};
 
@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn measure_all(arguments: &Arguments) -> Result<(), String> {
     let program = match &arguments.forebay {
         Some(program) => program.clone(),
-        None => Appliance::program()?,
+        None => Node::program()?,
     };
     let before = cpu::Machine::now();
     let mut runs: Vec<Vec<Run>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
@@ -161,7 +161,7 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
     };
     let mut stage = Stage::start(&filling)?;
     let site = site(arguments, &stage);
-    let mut appliance = Appliance::start(program, &site)?;
+    let mut appliance = Node::start(program, &site)?;
     let mut heard = clock::monotonic_micros();
     let mut first = None;
     let mut last = 0;
@@ -194,7 +194,7 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
             records_per_cpu_second: records / cpu,
             per_wall_second: megabytes / since(began).as_secs_f64(),
             records_per_call: arrived.records as f64 / arrived.calls as f64,
-            peak_bytes: appliance.peak_bytes().unwrap_or_default(),
+            peak_bytes: appliance.peak_bytes()?,
             floor: 0.0,
         });
     }

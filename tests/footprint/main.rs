@@ -4,9 +4,7 @@
 //! skipped.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use forebay_tests::eventually;
@@ -15,56 +13,19 @@ use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::fake_kafka::{Config, Offsets};
 use forebay_tests::fake_lambda::FakeLambda;
 use forebay_tests::harness::{Declared, Site};
+use forebay_tests::node::Node;
 
 const TOPIC: &str = "orders";
 const MIB: u64 = 1024 * 1024;
 
-/// A running `forebay`; it is killed when this is dropped.
-struct Node(Child);
-
-impl Node {
-    fn start(site: &Site) -> Option<Self> {
-        let Some(program) = std::env::var_os("FOREBAY_BIN") else {
-            let line = "SKIPPED: needs the binary; run tests/run end_to_end\n";
-            std::io::stderr().write_all(line.as_bytes()).ok();
-            return None;
-        };
-        let mut command = Command::new(PathBuf::from(program));
-        command.arg("run").arg("--config").arg(site.config_file());
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        Some(Self(
-            command.process_group(0).spawn().expect("the binary runs"),
-        ))
-    }
-
-    /// A line of `/proc/<pid>/status`, in bytes.
-    fn status(&self, name: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.0.id());
-        let text = std::fs::read_to_string(path).expect("the node runs");
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-        kilobytes
-            .and_then(|kb| kb.parse::<u64>().ok())
-            .expect("the kernel tells")
-            * 1024
-    }
-
-    /// CPU time so far, in clock ticks (a hundredth of a second).
-    fn ticks(&self) -> u64 {
-        let path = format!("/proc/{}/stat", self.0.id());
-        let text = std::fs::read_to_string(path).expect("the node runs");
-        let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let fields: Vec<&str> = after_name.split(' ').collect();
-        let field = |at: usize| fields[at].parse::<u64>().expect("a number");
-        field(11) + field(12)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
+/// `None` without a binary.
+fn start(site: &Site) -> Option<Node> {
+    let Some(program) = std::env::var_os("FOREBAY_BIN") else {
+        let line = "SKIPPED: needs the binary; run tests/run end_to_end\n";
+        std::io::stderr().write_all(line.as_bytes()).ok();
+        return None;
+    };
+    Some(Node::start(Path::new(&program), site).expect("the binary runs"))
 }
 
 async fn received(lambda: &FakeLambda) -> (u64, bool) {
@@ -103,7 +64,7 @@ async fn thousand_partitions_at_full_rate_stay_below_the_budget() {
     site.declare(
         &Declared::new(TOPIC).with("MaximumBatchingWindowInSeconds = 0\nBatchSize = 1000\n"),
     );
-    let Some(node) = Node::start(&site) else {
+    let Some(node) = start(&site) else {
         return;
     };
     let wanted = u64::try_from(PARTITIONS).expect("it is positive") * BATCHES * BATCH;
@@ -113,7 +74,7 @@ async fn thousand_partitions_at_full_rate_stay_below_the_budget() {
         (wanted, true),
         "once each, in order"
     );
-    let peak = node.status("VmHWM");
+    let peak = node.peak_bytes().expect("the node runs");
     let line = format!(
         "1,000 partitions: {} MiB at most, of {} MiB\n",
         peak / MIB,
@@ -138,20 +99,22 @@ async fn one_idle_mapping_takes_next_to_nothing() {
         .key("heartbeat_interval_ms", "3000")
         .key("session_timeout_ms", "45000");
     site.declare(&Declared::new(TOPIC).with(""));
-    let Some(node) = Node::start(&site) else {
+    let Some(mut node) = start(&site) else {
         return;
     };
+    let mut cpu_time = || node.cpu_time().expect("the node runs");
     eventually!(received(&lambda).await.0 == 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = node.ticks();
+    let before = cpu_time();
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;
-    let ticks = node.ticks() - before;
-    let resident = node.status("VmRSS");
+    let burnt = cpu_time() - before;
+    let resident = node.resident_bytes().expect("the node runs");
     let line = format!(
-        "idle: {} MiB, {ticks} ticks in {SECONDS} s\n",
+        "idle: {} MiB, {burnt:?} of CPU in {SECONDS} s\n",
         resident / MIB
     );
     std::io::stderr().write_all(line.as_bytes()).ok();
-    assert!(ticks < SECONDS, "{ticks} ticks are 1 % of a core or more");
+    let limit = Duration::from_secs(SECONDS) / 100;
+    assert!(burnt < limit, "{burnt:?} are 1 % of a core or more");
     assert!(resident < 40 * MIB, "{} MiB", resident / MIB);
 }

@@ -1,20 +1,21 @@
-//! The real appliance as a process, and the CPU time that it takes.
+//! The real `forebay` as a process, and what it takes: CPU time and memory.
 //!
 //! Invariant: what is measured is the binary that users run, with a configuration file.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use forebay_tests::harness::Site;
+use crate::harness::Site;
 
 /// A running `forebay`; it is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Appliance(Child);
+pub struct Node(Child);
 
-impl Appliance {
-    /// The binary beside this one.
-    pub(crate) fn program() -> Result<PathBuf, String> {
+impl Node {
+    /// The binary beside the running one.
+    pub fn program() -> Result<PathBuf, String> {
         let here = std::env::current_exe().map_err(|error| error.to_string())?;
         let program = here.with_file_name("forebay");
         if program.is_file() {
@@ -26,23 +27,24 @@ impl Appliance {
         ))
     }
 
-    /// Starts it, without waiting for anything.
-    pub(crate) fn start(program: &Path, site: &Site) -> Result<Self, String> {
+    /// Starts it, without waiting for anything. Calls are signed with keys that are nobody's.
+    pub fn start(program: &Path, site: &Site) -> Result<Self, String> {
         Command::new(program)
             .arg("run")
             .arg("--config")
             .arg(site.config_file())
-            .env("AWS_ACCESS_KEY_ID", "bench")
-            .env("AWS_SECRET_ACCESS_KEY", "bench")
+            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
             .stdin(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .map(Self)
             .map_err(|error| format!("{} does not start: {error}", program.display()))
     }
 
     /// CPU time of all its threads so far.
-    pub(crate) fn cpu_time(&mut self) -> Result<Duration, String> {
+    pub fn cpu_time(&mut self) -> Result<Duration, String> {
         if let Ok(Some(status)) = self.0.try_wait() {
             return Err(format!("the appliance has ended: {status}"));
         }
@@ -57,17 +59,31 @@ impl Appliance {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
+    /// The memory that it holds.
+    pub fn resident_bytes(&self) -> Result<u64, String> {
+        self.memory("VmRSS:")
+    }
+
     /// The most memory that it has held.
-    pub(crate) fn peak_bytes(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kilobytes * 1024)
+    pub fn peak_bytes(&self) -> Result<u64, String> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> Result<u64, String> {
+        let path = format!("/proc/{}/status", self.0.id());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let kilobytes = text.lines().find_map(|line| {
+            let line = line.strip_prefix(name)?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        let bytes = kilobytes.map(|kilobytes| kilobytes * 1024);
+        bytes.ok_or_else(|| format!("{path} does not tell {name}"))
     }
 }
 
-impl Drop for Appliance {
+impl Drop for Node {
     fn drop(&mut self) {
+        // It may have ended by itself.
         self.0.kill().ok();
         self.0.wait().ok();
     }
