@@ -181,6 +181,7 @@ pub use consumer::Consumer;
 pub use status::{ConsumerStatus, Fault, PartitionStatus, Phase};
 
 mod budget;
+mod buffers;
 
 pub use budget::Budget;
 

@@ -12,33 +12,7 @@ use super::super::lane::{Encoded, Halt, Workbench};
 use super::super::links::Role;
 use super::super::part::Part;
 use super::Consumer;
-use crate::lambda::event::Buffer;
 use crate::limits;
-
-/// Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one. They
-/// are held bytes like any others, and the first to go when memory is short.
-#[derive(Debug, Default)]
-pub(super) struct Buffers {
-    free: Vec<Buffer>,
-    bytes: usize,
-}
-
-impl Buffers {
-    fn take(&mut self) -> Buffer {
-        let buffer = self.free.pop().unwrap_or_default();
-        self.bytes -= buffer.capacity_bytes();
-        buffer
-    }
-
-    fn put(&mut self, buffer: Buffer) {
-        self.bytes += buffer.capacity_bytes();
-        self.free.push(buffer);
-    }
-
-    fn fits(&self, buffer: &Buffer) -> bool {
-        self.bytes + buffer.capacity_bytes() <= limits::RECYCLED_BYTES_MAX
-    }
-}
 
 impl Consumer {
     /// One turn; true while more is to be encoded that may be encoded now.
@@ -85,26 +59,26 @@ impl Consumer {
             return;
         }
         let (decompressed_before, open_before) = (lane.decompressed_bytes(), lane.open_bytes());
-        let free_before = self.buffers.bytes;
+        let free_before = self.buffers.bytes();
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
             decompressor: &mut self.decompressor,
+            buffers: &mut self.buffers,
             body_limit: self.config.body_limit,
             batch_size: usize::try_from(self.config.batch_size).unwrap_or(usize::MAX),
             now: self.now,
             turn_bytes: step,
             polled: 0,
         };
-        let buffers = &mut self.buffers;
-        let outcome = lane.encode(&mut bench, || buffers.take());
+        let outcome = lane.encode(&mut bench);
         // A lane that decodes nothing but still asks for more must not hold the turn for ever.
         let spent = (step - bench.turn_bytes).max(1);
         *turn_bytes = turn_bytes.saturating_sub(spent);
         self.counters.records_polled += bench.polled;
         self.fetched
             .change(decompressed_before, lane.decompressed_bytes());
-        self.bodies.sub(free_before - self.buffers.bytes);
+        self.bodies.change(free_before, self.buffers.bytes());
         self.bodies.change(open_before, lane.open_bytes());
         match outcome {
             Encoded::Drained | Encoded::Full => {}
@@ -270,10 +244,11 @@ impl Consumer {
         if let Ok(body) = Rc::try_unwrap(part.body) {
             self.bodies.sub(body.held_bytes);
             if let Some(buffer) = body.sealed.into_buffer()
-                && self.buffers.fits(&buffer)
-                && self.bodies.try_add(buffer.capacity_bytes())
+                && self.bodies.fits(buffer.capacity_bytes())
             {
+                let before = self.buffers.bytes();
                 self.buffers.put(buffer);
+                self.bodies.change(before, self.buffers.bytes());
             }
         }
     }
@@ -281,6 +256,6 @@ impl Consumer {
     /// Gives back what only waits to be filled again.
     pub(super) fn drop_free_buffers(&mut self) {
         let buffers = std::mem::take(&mut self.buffers);
-        self.bodies.sub(buffers.bytes);
+        self.bodies.sub(buffers.bytes());
     }
 }

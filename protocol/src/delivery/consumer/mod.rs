@@ -29,6 +29,7 @@ use self::declaring::Declaring;
 use self::ending::Ending;
 use self::seeding::Coordinator;
 use super::batch::Batch;
+use super::buffers::Buffers;
 use super::cluster::Cluster;
 use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Role};
@@ -122,7 +123,7 @@ pub struct Consumer {
     bodies: Account,
     /// The budget is short: half-full bodies go early.
     pressure: bool,
-    buffers: encoding::Buffers,
+    buffers: Buffers,
 
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
@@ -169,7 +170,7 @@ impl Consumer {
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget),
             pressure: false,
-            buffers: encoding::Buffers::default(),
+            buffers: Buffers::default(),
             batches: BTreeMap::new(),
             next_batch: 0,
             calls: BTreeMap::new(),

@@ -2,9 +2,10 @@
 //!
 //! Invariant: a record is encoded once, in order; what stops a turn leaves the next record unread.
 
+use super::super::buffers::Buffers;
 use super::{Fetched, Lane};
-use crate::kafka::records::{Decompressor, RecordError};
-use crate::lambda::event::{Buffer, EventShape, Fragment, Push};
+use crate::kafka::records::{Decompressor, Record, RecordError};
+use crate::lambda::event::{EventShape, Fragment, NoRoom, Push};
 use crate::time::Instant;
 
 /// What a turn of encoding came to.
@@ -26,6 +27,8 @@ pub(in crate::delivery) enum Encoded {
 pub(in crate::delivery) struct Workbench<'a> {
     pub(in crate::delivery) shape: &'a EventShape,
     pub(in crate::delivery) decompressor: &'a mut Decompressor,
+    /// What bodies are built in.
+    pub(in crate::delivery) buffers: &'a mut Buffers,
     pub(in crate::delivery) body_limit: usize,
     pub(in crate::delivery) batch_size: usize,
     pub(in crate::delivery) now: Instant,
@@ -37,13 +40,8 @@ pub(in crate::delivery) struct Workbench<'a> {
 
 impl Lane {
     /// Encodes pending records into the open body until it is full, the turn is over or nothing is left.
-    /// The open body comes from `buffer` when there is none yet.
-    pub(in crate::delivery) fn encode(
-        &mut self,
-        bench: &mut Workbench<'_>,
-        buffer: impl FnOnce() -> Buffer,
-    ) -> Encoded {
-        let mut buffer = Some(buffer);
+    pub(in crate::delivery) fn encode(&mut self, bench: &mut Workbench<'_>) -> Encoded {
+        let expected_bytes = self.expected_body_bytes();
         let outcome = loop {
             let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
                 break Encoded::Drained;
@@ -59,11 +57,11 @@ impl Lane {
                     let open = match &mut self.open {
                         Some(open) => open,
                         none => {
-                            let buffer = buffer.take().map(|b| b()).unwrap_or_default();
+                            let buffer = bench.buffers.take(expected_bytes);
                             none.insert(Fragment::new(bench.shape, self.partition, buffer))
                         }
                     };
-                    match open.push(&record, bench.body_limit) {
+                    match push(open, &record, bench) {
                         Push::Appended => {
                             debug_assert!(record.offset >= self.encoded, "offsets ascend");
                             self.encoded = record.offset + 1;
@@ -103,6 +101,14 @@ impl Lane {
         outcome
     }
 
+    /// How large the next body is going to be, so that it need not grow: as the last one, unless much less
+    /// than that is waiting.
+    fn expected_body_bytes(&self) -> usize {
+        // Small records grow to three times their bytes and more; others by a third.
+        self.last_body_bytes
+            .min(self.pending_bytes.saturating_mul(3))
+    }
+
     /// The first record set is read to its end.
     fn leave_record_set(&mut self) {
         if let Some(Fetched { reader, .. }) = self.pending.pop_front() {
@@ -122,5 +128,19 @@ impl Lane {
             self.encoded = record.offset + 1;
         }
         self.settle();
+    }
+}
+
+/// Appends the record; a body that outgrows its buffer goes on in a larger one.
+#[inline]
+fn push(open: &mut Fragment, record: &Record<'_>, bench: &mut Workbench<'_>) -> Push {
+    loop {
+        match open.push_into_room(record, bench.body_limit) {
+            Ok(pushed) => return pushed,
+            Err(NoRoom { buffer_bytes }) => {
+                let outgrown = open.move_to(bench.buffers.take(buffer_bytes));
+                bench.buffers.put(outgrown);
+            }
+        }
     }
 }

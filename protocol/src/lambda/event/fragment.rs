@@ -64,14 +64,25 @@ pub enum Push {
     },
 }
 
+/// The buffer is too small for a record; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom {
+    /// A buffer to [move to](Fragment::move_to), with room for some records more.
+    pub buffer_bytes: usize,
+}
+
 impl Fragment {
     /// Begins the part of `partition` in a new or a recycled buffer.
     pub fn new(shape: &EventShape, partition: i32, buffer: impl Into<Buffer>) -> Self {
-        let Buffer { bytes, mut marks } = buffer.into();
-        marks.clear();
         let opening = shape.opening(partition);
         let head_len = shape.head().len();
         let used = head_len + opening.len();
+        let mut buffer: Buffer = buffer.into();
+        if room_for(used) > buffer.room_bytes() {
+            buffer = Buffer::with_capacity(room_for(used));
+        }
+        let Buffer { bytes, mut marks } = buffer;
+        marks.clear();
         let mut fragment = Self {
             bytes,
             used,
@@ -82,16 +93,32 @@ impl Fragment {
             opening_len: opening.len(),
             replaced_bytes: 0,
         };
-        fragment.make_room(used);
         fragment.bytes[..head_len].copy_from_slice(shape.head());
         fragment.bytes[head_len..used].copy_from_slice(&opening);
         fragment
     }
 
+    /// As [`push_into_room`](Self::push_into_room), with a larger buffer where that is needed.
+    #[inline]
+    pub fn push(&mut self, record: &Record<'_>, body_limit: usize) -> Push {
+        loop {
+            match self.push_into_room(record, body_limit) {
+                Ok(pushed) => return pushed,
+                Err(NoRoom { buffer_bytes }) => {
+                    self.move_to(Buffer::with_capacity(buffer_bytes));
+                }
+            }
+        }
+    }
+
     /// Appends `record`, unless the event of these records alone would then have `body_limit` bytes or
     /// more (at most [`BODY_BYTES_LIMIT`](limits::BODY_BYTES_LIMIT)).
     #[inline]
-    pub fn push(&mut self, record: &Record<'_>, body_limit: usize) -> Push {
+    pub fn push_into_room(
+        &mut self,
+        record: &Record<'_>,
+        body_limit: usize,
+    ) -> Result<Push, NoRoom> {
         debug_assert!(body_limit <= limits::BODY_BYTES_LIMIT);
         self.prefix.set(record);
         let (headers_len, replaced) = text::headers_len(&record.headers);
@@ -101,15 +128,19 @@ impl Fragment {
         let record_len = self.prefix.len() - 1 + key_len + value_len + headers_len;
         let body_bytes = self.head_len + self.opening_len + record_len + TAIL.len();
         if body_bytes >= body_limit {
-            return Push::Oversized { body_bytes };
+            return Ok(Push::Oversized { body_bytes });
         }
         let first = self.marks.is_empty();
         let start = self.used + usize::from(!first);
         let end = start + record_len;
         if end + TAIL.len() >= body_limit {
-            return Push::Full;
+            return Ok(Push::Full);
         }
-        self.make_room(end);
+        let needed = room_for(end);
+        if needed > self.bytes.len() {
+            let buffer_bytes = size_class(needed);
+            return Err(NoRoom { buffer_bytes });
+        }
         self.write(record, first, end);
         self.marks.push(RecordMark {
             offset: record.offset,
@@ -118,7 +149,25 @@ impl Fragment {
             end: narrow(end),
         });
         self.replaced_bytes += replaced;
-        Push::Appended
+        Ok(Push::Appended)
+    }
+
+    /// Goes on in `larger`, and gives the buffer back that it was in.
+    ///
+    /// # Panics
+    /// If `larger` does not hold what is there.
+    #[cold]
+    pub fn move_to(&mut self, larger: Buffer) -> Buffer {
+        let Buffer { bytes, mut marks } = larger;
+        let mut outgrown = Buffer {
+            bytes: std::mem::replace(&mut self.bytes, bytes),
+            marks: Vec::new(),
+        };
+        self.bytes[..self.used].copy_from_slice(&outgrown.bytes[..self.used]);
+        marks.clear();
+        marks.extend_from_slice(&self.marks);
+        outgrown.marks = std::mem::replace(&mut self.marks, marks);
+        outgrown
     }
 
     /// Ends it: nothing is added any more.
@@ -198,24 +247,6 @@ impl Fragment {
         assert!(out.at() == end, "a record has the size that was foretold");
         self.used = end;
     }
-
-    /// Makes the buffer hold `end` bytes, the tail and the slack.
-    #[inline]
-    fn make_room(&mut self, end: usize) {
-        let needed = end + TAIL.len() + SLACK_BYTES;
-        if needed > self.bytes.len() {
-            self.grow(needed);
-        }
-    }
-
-    #[cold]
-    fn grow(&mut self, needed: usize) {
-        let mut larger = vec![0; size_class(needed)];
-        // At the very beginning the buffer may hold less than what is about to be written.
-        let kept = self.used.min(self.bytes.len());
-        larger[..kept].copy_from_slice(&self.bytes[..kept]);
-        self.bytes = larger;
-    }
 }
 
 /// What a fragment is built in; kept and used again, it spares the kernel's clearing of fresh pages.
@@ -237,6 +268,11 @@ impl Buffer {
     /// Memory that it holds.
     pub fn capacity_bytes(&self) -> usize {
         memory_bytes(&self.bytes, &self.marks)
+    }
+
+    /// Bytes that can be written.
+    pub fn room_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(super) fn recycle(bytes: Vec<u8>, marks: Vec<RecordMark>) -> Self {
@@ -264,6 +300,12 @@ fn member_len(open: &[u8], bytes: Option<&[u8]>) -> usize {
     bytes.map_or(0, |bytes| {
         open.len() + base64::encoded_len(bytes.len()) + QUOTE.len()
     })
+}
+
+/// The least buffer for `end` bytes: the tail and the slack come behind them.
+#[inline]
+fn room_for(end: usize) -> usize {
+    end + TAIL.len() + SLACK_BYTES
 }
 
 fn size_class(bytes: usize) -> usize {

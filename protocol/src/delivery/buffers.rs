@@ -1,0 +1,96 @@
+//! Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one.
+//!
+//! They are held bytes like any others, and the first to go when memory is short.
+//!
+//! Invariant: it holds [`RECYCLED_BYTES_MAX`] at most.
+
+use crate::lambda::event::Buffer;
+use crate::limits::RECYCLED_BYTES_MAX;
+
+/// What a consumer keeps of them.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    free: Vec<Buffer>,
+    bytes: usize,
+}
+
+impl Buffers {
+    /// The smallest that holds `bytes`; a new one if none does.
+    pub(super) fn take(&mut self, bytes: usize) -> Buffer {
+        let free = self.free.iter().enumerate();
+        let fitting = free.filter(|(_, buffer)| buffer.room_bytes() >= bytes);
+        let smallest = fitting.min_by_key(|(_, buffer)| buffer.room_bytes());
+        match smallest.map(|(at, _)| at) {
+            Some(at) => {
+                let buffer = self.free.swap_remove(at);
+                self.bytes -= buffer.capacity_bytes();
+                buffer
+            }
+            None => Buffer::with_capacity(bytes),
+        }
+    }
+
+    /// Keeps a buffer, unless it is one too many. Smaller ones make room for it: what they hold a larger one
+    /// holds as well.
+    pub(super) fn put(&mut self, buffer: Buffer) {
+        let wanted = buffer.capacity_bytes();
+        while self.bytes + wanted > RECYCLED_BYTES_MAX {
+            let smallest = (0..self.free.len()).min_by_key(|at| self.free[*at].room_bytes());
+            match smallest {
+                Some(at) if self.free[at].room_bytes() < buffer.room_bytes() => {
+                    self.bytes -= self.free.swap_remove(at).capacity_bytes();
+                }
+                _ => return,
+            }
+        }
+        self.bytes += wanted;
+        self.free.push(buffer);
+    }
+
+    /// The memory that they hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(free: &[usize], wanted: usize, taken: usize, left: &[usize]) {
+        let mut buffers = Buffers::default();
+        for bytes in free {
+            buffers.put(Buffer::with_capacity(*bytes));
+        }
+        assert_eq!(buffers.take(wanted).room_bytes(), taken);
+        let mut rest: Vec<usize> = buffers.free.iter().map(Buffer::room_bytes).collect();
+        rest.sort_unstable();
+        assert_eq!(rest, left);
+        assert_eq!(buffers.bytes(), left.iter().sum::<usize>());
+    }
+
+    #[test]
+    fn the_smallest_that_fits_is_taken() {
+        const MIB: usize = 1 << 20;
+        check(&[], 1, 4096, &[]);
+        check(&[MIB, 4096, 4 * MIB], 4097, MIB, &[4096, 4 * MIB]);
+        check(&[MIB, 4096], 2 * MIB, 2 * MIB, &[4096, MIB]);
+    }
+
+    #[test]
+    fn smaller_ones_make_room_for_larger_ones() {
+        const MIB: usize = 1 << 20;
+        let full = RECYCLED_BYTES_MAX / MIB;
+        let mut buffers = Buffers::default();
+        for _ in 0..=full {
+            buffers.put(Buffer::with_capacity(MIB));
+        }
+        assert_eq!(buffers.free.len(), full);
+        buffers.put(Buffer::with_capacity(4 * MIB));
+        assert_eq!(buffers.free.len(), full - 3);
+        assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX);
+        buffers.put(Buffer::with_capacity(4096));
+        assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX, "a small one is let go");
+    }
+}
