@@ -172,8 +172,11 @@ pub const NOTICES_MAX: usize = 256;
 /// Bytes of one lane decoded before the next lane has its turn.
 pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
 
-/// Bodies kept for recycling by one consumer, in bytes.
-pub const RECYCLED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bodies kept for recycling by one consumer, in bytes: at full rate as many are sent as are being filled.
+pub const RECYCLED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// For how long they are kept when no body is sent or begun.
+pub const RECYCLED_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Receive buffers kept to be used again by one shard, in bytes.
 pub const RECEIVE_BUFFERS_MAX: usize = 32 * 1024 * 1024;

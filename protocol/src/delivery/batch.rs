@@ -50,7 +50,7 @@ pub(super) enum Verdict {
 /// Some parts, one of each lane, that travel together.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) parts: Vec<Part>,
+    parts: Vec<Part>,
     pub(super) state: BatchState,
     pieces: Vec<Bytes>,
     body_bytes: usize,
@@ -92,6 +92,16 @@ impl Batch {
             "a body stays below the cap"
         );
         self.parts = parts;
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// What it carried. It holds on to no byte of them then, so that their bodies can be filled again.
+    pub(super) fn take_parts(&mut self) -> Vec<Part> {
+        self.pieces = Vec::new();
+        std::mem::take(&mut self.parts)
     }
 
     /// The call to make now.
@@ -154,7 +164,42 @@ fn backoff(base: Duration, failures: u32, random: &mut Random) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::*;
+    use crate::delivery::part::Body;
+    use crate::kafka::records::{Headers, Record, TimestampType};
+    use crate::lambda::event::{Buffer, Fragment, Push};
+
+    #[test]
+    fn bodies_of_a_batch_that_has_ended_can_be_filled_again() {
+        let shape = EventShape::new("k:9092", "t");
+        let mut fragment = Fragment::new(&shape, 0, Buffer::default());
+        let record = Record {
+            offset: 0,
+            timestamp: 0,
+            timestamp_type: TimestampType::CreateTime,
+            key: None,
+            value: Some(&[7; 3000]),
+            headers: Headers::default(),
+        };
+        assert_eq!(fragment.push(&record, 6_000_000), Push::Appended);
+        let body = Body {
+            sealed: fragment.seal(),
+            held_bytes: 0,
+        };
+        let part = Part {
+            partition: 0,
+            ownership: 0,
+            body: Rc::new(body),
+            range: 0..1,
+        };
+        let mut batch = Batch::new(vec![part], &shape);
+        drop(batch.invocation(Instant::ZERO));
+        let part = batch.take_parts().pop().unwrap();
+        let body = Rc::try_unwrap(part.body).unwrap();
+        assert!(body.sealed.into_buffer().is_some());
+    }
 
     #[test]
     fn backoff_grows_to_its_cap_and_no_further() {

@@ -1,20 +1,47 @@
 //! Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one.
 //!
-//! They are held bytes like any others, and the first to go when memory is short.
+//! They are held bytes like any others, and the first to go when memory is short, or when nothing is sent.
 //!
 //! Invariant: it holds [`RECYCLED_BYTES_MAX`] at most.
 
 use crate::lambda::event::Buffer;
-use crate::limits::RECYCLED_BYTES_MAX;
+use crate::limits::{RECYCLED_AGE_MAX, RECYCLED_BYTES_MAX};
+use crate::time::Instant;
 
 /// What a consumer keeps of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Buffers {
     free: Vec<Buffer>,
     bytes: usize,
+    /// When a body was begun or sent last.
+    used: Instant,
 }
 
 impl Buffers {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            free: Vec::new(),
+            bytes: 0,
+            used: now,
+        }
+    }
+
+    /// A body is begun or was sent.
+    pub(super) fn note_use(&mut self, now: Instant) {
+        self.used = now;
+    }
+
+    /// Whether they have been of no use for long.
+    pub(super) fn are_idle(&self, now: Instant) -> bool {
+        self.bytes > 0 && now.saturating_since(self.used) >= RECYCLED_AGE_MAX
+    }
+
+    /// Lets go of them all; tells how many bytes that were.
+    pub(super) fn clear(&mut self) -> usize {
+        self.free = Vec::new();
+        std::mem::take(&mut self.bytes)
+    }
+
     /// The smallest that holds `bytes`; a new one if none does.
     pub(super) fn take(&mut self, bytes: usize) -> Buffer {
         let free = self.free.iter().enumerate();
@@ -59,7 +86,7 @@ mod tests {
 
     #[track_caller]
     fn check(free: &[usize], wanted: usize, taken: usize, left: &[usize]) {
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(Instant::ZERO);
         for bytes in free {
             buffers.put(Buffer::with_capacity(*bytes));
         }
@@ -82,7 +109,7 @@ mod tests {
     fn smaller_ones_make_room_for_larger_ones() {
         const MIB: usize = 1 << 20;
         let full = RECYCLED_BYTES_MAX / MIB;
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(Instant::ZERO);
         for _ in 0..=full {
             buffers.put(Buffer::with_capacity(MIB));
         }
@@ -92,5 +119,17 @@ mod tests {
         assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX);
         buffers.put(Buffer::with_capacity(4096));
         assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX, "a small one is let go");
+    }
+
+    #[test]
+    fn unused_ones_are_idle_after_a_while() {
+        let mut buffers = Buffers::new(Instant::ZERO);
+        let later = Instant::ZERO + RECYCLED_AGE_MAX;
+        assert!(!buffers.are_idle(later), "there is nothing to let go");
+        buffers.put(Buffer::with_capacity(4096));
+        assert!(buffers.are_idle(later));
+        buffers.note_use(later);
+        assert!(!buffers.are_idle(later));
+        assert_eq!((buffers.clear(), buffers.bytes()), (4096, 0));
     }
 }

@@ -90,7 +90,11 @@ impl Consumer {
                 BatchState::Waiting(until) => self.now >= until,
                 BatchState::InFlight(_) => false,
             };
-            is_due && batch.parts.iter().all(|part| self.may_call(part.partition))
+            is_due
+                && batch
+                    .parts()
+                    .iter()
+                    .all(|part| self.may_call(part.partition))
         });
         if let Some((id, _)) = due {
             return Some(*id);
@@ -188,7 +192,7 @@ impl Consumer {
         let Some(batch) = self.batches.get_mut(&id) else {
             return;
         };
-        for part in &batch.parts {
+        for part in batch.parts() {
             let lane = self
                 .lanes
                 .get(&part.partition)
@@ -216,7 +220,7 @@ impl Consumer {
         self.calls.insert(call, id);
         self.effects.push_back(Effect::Invoke(call, invocation));
         // The lanes' next bodies may be filled while this one is away.
-        let partitions: Vec<i32> = batch.parts.iter().map(|part| part.partition).collect();
+        let partitions: Vec<i32> = batch.parts().iter().map(|part| part.partition).collect();
         for partition in partitions {
             self.queue_encoding(partition);
         }
@@ -229,14 +233,14 @@ impl Consumer {
         let Some(mut batch) = self.batches.remove(&id) else {
             return;
         };
-        for part in &batch.parts {
+        for part in batch.parts() {
             self.called_partitions.remove(&part.partition);
         }
         let verdict = batch.conclude(&outcome, self.now, &mut self.random);
         self.count_outcome(&outcome, batch.records());
         match verdict {
             Verdict::Succeeded => {
-                for part in batch.parts {
+                for part in batch.take_parts() {
                     self.finish_part(part);
                 }
             }
@@ -259,20 +263,15 @@ impl Consumer {
 
     /// A batch whose call failed waits for its next, without the lanes that leave it.
     fn keep_batch(&mut self, id: u64, mut batch: Batch) {
-        let parts = std::mem::take(&mut batch.parts);
-        let before = parts.len();
-        let kept: Vec<Part> = parts
+        let kept: Vec<Part> = batch
+            .take_parts()
             .into_iter()
             .filter_map(|part| self.keep_or_let_go(part))
             .collect();
         if kept.is_empty() {
             return;
         }
-        if kept.len() < before {
-            batch.reframe(kept, &self.shape);
-        } else {
-            batch.parts = kept;
-        }
+        batch.reframe(kept, &self.shape);
         self.batches.insert(id, batch);
     }
 
@@ -309,7 +308,7 @@ impl Consumer {
 
     /// The endpoint takes no body of that size: halves are tried, without an attempt being counted.
     fn split_batch(&mut self, mut batch: Batch) {
-        let mut parts = std::mem::take(&mut batch.parts);
+        let mut parts = batch.take_parts();
         parts = parts
             .into_iter()
             .filter_map(|part| self.keep_or_let_go(part))

@@ -60,6 +60,7 @@ impl Consumer {
         }
         let (decompressed_before, open_before) = (lane.decompressed_bytes(), lane.open_bytes());
         let free_before = self.buffers.bytes();
+        self.buffers.note_use(self.now);
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
@@ -247,6 +248,7 @@ impl Consumer {
                 && self.bodies.fits(buffer.capacity_bytes())
             {
                 let before = self.buffers.bytes();
+                self.buffers.note_use(self.now);
                 self.buffers.put(buffer);
                 self.bodies.change(before, self.buffers.bytes());
             }
@@ -255,7 +257,7 @@ impl Consumer {
 
     /// Gives back what only waits to be filled again.
     pub(super) fn drop_free_buffers(&mut self) {
-        let buffers = std::mem::take(&mut self.buffers);
-        self.bodies.sub(buffers.bytes());
+        let bytes = self.buffers.clear();
+        self.bodies.sub(bytes);
     }
 }

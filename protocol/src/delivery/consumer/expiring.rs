@@ -33,14 +33,14 @@ impl Consumer {
             .batches
             .iter()
             .filter(|(_, batch)| !matches!(batch.state, BatchState::InFlight(_)))
-            .filter(|(_, batch)| batch.parts.iter().any(|part| expired(&self.lanes, part)))
+            .filter(|(_, batch)| batch.parts().iter().any(|part| expired(&self.lanes, part)))
             .map(|(id, _)| *id)
             .collect();
         for id in touched {
             let Some(mut batch) = self.batches.remove(&id) else {
                 continue;
             };
-            let parts = std::mem::take(&mut batch.parts);
+            let parts = batch.take_parts();
             let (gone, kept): (Vec<Part>, Vec<Part>) = parts
                 .into_iter()
                 .partition(|part| expired(&self.lanes, part));

@@ -170,7 +170,7 @@ impl Consumer {
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget),
             pressure: false,
-            buffers: Buffers::default(),
+            buffers: Buffers::new(now),
             batches: BTreeMap::new(),
             next_batch: 0,
             calls: BTreeMap::new(),
@@ -218,6 +218,9 @@ impl Consumer {
             self.handle_broken(broken);
         }
         self.membership.handle_timeout(now);
+        if self.buffers.are_idle(now) {
+            self.drop_free_buffers();
+        }
         self.pump();
     }
 
