@@ -106,7 +106,7 @@ fn the_unit_waits_longer_than_the_grace() {
         .find_map(|line| line.strip_prefix("TimeoutStopSec="));
     let seconds: u64 = line.expect("the unit has a stop timeout").parse().unwrap();
     let grace = parse("").unwrap().grace;
-    assert!(Duration::from_secs(seconds) > grace + crate::control::GIVE_UP_WAIT);
+    assert!(Duration::from_secs(seconds) > grace + crate::control::shards::GIVE_UP_WAIT);
 }
 
 #[test]

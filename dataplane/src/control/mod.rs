@@ -19,12 +19,12 @@ mod probe;
 mod reading;
 mod region;
 mod scrape;
+pub(crate) mod shards;
 mod store;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use forebay_protocol::delivery::ConsumerStatus;
@@ -35,33 +35,22 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::config::{Config, Problems};
-use crate::contract::{
-    Credentials, Plan, REQUESTS_MAX, ShardStatus, ShardWires, Unfinished, mpsc, watch,
-};
+use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, watch};
 use crate::crash;
 use crate::mapping::{Declared, Function, Mapping, Signing, initial_call_deadline};
-use crate::metrics::ShardMetrics;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
-use memory::ShardMemory;
 use observe::{Observer, Removed};
 use plan::{Demand, Planner};
 use reading::Readings;
 use scrape::Scrape;
+use shards::{STATUS_INTERVAL, Shards};
 use store::Store;
 use verdict::Verdict;
 
 pub use plan::capacity;
 pub use region::with_region;
-
-/// How often a shard says how it stands when nothing changes.
-const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long shards may take to end after they were told to give up; then they are left behind.
-pub(crate) const GIVE_UP_WAIT: Duration = Duration::from_secs(10);
-
-/// How often a shard's thread is looked at while it ends.
-const JOIN_INTERVAL: Duration = Duration::from_millis(5);
+pub(crate) use shards::SpawnShard;
 
 /// What the owner of the node wants of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,9 +95,6 @@ pub struct ShutdownReport {
     pub unfinished: Vec<Unfinished>,
 }
 
-/// How a shard is started: `shard::spawn`, but for tests of its death.
-pub(crate) type SpawnShard = fn(ShardWires, Option<usize>) -> JoinHandle<()>;
-
 /// Reads and checks the mappings that `config` names, and whether the node can serve them.
 pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
     let mut problems = match config.check_node_id() {
@@ -136,7 +122,7 @@ pub(crate) struct Control {
     store: Store,
     planner: Planner,
     spawn_shard: SpawnShard,
-    shards: Vec<ShardEnd>,
+    shards: Shards,
     orders: watch::Receiver<Orders>,
     progress: watch::Sender<Progress>,
     credentials: watch::Sender<Option<Arc<Credentials>>>,
@@ -161,14 +147,6 @@ pub(crate) struct Control {
     tasks: JoinSet<()>,
 }
 
-/// Control's ends of one shard's wires.
-struct ShardEnd {
-    plan: watch::Sender<Arc<Plan>>,
-    status: watch::Receiver<Arc<ShardStatus>>,
-    metrics: Arc<ShardMetrics>,
-    thread: JoinHandle<()>,
-}
-
 impl Control {
     pub(crate) fn new(
         config: Config,
@@ -190,7 +168,7 @@ impl Control {
             removed: Removed::default(),
             store: Store::of(declared),
             spawn_shard,
-            shards: Vec::new(),
+            shards: Shards::default(),
             orders,
             progress,
             credentials: watch::Sender::new(None),
@@ -212,7 +190,20 @@ impl Control {
             let file = crash::file(&self.config.state_dir);
             self.observer.judge(mapping, Verdict::crashing(&file));
         }
-        self.start_shards();
+        let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
+        self.tasks
+            .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
+        self.shards = Shards::start(
+            &self.config,
+            self.spawn_shard,
+            &self.credentials,
+            &requests_end,
+        );
+        drop(requests_end);
+        for status in self.shards.watches() {
+            let news = Arc::clone(&self.news);
+            self.tasks.spawn(attend::status(status, news));
+        }
         let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
         self.tasks.spawn(health::serve(listener, asks_end));
         let mut told = self.start_helpers();
@@ -225,8 +216,7 @@ impl Control {
             if orders.lifecycle != Lifecycle::Run {
                 break;
             }
-            let mut threads = self.shards.iter().map(|shard| &shard.thread);
-            if let Some(shard) = threads.position(JoinHandle::is_finished) {
+            if let Some(shard) = self.shards.dead() {
                 error!(shard, "Shard has died: the others drain, and the node ends");
                 break;
             }
@@ -262,43 +252,9 @@ impl Control {
     }
 
     fn note_started(&self) {
-        let mut shards = self.shards.iter();
-        let all = shards.all(|shard| shard.status.borrow().generation > 0);
+        let all = self.shards.have_started();
         self.progress
             .send_if_modified(|progress| all && !std::mem::replace(&mut progress.started, true));
-    }
-
-    fn start_shards(&mut self) {
-        let memory = ShardMemory::of(self.config.memory_bytes, self.config.shards);
-        let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
-        self.tasks
-            .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
-        for shard in 0..self.config.shards {
-            let (plan, plan_end) = watch::channel(Arc::new(Plan::default()));
-            let (status_end, status) = watch::channel(Arc::new(ShardStatus::default()));
-            let metrics = Arc::new(ShardMetrics::default());
-            let wires = ShardWires {
-                shard,
-                plan: plan_end,
-                credentials: self.credentials.subscribe(),
-                status: status_end,
-                requests: requests_end.clone(),
-                metrics: Arc::clone(&metrics),
-                consumer_bytes: memory.consumer_bytes,
-                receive_bytes: memory.receive_bytes,
-                status_interval: STATUS_INTERVAL,
-            };
-            let cpu = self.config.cpus.get(shard % self.config.cpus.len());
-            let thread = (self.spawn_shard)(wires, cpu.copied());
-            let news = Arc::clone(&self.news);
-            self.tasks.spawn(attend::status(status.clone(), news));
-            self.shards.push(ShardEnd {
-                plan,
-                status,
-                metrics,
-                thread,
-            });
-        }
     }
 
     /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
@@ -356,7 +312,7 @@ impl Control {
             }
             changed
         });
-        let statuses = self.statuses();
+        let statuses = self.shards.statuses();
         let consumers = by_mapping(&statuses);
         // How many partitions a topic has, as any of its consumers last said.
         let partitions = |uuid| {
@@ -372,7 +328,7 @@ impl Control {
             })
             .collect();
         let plans = self.planner.plan(&demands);
-        self.send(plans);
+        self.shards.send(plans);
     }
 
     fn call_deadline(&self, of: &Function) -> Duration {
@@ -383,18 +339,11 @@ impl Control {
         }
     }
 
-    fn send(&self, plans: Vec<(usize, Plan)>) {
-        for (shard, plan) in plans {
-            self.shards[shard].plan.send_replace(Arc::new(plan));
-        }
-    }
-
     fn take_news(&mut self) {
-        for (index, shard) in self.shards.iter().enumerate() {
-            let generation = shard.status.borrow().generation;
-            self.planner.acknowledge(index, generation);
+        for (shard, generation) in self.shards.applied() {
+            self.planner.acknowledge(shard, generation);
         }
-        let statuses = self.statuses();
+        let statuses = self.shards.statuses();
         let consumers = by_mapping(&statuses);
         let unsigned = *self.unsigned.borrow();
         let mut declared = BTreeSet::new();
@@ -407,8 +356,7 @@ impl Control {
             }
         }
         self.observer.retain(&declared);
-        let mut shards = self.shards.iter().enumerate();
-        if shards.all(|(index, shard)| self.has_applied(index, shard)) {
+        if self.shards.have_applied(&self.planner) {
             for (mapping, committed) in self.removed.ended(&statuses) {
                 let Mapping {
                     uuid,
@@ -422,19 +370,6 @@ impl Control {
         self.publish();
     }
 
-    /// Whether a shard runs its newest plan, and nothing else any more.
-    fn has_applied(&self, index: usize, shard: &ShardEnd) -> bool {
-        shard.status.borrow().generation >= self.planner.generation(index)
-    }
-
-    /// The newest words of each shard.
-    fn statuses(&self) -> Vec<Arc<ShardStatus>> {
-        let shards = self.shards.iter();
-        shards
-            .map(|shard| Arc::clone(&shard.status.borrow()))
-            .collect()
-    }
-
     /// Whoever asked may be gone; then nobody needs the answer.
     fn answer(&self, ask: Ask) {
         match ask {
@@ -446,13 +381,10 @@ impl Control {
             }
             Ask::Metrics(answer) => {
                 let declared = self.store.declared().iter();
-                let statuses = self.statuses();
+                let statuses = self.shards.statuses();
                 let totals = observe::totals(&statuses);
                 let scrape = Scrape {
-                    shards: statuses
-                        .into_iter()
-                        .zip(self.shards.iter().map(|shard| Arc::clone(&shard.metrics)))
-                        .collect(),
+                    shards: statuses.into_iter().zip(self.shards.metrics()).collect(),
                     mappings: declared
                         .map(|Declared { mapping, .. }| {
                             let totals = totals.get(&mapping.uuid).copied();
@@ -475,7 +407,7 @@ impl Control {
         if self.lifecycle() != Lifecycle::GiveUp {
             info!(grace_ms = self.config.grace.as_millis() as u64, "Draining");
             let plans = self.planner.drain(false);
-            self.send(plans);
+            self.shards.send(plans);
             report.gave_up = !self.drained_within_grace(&mut asks).await;
         } else {
             report.gave_up = true;
@@ -483,17 +415,13 @@ impl Control {
         if report.gave_up {
             warn!("Giving up what is in flight");
             let plans = self.planner.drain(true);
-            self.send(plans);
+            self.shards.send(plans);
         }
         // Without their plans the shards end; their last statuses stay.
-        let (statuses, threads): (Vec<_>, _) = self
-            .shards
-            .drain(..)
-            .map(|shard| (shard.status, shard.thread))
-            .unzip();
-        report.failed = !join(threads).await;
-        for status in statuses {
-            report.unfinished.extend(self.unfinished(&status.borrow()));
+        let (last, ended) = std::mem::take(&mut self.shards).end().await;
+        report.failed = !ended;
+        for status in last {
+            report.unfinished.extend(self.unfinished(&status));
         }
         self.tasks.shutdown().await;
         report
@@ -510,11 +438,7 @@ impl Control {
     async fn drained_within_grace(&mut self, asks: &mut mpsc::Receiver<Ask>) -> bool {
         let deadline = tokio::time::Instant::now() + self.config.grace;
         loop {
-            let drained =
-                self.shards.iter().enumerate().all(|(index, shard)| {
-                    shard.thread.is_finished() || self.has_applied(index, shard)
-                });
-            if drained {
+            if self.shards.have_drained(&self.planner) {
                 return true;
             }
             if self.lifecycle() == Lifecycle::GiveUp {
@@ -551,23 +475,4 @@ fn by_mapping(statuses: &[Arc<ShardStatus>]) -> BTreeMap<Uuid, Vec<&ConsumerStat
         own.push(&consumer.status);
     }
     consumers
-}
-
-/// Waits for the threads; false if one died or did not end in time.
-async fn join(threads: Vec<JoinHandle<()>>) -> bool {
-    let deadline = tokio::time::Instant::now() + GIVE_UP_WAIT;
-    let mut ended = true;
-    for (shard, thread) in threads.into_iter().enumerate() {
-        while !thread.is_finished() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(JOIN_INTERVAL).await;
-        }
-        if !thread.is_finished() {
-            error!(shard, "Shard did not end in time and is left behind");
-            ended = false;
-        } else if thread.join().is_err() {
-            error!(shard, "Shard died by a panic");
-            ended = false;
-        }
-    }
-    ended
 }
