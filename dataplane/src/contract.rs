@@ -31,7 +31,7 @@ pub struct Plan {
     pub give_up: bool,
 }
 
-/// One consumer that shall run.
+/// One consumer that shall run. That of a mapping that is not enabled keeps the mapping's place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConsumerPlan {
     /// What it serves.
@@ -39,7 +39,8 @@ pub struct ConsumerPlan {
     /// Which of the mapping's consumers it is, from 0.
     pub ordinal: u32,
     /// Calls to the function in flight at once, out of the function's `max_in_flight`. A shard reports
-    /// the generation as applied only once no more calls than that are in flight.
+    /// the generation as applied only once no more calls than that are in flight. One that keeps a place
+    /// has none.
     pub permits: u32,
     /// How long a call may take: the function's timeout and a margin, once it is known. A change of it
     /// holds for the next calls and restarts nothing.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Effect, Endpoint,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Duty, Effect, Endpoint,
     GroupProtocol, Input, Notice, OnOversized, StartingPosition,
 };
 use forebay_protocol::lambda::invoke::Outcome;
@@ -83,6 +83,7 @@ pub fn consumer_config() -> ConsumerConfig {
         group_id: GROUP.to_owned(),
         client_id: "story".to_owned(),
         rack_id: String::new(),
+        duty: Duty::Serve,
         group_protocol: GroupProtocol::Classic,
         group_instance_id: None,
         starting_position: StartingPosition::TrimHorizon,

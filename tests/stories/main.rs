@@ -4,6 +4,7 @@
 mod consumer_group;
 mod expiry;
 mod group;
+mod keeping;
 mod memory;
 mod positions;
 mod racks;

@@ -89,8 +89,10 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
         .map(|declared| declared.mapping.as_ref())
         .filter(|mapping| mapping.enabled)
         .collect();
-    for mapping in &enabled {
-        kafka(mapping, &mut report).await;
+    for mapping in set.iter().map(|declared| &declared.mapping) {
+        if mapping.enabled || mapping.keeps_place() {
+            kafka(mapping, &mut report).await;
+        }
     }
     let signs = enabled
         .iter()

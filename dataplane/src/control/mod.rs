@@ -349,7 +349,8 @@ impl Control {
         let mut declared = BTreeSet::new();
         for Declared { mapping, .. } in self.store.declared() {
             declared.insert(mapping.uuid);
-            let waits = unsigned && mapping.function.signing != Signing::None;
+            let signs = mapping.enabled && mapping.function.signing != Signing::None;
+            let waits = unsigned && signs;
             if let Some(own) = consumers.get(&mapping.uuid) {
                 let verdict = Verdict::of(own.iter().copied(), &mapping.topic, waits);
                 self.observer.judge(mapping, verdict);

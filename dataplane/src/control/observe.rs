@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use forebay_protocol::delivery::Phase;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -73,6 +74,7 @@ impl Removed {
         let running: BTreeSet<Uuid> = statuses
             .iter()
             .flat_map(|status| &status.consumers)
+            .filter(|consumer| consumer.status.phase != Phase::KeepingPlace)
             .map(|consumer| consumer.uuid)
             .collect();
         let ended = self.0.extract_if(.., |uuid, _| !running.contains(uuid));

@@ -50,6 +50,10 @@ pub(crate) struct Planner {
 /// A mapping's consumer.
 type Key = (Uuid, u32);
 
+/// Which consumer keeps the place of a mapping that is not enabled: the same that serves it then, so that one
+/// begins after the other has ended.
+const KEEPER: u32 = 0;
+
 #[derive(Debug, Default)]
 struct Shard {
     plan: Plan,
@@ -74,9 +78,19 @@ impl Planner {
     pub(crate) fn plan(&mut self, demands: &[Demand]) -> Vec<(usize, Plan)> {
         let counts = consumer_counts(demands, self.shards.len());
         self.place(demands, &counts);
+        self.place_keepers(demands);
         let permits = self.permits(demands, &counts);
         let mut consumers: Vec<Vec<ConsumerPlan>> = vec![Vec::new(); self.shards.len()];
         for (demand, count) in demands.iter().zip(&counts) {
+            if demand.mapping.keeps_place() {
+                let shard = self.placed[&(demand.mapping.uuid, KEEPER)];
+                consumers[shard].push(ConsumerPlan {
+                    mapping: Arc::clone(&demand.mapping),
+                    ordinal: KEEPER,
+                    permits: 0,
+                    call_deadline: demand.call_deadline,
+                });
+            }
             for ordinal in 0..*count {
                 let key = (demand.mapping.uuid, ordinal);
                 // A consumer without a permit waits for one that another has to give back.
@@ -120,16 +134,20 @@ impl Planner {
             .zip(counts)
             .flat_map(|(demand, count)| (0..*count).map(|ordinal| (demand.mapping.uuid, ordinal)))
             .collect();
+        let keepers = demands.iter().filter(|it| it.mapping.keeps_place());
+        let keepers: BTreeSet<Key> = keepers.map(|it| (it.mapping.uuid, KEEPER)).collect();
         // A consumer that is not wanted any more keeps its place while its shard may still run it: wanted
         // again, it goes back there, behind its predecessor, and never runs on two shards at once.
         let shards = &self.shards;
         self.placed.retain(|key, shard| {
             let grants = &shards[*shard].grants;
-            wanted.contains(key) || grants.iter().any(|(_, grants)| grants.contains_key(key))
+            let kept = wanted.contains(key) || keepers.contains(key);
+            kept || grants.iter().any(|(_, grants)| grants.contains_key(key))
         });
         let mut loads = vec![0_usize; self.shards.len()];
         let mut siblings: BTreeMap<(Uuid, usize), usize> = BTreeMap::new();
-        for ((uuid, _), shard) in &self.placed {
+        let busy = self.placed.iter().filter(|(key, _)| !keepers.contains(key));
+        for ((uuid, _), shard) in busy {
             loads[*shard] += 1;
             *siblings.entry((*uuid, *shard)).or_default() += 1;
         }
@@ -145,6 +163,17 @@ impl Planner {
             let shard = *place.insert(shard.unwrap_or(0));
             loads[shard] += 1;
             *siblings.entry((key.0, shard)).or_default() += 1;
+        }
+    }
+
+    /// One that keeps a place weighs nothing: it goes to the shard that its number names, if it has none.
+    fn place_keepers(&mut self, demands: &[Demand]) {
+        let shards = self.shards.len();
+        for demand in demands.iter().filter(|it| it.mapping.keeps_place()) {
+            let uuid = demand.mapping.uuid;
+            let home = uuid.as_u128() % shards as u128;
+            let home = usize::try_from(home).unwrap_or(0);
+            self.placed.entry((uuid, KEEPER)).or_insert(home);
         }
     }
 

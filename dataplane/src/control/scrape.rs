@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_protocol::delivery::Phase;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -76,8 +77,14 @@ impl Scrape {
 
     fn consumers(&self, of: &Mapping, faulty: bool) -> usize {
         let all = self.shards.iter().flat_map(|(status, _)| &status.consumers);
-        all.filter(|it| it.uuid == of.uuid && (!faulty || it.status.fault.is_some()))
-            .count()
+        let own = all.filter(|it| it.uuid == of.uuid);
+        match faulty {
+            true => own.filter(|it| it.status.fault.is_some()).count(),
+            // One that keeps a place consumes nothing.
+            false => own
+                .filter(|it| it.status.phase != Phase::KeepingPlace)
+                .count(),
+        }
     }
 
     /// A mapping may have a problem that none of its consumers knows.

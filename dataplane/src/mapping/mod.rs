@@ -53,6 +53,14 @@ pub struct Mapping {
     pub kafka: KafkaSettings,
 }
 
+impl Mapping {
+    /// Whether it is not enabled and starts at an offset that must be found out now: records that come until it
+    /// is enabled are not to be missed (decision 25).
+    pub fn keeps_place(&self) -> bool {
+        !self.enabled && self.starting_position != StartingPosition::TrimHorizon
+    }
+}
+
 /// Settings of the Kafka client, with Kafka's own names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaSettings {

@@ -16,8 +16,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
-    CallId, ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Effect, Fault, Input, Notice,
-    Phase, Severity,
+    CallId, ConnectionId, Consumer, ConsumerConfig, ConsumerStatus, Duty, Effect, Fault, Input,
+    Notice, Phase, Severity,
 };
 use forebay_protocol::limits::{DEFAULT_WINDOW, INPUTS_PER_TURN, INPUTS_WAITING_MAX};
 use forebay_protocol::time::Instant;
@@ -432,6 +432,10 @@ fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         group_instance_id: kafka.node_id.as_ref().map(|node| format!("{node}-{name}")),
         client_id: name,
         rack_id: kafka.client_rack.clone(),
+        duty: match mapping.enabled {
+            true => Duty::Serve,
+            false => Duty::KeepPlace,
+        },
         starting_position: mapping.starting_position,
         batch_size: mapping.batch_size,
         window: mapping.window_seconds.map_or(DEFAULT_WINDOW, |seconds| {

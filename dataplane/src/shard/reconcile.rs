@@ -151,7 +151,9 @@ impl Reconciler {
                 // Its predecessor is still ending.
                 Some(_) => {}
                 None => {
-                    self.forget_ends(key.0);
+                    if plan.mapping.enabled {
+                        self.forget_ends(key.0);
+                    }
                     let started = Running::start(plan, Rc::clone(&self.shard), self.news.clone());
                     self.running.insert(key, started);
                 }
@@ -171,7 +173,9 @@ impl Reconciler {
     /// all of it starts nevertheless: what is missing is taken as they give it back.
     fn set_aside(&mut self) {
         let budget = &self.shard.budget;
-        let wanted = self.running.len() * CONSUMER_BYTES;
+        // One that keeps a place fetches nothing.
+        let serving = self.running.values().filter(|it| it.mapping.enabled);
+        let wanted = serving.count() * CONSUMER_BYTES;
         if wanted < self.set_aside {
             budget.give(self.set_aside - wanted);
             self.set_aside = wanted;

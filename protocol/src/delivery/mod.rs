@@ -62,6 +62,8 @@ pub struct ConsumerConfig {
     pub client_id: String,
     /// `client.rack`; empty for none.
     pub rack_id: String,
+    /// What it is for.
+    pub duty: Duty,
     /// `group.protocol`.
     pub group_protocol: GroupProtocol,
     /// `group.instance.id`, for static membership.
@@ -92,6 +94,16 @@ pub struct ConsumerConfig {
     pub max_in_flight: u32,
     /// Seeds jitter, and makes a member's id its own: no two consumers have the same.
     pub seed: u64,
+}
+
+/// What a consumer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It is a member of its group, and calls the function.
+    Serve,
+    /// It is never a member and calls nothing: it commits where LATEST or a time begins as long as the group is
+    /// empty, and keeps the group's commits from expiring, until the mapping is enabled (decision 25).
+    KeepPlace,
 }
 
 /// How a consumer is a member of its group.

@@ -9,6 +9,8 @@ pub enum Phase {
     Joining,
     /// A member with an assignment (which may be empty).
     Stable,
+    /// No member: it resolves and keeps where the mapping is to start.
+    KeepingPlace,
     /// Ending what is in flight, committing, leaving.
     Draining,
     /// Ended.

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Effect, Endpoint, GroupProtocol, Input,
-    OnOversized, StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Duty, Effect, Endpoint, GroupProtocol,
+    Input, OnOversized, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
@@ -320,6 +320,7 @@ impl World {
             group_id: GROUP.to_owned(),
             client_id: format!("node-{node}"),
             rack_id: String::new(),
+            duty: Duty::Serve,
             group_protocol: schedule.group_protocol,
             group_instance_id: schedule
                 .has_static_members

@@ -119,3 +119,75 @@ fn names_of_one_function_share_its_permits() {
     planner.plan(&demands);
     assert_eq!(permits(&planner), [2]);
 }
+
+/// The consumers of all shards, and where they are.
+fn consumers(planner: &Planner) -> Vec<(usize, bool, u32)> {
+    let shards = planner.shards.iter().enumerate();
+    shards
+        .flat_map(|(shard, it)| it.plan.consumers.iter().map(move |it| (shard, it)))
+        .map(|(shard, it)| (shard, it.mapping.enabled, it.permits))
+        .collect()
+}
+
+#[test]
+fn a_disabled_mapping_whose_start_must_be_kept_has_one_consumer_without_a_permit() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, start) in [
+        ("latest", "StartingPosition = \"LATEST\""),
+        (
+            "time",
+            "StartingPosition = \"AT_TIMESTAMP\"\nStartingPositionTimestamp = 1",
+        ),
+    ] {
+        let more = format!("Enabled = false\n{start}");
+        let demand = demand(dir.path(), Some(1), name, &more);
+        let mut planner = Planner::new(3);
+        planner.plan(std::slice::from_ref(&demand));
+        let planned = consumers(&planner);
+        assert_eq!(planned.len(), 1, "{name}");
+        let (_, enabled, permits) = planned[0];
+        assert_eq!((enabled, permits), (false, 0));
+        assert!(planner.plan(&[demand]).is_empty(), "it is left in peace");
+    }
+}
+
+#[test]
+fn a_kept_place_takes_neither_a_permit_nor_a_place_of_those_that_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    let latest = "StartingPosition = \"LATEST\"\nEnabled = false";
+    let mut demands = vec![demand(dir.path(), Some(2), "orders", "")];
+    for name in ["bills", "clicks", "events", "visits"] {
+        demands.push(demand(dir.path(), Some(2), name, latest));
+    }
+    let mut planner = Planner::new(2);
+    planner.plan(&demands);
+    let serving: Vec<_> = consumers(&planner)
+        .into_iter()
+        .filter(|(_, enabled, _)| *enabled)
+        .collect();
+    assert_eq!(serving, [(0, true, 1), (1, true, 1)]);
+    assert_eq!(permits(&planner), [1, 1]);
+}
+
+#[test]
+fn an_enabled_mapping_begins_where_its_place_was_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let latest = "StartingPosition = \"LATEST\"\n";
+    let keeper = demand(
+        dir.path(),
+        None,
+        "orders",
+        &format!("{latest}Enabled = false"),
+    );
+    let mut server = demand(dir.path(), None, "orders", latest);
+    server.partitions = Some(1);
+    let mut planner = Planner::new(7);
+    planner.plan(std::slice::from_ref(&keeper));
+    let (home, ..) = consumers(&planner)[0];
+    planner.plan(std::slice::from_ref(&server));
+    assert_eq!(consumers(&planner), [(home, true, PERMITS_UNCAPPED)]);
+    planner.plan(&[keeper]);
+    assert_eq!(consumers(&planner), [(home, false, 0)]);
+    planner.plan(&[]);
+    assert_eq!(consumers(&planner), []);
+}

@@ -125,6 +125,8 @@ impl Consumer {
             // That a commit may not be sent at this moment is no reason: a rebalance ends.
             let owing = self.membership.generation() >= 0
                 && self.lanes.values().any(|lane| self.awaits_commit(lane));
+            // A start that arrived after we have ended could undo a later commit.
+            let owing = owing || self.declaring.awaits_commit();
             if !owing || self.now >= until {
                 self.say_uncommitted();
                 self.membership.leave(self.now);

@@ -18,6 +18,7 @@ mod ending;
 mod expiring;
 mod fetching;
 mod group;
+mod keeping;
 mod positions;
 mod reporting;
 mod seeding;
@@ -160,7 +161,7 @@ impl Consumer {
             lanes: BTreeMap::new(),
             returning: BTreeSet::new(),
             ownerships: 0,
-            declaring: Declaring::new(config.starting_position, now),
+            declaring: Declaring::new(config.duty, config.starting_position, now),
             declared_partitions: None,
             encode_queue: VecDeque::new(),
             decompressor: Decompressor::new(),
@@ -251,11 +252,14 @@ impl Consumer {
         if self.ending.has_ended() {
             return None;
         }
+        if let Some(until) = self.resting_until() {
+            return Some(until);
+        }
         let sources = [
             self.links.poll_timeout(self.now),
             self.cluster.poll_timeout(),
             self.coordinator.poll_timeout(),
-            self.declaring.poll_timeout(),
+            self.declaring.poll_timeout(self.now),
             self.membership.poll_timeout(),
             self.lanes_timeout(),
             self.calls_timeout(),
@@ -273,7 +277,7 @@ impl Consumer {
 
     /// Does whatever has become possible.
     fn pump(&mut self) {
-        if self.ending.has_ended() {
+        if self.ending.has_ended() || self.is_resting() {
             return;
         }
         self.pump_seed();

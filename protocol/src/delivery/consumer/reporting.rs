@@ -1,5 +1,6 @@
 //! What a consumer says of itself.
 
+use super::super::Duty;
 use super::super::status::{ConsumerStatus, Fault, PartitionStatus, Phase};
 use super::Consumer;
 
@@ -7,11 +8,12 @@ impl Consumer {
     /// How it stands.
     pub fn status(&self) -> ConsumerStatus {
         let joined = self.membership.generation() >= 0;
-        let phase = self.ending.phase().unwrap_or(if joined {
-            Phase::Stable
-        } else {
-            Phase::Joining
-        });
+        let phase = match self.config.duty {
+            Duty::KeepPlace => Phase::KeepingPlace,
+            Duty::Serve if joined => Phase::Stable,
+            Duty::Serve => Phase::Joining,
+        };
+        let phase = self.ending.phase().unwrap_or(phase);
         ConsumerStatus {
             phase,
             fault: self.fault(),
