@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::config::{Config, advice};
+
 /// That many deaths within [`WINDOW`] halt a mapping.
 const DEATHS_MAX: usize = 3;
 
@@ -41,6 +43,15 @@ impl Drop for Turn {
     fn drop(&mut self) {
         TURN.set(None);
     }
+}
+
+/// Why a death could not be noted, if so, and what to do.
+pub fn unnotable(config: &Config) -> Option<String> {
+    let error = config.state_dir_writable().err()?;
+    Some(format!(
+        "cannot be written ({error}), so the next start would not know in whose turn the node has crashed; {}",
+        advice(&error, "correct it")
+    ))
 }
 
 /// The mapping whose turn it is on this thread.

@@ -26,7 +26,7 @@ const ASK_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// What is said where the chain has no keys at all.
 pub(super) const NO_CREDENTIALS: &str = "no AWS credentials were found; set AWS_ACCESS_KEY_ID and \
-    AWS_SECRET_ACCESS_KEY, a profile or a role, or signing = \"none\" for a function whose endpoint checks nothing";
+    AWS_SECRET_ACCESS_KEY, a profile or a role, or signing = \"none\" under [functions.NAME] in forebay.toml for a function whose endpoint checks nothing";
 
 /// There are no keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use forebay_protocol::delivery::Endpoint;
-use forebay_protocol::limits::CALL_DEADLINE_MARGIN;
+use forebay_protocol::limits::{CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -151,7 +151,12 @@ fn say(function: &Function, answer: &Answer) {
             "Function cannot be called; correct endpoint_url and restart"
         ),
         Answer::Unable(reason) | Answer::Unreachable(reason) => {
-            warn!(function = name, reason, "Function's timeout is not known");
+            warn!(
+                function = name,
+                reason,
+                assumed_deadline_seconds = CALL_DEADLINE_DEFAULT.as_secs(),
+                "Function's timeout is not known; timeout_seconds under [functions.NAME] in forebay.toml tells it"
+            );
         }
     }
 }

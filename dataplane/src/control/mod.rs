@@ -155,6 +155,9 @@ impl Control {
         orders: watch::Receiver<Orders>,
         progress: watch::Sender<Progress>,
     ) -> Self {
+        if let Some(said) = crash::unnotable(&config) {
+            warn!(state_dir = %config.state_dir.display(), "State directory {said}");
+        }
         let halted = crash::repeated(&config.state_dir, clock::unix_now());
         let halted = declared
             .iter()

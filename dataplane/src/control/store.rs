@@ -150,7 +150,7 @@ fn frozen(old: &Declared, new: &Declared) -> Option<Problem> {
         key: member.to_owned(),
         ..Problem::of_file(
             &new.file,
-            "may only be given when a mapping is created; undo the change, or give the file a new UUID or name",
+            "may only be given when a mapping is created; undo the change, give the file a new UUID or name, or restart: then the mapping and its group go on with what the file says",
         )
     })
 }

@@ -20,7 +20,7 @@ use crate::config::{Config, Findings, Problem, without_userinfo};
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_0f5c_9b1d_4c9e_8a57_3d0c_f04e_ba11);
 
 /// Where the members are documented.
-const REFERENCE: &str = "members are those of AWS's CreateEventSourceMapping, spelt as there; systemd/README.md has an example";
+const REFERENCE: &str = "members are those of AWS's CreateEventSourceMapping, spelt as there; systemd/mapping.toml has them all";
 
 const BATCH_SIZE_DEFAULT: u32 = 100;
 const WINDOW_SECONDS_MAX: i64 = 300;

@@ -7,6 +7,8 @@
 mod declared;
 mod file;
 mod function;
+#[cfg(test)]
+mod reference;
 mod set;
 mod timestamp;
 

@@ -6,8 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{Report, Severity};
-use crate::config::{Config, advice};
+use crate::config::Config;
 use crate::control::http;
+use crate::crash;
 use crate::listen_advice;
 use crate::mapping::{self, Declared};
 use crate::metrics;
@@ -18,11 +19,7 @@ pub(super) fn files(config: &Config, set: &[Declared], report: &mut Report) {
         let subject = format!("{}: [functions.{name}]", config.file.display());
         report.add(Severity::Note, subject, advice);
     }
-    if let Err(error) = config.state_dir_writable() {
-        let message = format!(
-            "cannot be written ({error}), so the next start would not know in whose turn the node has crashed; {}",
-            advice(&error, "correct it")
-        );
+    if let Some(message) = crash::unnotable(config) {
         let subject = format!("state_dir {}", config.state_dir.display());
         report.add(Severity::Note, subject, message);
     }
