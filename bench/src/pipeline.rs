@@ -1,6 +1,6 @@
 //! The real appliance between an embedded broker and an embedded function: what a record costs it.
 //!
-//! Beside it, in the same rounds, the [`floor`](crate::floor).
+//! Beside it, in the same rounds, the [`floor`].
 //!
 //! CPU time of the appliance's process, from the first record that arrived to the last, in rounds that
 //! interleave the cases. The topic is full before the appliance starts, so it is never short of records.
