@@ -5,23 +5,37 @@
 
 use base64_simd::{AsOut, STANDARD};
 
-/// Bytes past its result that [`encode`] may overwrite.
+/// Bytes past its result that [`Encoder::encode`] may overwrite.
 pub(crate) const SLACK_BYTES: usize = 31;
 
-/// Writes the base64 of `bytes` to the beginning of `room`, which has [`SLACK_BYTES`] more than that
-/// needs, and tells its length.
-#[inline]
-pub(crate) fn encode(bytes: &[u8], room: &mut [u8]) -> usize {
+/// The way of this CPU, found once for all the values that it encodes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Encoder {
     #[cfg(target_arch = "x86_64")]
-    if super::may_run()
-        && let Some(len) = avx2::encode(bytes, room)
-    {
-        return len;
-    }
-    STANDARD.encode(bytes, room.as_out()).len()
+    avx2: Option<avx2::Detected>,
 }
 
-/// What [`encode`] writes for that many bytes.
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self {
+            #[cfg(target_arch = "x86_64")]
+            avx2: avx2::Detected::new(),
+        }
+    }
+
+    /// Writes the base64 of `bytes` to the beginning of `room`, which has [`SLACK_BYTES`] more than that
+    /// needs, and tells its length.
+    #[inline]
+    pub(crate) fn encode(self, bytes: &[u8], room: &mut [u8]) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(detected) = self.avx2 {
+            return detected.encode(bytes, room);
+        }
+        STANDARD.encode(bytes, room.as_out()).len()
+    }
+}
+
+/// What [`Encoder::encode`] writes for that many bytes.
 #[inline]
 pub(crate) fn encoded_len(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
@@ -35,12 +49,22 @@ mod avx2 {
     use std::hint::black_box;
 
     use super::{SLACK_BYTES, encoded_len};
+    use crate::kernels;
 
-    /// `None` when the CPU has no AVX2.
-    #[inline]
-    pub(super) fn encode(bytes: &[u8], room: &mut [u8]) -> Option<usize> {
-        // SAFETY: the CPU has AVX2.
-        is_x86_feature_detected!("avx2").then(|| unsafe { encode_blocks(bytes, room) })
+    /// The CPU has AVX2: there is no other way to one of these.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Detected(());
+
+    impl Detected {
+        pub(super) fn new() -> Option<Self> {
+            (kernels::may_run() && is_x86_feature_detected!("avx2")).then_some(Self(()))
+        }
+
+        #[inline]
+        pub(super) fn encode(self, bytes: &[u8], room: &mut [u8]) -> usize {
+            // SAFETY: the CPU has AVX2.
+            unsafe { encode_blocks(bytes, room) }
+        }
     }
 
     #[target_feature(enable = "avx2")]
@@ -184,7 +208,7 @@ mod tests {
         let expected = STANDARD.encode_to_string(bytes);
         let end = before + expected.len();
         let mut room = vec![UNTOUCHED; end + SLACK_BYTES + 8];
-        let len = encode(bytes, &mut room[before..end + SLACK_BYTES]);
+        let len = Encoder::new().encode(bytes, &mut room[before..end + SLACK_BYTES]);
         assert_eq!(len, encoded_len(bytes.len()));
         assert_eq!(&room[before..before + len], expected.as_bytes());
         let (front, back) = (&room[..before], &room[end + SLACK_BYTES..]);

@@ -5,7 +5,7 @@
 use super::super::buffers::Buffers;
 use super::{Fetched, Lane};
 use crate::kafka::records::{Decompressor, Record, RecordError};
-use crate::lambda::event::{EventShape, Fragment, NoRoom, Push};
+use crate::lambda::event::{EventShape, Fragment, Push};
 use crate::time::Instant;
 
 /// What a turn of encoding came to.
@@ -134,13 +134,13 @@ impl Lane {
 /// Appends the record; a body that outgrows its buffer goes on in a larger one.
 #[inline]
 fn push(open: &mut Fragment, record: &Record<'_>, bench: &mut Workbench<'_>) -> Push {
-    loop {
-        match open.push_into_room(record, bench.body_limit) {
-            Ok(pushed) => return pushed,
-            Err(NoRoom { buffer_bytes }) => {
-                let outgrown = open.move_to(bench.buffers.take(buffer_bytes));
-                bench.buffers.put(outgrown);
-            }
-        }
-    }
+    let Workbench {
+        buffers,
+        body_limit,
+        ..
+    } = bench;
+    open.push_growing(record, *body_limit, |fragment, bytes| {
+        let outgrown = fragment.move_to(buffers.take(bytes));
+        buffers.put(outgrown);
+    })
 }

@@ -44,6 +44,7 @@ pub struct Fragment {
     used: usize,
     marks: Vec<RecordMark>,
     prefix: Prefix,
+    base64: base64::Encoder,
     partition: i32,
     head_len: usize,
     opening_len: usize,
@@ -64,13 +65,6 @@ pub enum Push {
     },
 }
 
-/// The buffer is too small for a record; nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom {
-    /// A buffer to [move to](Fragment::move_to), with room for some records more.
-    pub buffer_bytes: usize,
-}
-
 impl Fragment {
     /// Begins the part of `partition` in a new or a recycled buffer.
     pub fn new(shape: &EventShape, partition: i32, buffer: impl Into<Buffer>) -> Self {
@@ -88,6 +82,7 @@ impl Fragment {
             used,
             marks,
             prefix: Prefix::new(shape.topic(), partition),
+            base64: base64::Encoder::new(),
             partition,
             head_len,
             opening_len: opening.len(),
@@ -98,27 +93,24 @@ impl Fragment {
         fragment
     }
 
-    /// As [`push_into_room`](Self::push_into_room), with a larger buffer where that is needed.
+    /// As [`push_growing`](Self::push_growing), where need be into a new buffer.
     #[inline]
     pub fn push(&mut self, record: &Record<'_>, body_limit: usize) -> Push {
-        loop {
-            match self.push_into_room(record, body_limit) {
-                Ok(pushed) => return pushed,
-                Err(NoRoom { buffer_bytes }) => {
-                    self.move_to(Buffer::with_capacity(buffer_bytes));
-                }
-            }
-        }
+        self.push_growing(record, body_limit, |fragment, bytes| {
+            fragment.move_to(Buffer::with_capacity(bytes));
+        })
     }
 
     /// Appends `record`, unless the event of these records alone would then have `body_limit` bytes or
-    /// more (at most [`BODY_BYTES_LIMIT`](limits::BODY_BYTES_LIMIT)).
+    /// more (at most [`BODY_BYTES_LIMIT`](limits::BODY_BYTES_LIMIT)). Where its buffer is too small, `grow`
+    /// [moves it](Self::move_to) to one with room for the bytes that it is told.
     #[inline]
-    pub fn push_into_room(
+    pub fn push_growing(
         &mut self,
         record: &Record<'_>,
         body_limit: usize,
-    ) -> Result<Push, NoRoom> {
+        grow: impl FnOnce(&mut Self, usize),
+    ) -> Push {
         debug_assert!(body_limit <= limits::BODY_BYTES_LIMIT);
         self.prefix.set(record);
         let (headers_len, replaced) = text::headers_len(&record.headers);
@@ -128,18 +120,17 @@ impl Fragment {
         let record_len = self.prefix.len() - 1 + key_len + value_len + headers_len;
         let body_bytes = self.head_len + self.opening_len + record_len + TAIL.len();
         if body_bytes >= body_limit {
-            return Ok(Push::Oversized { body_bytes });
+            return Push::Oversized { body_bytes };
         }
         let first = self.marks.is_empty();
         let start = self.used + usize::from(!first);
         let end = start + record_len;
         if end + TAIL.len() >= body_limit {
-            return Ok(Push::Full);
+            return Push::Full;
         }
         let needed = room_for(end);
         if needed > self.bytes.len() {
-            let buffer_bytes = size_class(needed);
-            return Err(NoRoom { buffer_bytes });
+            grow(self, size_class(needed));
         }
         self.write(record, first, end);
         self.marks.push(RecordMark {
@@ -149,7 +140,7 @@ impl Fragment {
             end: narrow(end),
         });
         self.replaced_bytes += replaced;
-        Ok(Push::Appended)
+        Push::Appended
     }
 
     /// Goes on in `larger`, and gives the buffer back that it was in.
@@ -227,7 +218,7 @@ impl Fragment {
 
     #[inline]
     fn write(&mut self, record: &Record<'_>, first: bool, end: usize) {
-        let mut out = Output::new(&mut self.bytes, self.used);
+        let mut out = Output::new(&mut self.bytes, self.used, self.base64);
         if first {
             out.put_slice(&self.prefix.padded()[1..self.prefix.len()]);
         } else {

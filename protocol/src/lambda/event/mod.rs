@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-pub use fragment::{Buffer, Fragment, NoRoom, Push};
+pub use fragment::{Buffer, Fragment, Push};
 
 /// What ends every event.
 const TAIL: &[u8; 3] = b"]}}";

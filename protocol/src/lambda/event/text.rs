@@ -25,12 +25,13 @@ const RECORD_CLOSE: &[u8; 2] = b"]}";
 pub(super) struct Output<'a> {
     room: &'a mut [u8],
     at: usize,
+    base64: base64::Encoder,
 }
 
 impl<'a> Output<'a> {
     /// Writes from `at` on. The room reaches [`SLACK_BYTES`] past the last byte that will be written.
-    pub(super) fn new(room: &'a mut [u8], at: usize) -> Self {
-        Self { room, at }
+    pub(super) fn new(room: &'a mut [u8], at: usize, base64: base64::Encoder) -> Self {
+        Self { room, at, base64 }
     }
 
     /// How far the room is filled.
@@ -57,7 +58,7 @@ impl<'a> Output<'a> {
 
     #[inline]
     pub(super) fn put_base64(&mut self, bytes: &[u8]) {
-        self.at += base64::encode(bytes, &mut self.room[self.at..]);
+        self.at += self.base64.encode(bytes, &mut self.room[self.at..]);
     }
 
     pub(super) fn put_slice(&mut self, text: &[u8]) {
