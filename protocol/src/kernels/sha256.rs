@@ -26,37 +26,50 @@ pub(crate) type Block = [u8; BLOCK_BYTES];
 /// Bytes of a [`Block`].
 pub(crate) const BLOCK_BYTES: usize = 64;
 
-/// Whether this CPU can. Where it cannot, ring's SHA-256 is the faster one.
-#[inline]
-pub(crate) fn is_available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    if super::may_run() {
-        return sha_ni::is_detected();
+/// The kernel, on a CPU that can run it. Where there is none, ring's SHA-256 is the fastest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel(sha_ni::Detected);
+
+impl Kernel {
+    pub(crate) fn new() -> Option<Self> {
+        let detected = super::may_run().then(sha_ni::Detected::new);
+        detected.flatten().map(Self)
     }
-    false
+
+    /// Hashes `blocks`.
+    pub(crate) fn compress(self, state: &mut State, blocks: &[Block]) {
+        self.0.compress([state], blocks.iter().map(|block| [block]));
+    }
+
+    /// Hashes blocks of two messages; of the longer one as many as of the shorter one.
+    pub(crate) fn compress_two(self, states: [&mut State; 2], [left, right]: [&[Block]; 2]) {
+        let pairs = left.iter().zip(right);
+        self.0
+            .compress(states, pairs.map(|(left, right)| [left, right]));
+    }
 }
 
-/// Hashes `blocks`.
-///
-/// # Panics
-/// If the CPU [cannot](is_available).
-pub(crate) fn compress(state: &mut State, blocks: &[Block]) {
-    assert!(is_available(), "asked for before");
-    #[cfg(target_arch = "x86_64")]
-    sha_ni::compress([state], blocks.iter().map(|block| [block]));
-}
+#[cfg(not(target_arch = "x86_64"))]
+mod sha_ni {
+    use super::{Block, State};
 
-/// Hashes blocks of two messages; of the longer one as many as of the shorter one.
-///
-/// # Panics
-/// If the CPU [cannot](is_available).
-pub(crate) fn compress_two(states: [&mut State; 2], [left, right]: [&[Block]; 2]) {
-    assert!(is_available(), "asked for before");
-    #[cfg(target_arch = "x86_64")]
-    sha_ni::compress(
-        states,
-        left.iter().zip(right).map(|(left, right)| [left, right]),
-    );
+    /// Never detected here.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) enum Detected {}
+
+    impl Detected {
+        pub(super) fn new() -> Option<Self> {
+            None
+        }
+
+        pub(super) fn compress<'a, const N: usize>(
+            self,
+            _states: [&mut State; N],
+            _blocks: impl Iterator<Item = [&'a Block; N]>,
+        ) {
+            match self {}
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -81,20 +94,26 @@ mod sha_ni {
         [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208], [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
     ];
 
-    #[inline]
-    pub(super) fn is_detected() -> bool {
-        is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1")
-    }
+    /// The CPU has SHA-NI and SSE4.1: there is no other way to one of these.
+    #[derive(Clone, Copy, Debug)]
+    pub(super) struct Detected(());
 
-    /// Hashes a block of each of `N` messages at a time.
-    #[inline]
-    pub(super) fn compress<'a, const N: usize>(
-        states: [&mut State; N],
-        blocks: impl Iterator<Item = [&'a Block; N]>,
-    ) {
-        assert!(is_detected());
-        // SAFETY: the CPU has SHA-NI and SSE4.1, and every CPU that has those has SSSE3.
-        unsafe { compress_blocks(states, blocks) }
+    impl Detected {
+        pub(super) fn new() -> Option<Self> {
+            let detected = is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1");
+            detected.then_some(Self(()))
+        }
+
+        /// Hashes a block of each of `N` messages at a time.
+        #[inline]
+        pub(super) fn compress<'a, const N: usize>(
+            self,
+            states: [&mut State; N],
+            blocks: impl Iterator<Item = [&'a Block; N]>,
+        ) {
+            // SAFETY: the CPU has SHA-NI and SSE4.1, and every CPU that has those has SSSE3.
+            unsafe { compress_blocks(states, blocks) }
+        }
     }
 
     // No AVX here: SHA-NI has no instructions of that form, and the two forms mixed take a sixth longer.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ring::digest;
 
 use super::{LOWER, hex_digit};
-use crate::kernels::sha256::{self, BLOCK_BYTES, Block, State};
+use crate::kernels::sha256::{BLOCK_BYTES, Block, INITIAL, Kernel, State};
 
 /// A body on its way to its [`PayloadDigest`].
 ///
@@ -39,9 +39,9 @@ enum Engine {
 impl PayloadHash {
     /// Of the body that `pieces` are; nothing of it is hashed yet.
     pub fn new(pieces: Vec<Bytes>) -> Self {
-        let engine = match sha256::is_available() {
-            true => Engine::Kernel(Blocks::default()),
-            false => Engine::Ring(digest::Context::new(&digest::SHA256)),
+        let engine = match Kernel::new() {
+            Some(kernel) => Engine::Kernel(Blocks::new(kernel)),
+            None => Engine::Ring(digest::Context::new(&digest::SHA256)),
         };
         let rest = Rest {
             pieces,
@@ -161,6 +161,7 @@ impl Rest {
 
 /// A message whose whole blocks are hashed.
 struct Blocks {
+    kernel: Kernel,
     state: State,
     /// The bytes behind the last whole block.
     tail: Block,
@@ -169,18 +170,17 @@ struct Blocks {
     hashed: u64,
 }
 
-impl Default for Blocks {
-    fn default() -> Self {
+impl Blocks {
+    fn new(kernel: Kernel) -> Self {
         Self {
-            state: sha256::INITIAL,
+            kernel,
+            state: INITIAL,
             tail: [0; BLOCK_BYTES],
             tail_len: 0,
             hashed: 0,
         }
     }
-}
 
-impl Blocks {
     /// The next whole blocks that lie in one piece. What lies over the edges of pieces is hashed on the way,
     /// within the budget. Empty when all that is left has gone into the tail, or the budget is used up.
     fn whole<'a>(&mut self, rest: &'a mut Rest, budget: &mut usize) -> &'a [Block] {
@@ -206,7 +206,7 @@ impl Blocks {
 
     /// Tells how many bytes that were.
     fn compress(&mut self, blocks: &[Block]) -> usize {
-        sha256::compress(&mut self.state, blocks);
+        self.kernel.compress(&mut self.state, blocks);
         self.hashed += blocks.len() as u64;
         blocks.as_flattened().len()
     }
@@ -214,7 +214,8 @@ impl Blocks {
     /// Hashes as many blocks of each; tells how many bytes of each that were.
     fn compress_two([left, right]: [&mut Self; 2], blocks: [&[Block]; 2]) -> usize {
         debug_assert_eq!(blocks[0].len(), blocks[1].len());
-        sha256::compress_two([&mut left.state, &mut right.state], blocks);
+        left.kernel
+            .compress_two([&mut left.state, &mut right.state], blocks);
         left.hashed += blocks[0].len() as u64;
         right.hashed += blocks[1].len() as u64;
         blocks[0].as_flattened().len()
