@@ -218,17 +218,8 @@ impl Membership {
         let generation = self.generation;
         self.events
             .push_back(MembershipEvent::Joined { generation });
-        let change = self.holdings.assign(&assignment);
-        if !change.revoked.is_empty() {
-            let partitions = change.revoked;
-            self.events
-                .push_back(MembershipEvent::Revoke { partitions });
-        }
-        if !change.assigned.is_empty() {
-            let partitions = change.assigned;
-            self.events
-                .push_back(MembershipEvent::Assigned { partitions });
-        }
+        self.events
+            .extend(self.holdings.assign(&assignment).events());
         // The leader waits for what it believes that we hold, but we released it in the meantime.
         let mut gone = claimed.difference(&assignment);
         let waited_for = gone.any(|partition| !self.holdings.holds(*partition));

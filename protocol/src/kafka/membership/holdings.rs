@@ -14,6 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::MembershipEvent;
+
 /// What a member holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Holdings(BTreeMap<i32, Hold>);
@@ -31,6 +33,20 @@ pub(super) struct Change {
     pub(super) assigned: Vec<i32>,
     /// To be given up from now on, ascending.
     pub(super) revoked: Vec<i32>,
+}
+
+impl Change {
+    /// The consumer's part in it: first what it gives up.
+    pub(super) fn events(self) -> impl Iterator<Item = MembershipEvent> {
+        let revoke = |partitions| MembershipEvent::Revoke { partitions };
+        let assigned = |partitions| MembershipEvent::Assigned { partitions };
+        let some = |partitions: &Vec<i32>| !partitions.is_empty();
+        Some(self.revoked)
+            .filter(some)
+            .map(revoke)
+            .into_iter()
+            .chain(Some(self.assigned).filter(some).map(assigned))
+    }
 }
 
 /// What a release came to.

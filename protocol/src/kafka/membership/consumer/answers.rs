@@ -142,17 +142,7 @@ impl ConsumerMembership {
             .filter(|named| named.topic_id == self.held_topic)
             .flat_map(|named| named.partitions.iter().copied())
             .collect();
-        let change = self.holdings.assign(&ours);
-        if !change.revoked.is_empty() {
-            let partitions = change.revoked;
-            self.events
-                .push_back(MembershipEvent::Revoke { partitions });
-        }
-        if !change.assigned.is_empty() {
-            let partitions = change.assigned;
-            self.events
-                .push_back(MembershipEvent::Assigned { partitions });
-        }
+        self.events.extend(self.holdings.assign(&ours).events());
     }
 
     /// The coordinator's interval, within what the configured session survives.
