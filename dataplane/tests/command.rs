@@ -58,6 +58,14 @@ fn ready(addr: SocketAddr) -> Option<()> {
     answer.starts_with("HTTP/1.1 200").then_some(())
 }
 
+/// A node that is ready; its log goes there.
+fn started(config: &Path, addr: SocketAddr, log: impl Into<Stdio>) -> Child {
+    let node = forebay(&["run"], config).stderr(log).spawn();
+    let node = node.expect("it was built");
+    eventually("the node is ready", || ready(addr));
+    node
+}
+
 fn terminate(node: &mut Child) -> ExitStatus {
     let pid = rustix::process::Pid::from_child(node);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
@@ -89,8 +97,7 @@ fn a_log_that_nobody_reads_holds_up_nothing() {
     rustix::io::ioctl_fionbio(&pipe, true).unwrap();
     while pipe.write(&[b'\n'; 512]).is_ok() {}
     rustix::io::ioctl_fionbio(&pipe, false).unwrap();
-    let mut node = forebay(&["run"], &config).stderr(pipe).spawn().unwrap();
-    eventually("the node is ready", || ready(addr));
+    let mut node = started(&config, addr, pipe);
     assert_eq!(terminate(&mut node).code(), Some(0));
 }
 
@@ -99,11 +106,7 @@ fn the_last_line_is_written_before_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let addr = free_port();
     let config = configured(dir.path(), addr);
-    let mut node = forebay(&["run"], &config)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    eventually("the node is ready", || ready(addr));
+    let mut node = started(&config, addr, Stdio::piped());
     assert_eq!(terminate(&mut node).code(), Some(0));
     let mut log = String::new();
     let mut pipe = node.stderr.take().unwrap();
@@ -142,11 +145,7 @@ fn an_address_that_a_node_serves_is_no_problem_to_check() {
     let dir = tempfile::tempdir().unwrap();
     let addr = free_port();
     let config = configured(dir.path(), addr);
-    let mut node = forebay(&["run"], &config)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("the node is ready", || ready(addr));
+    let mut node = started(&config, addr, Stdio::null());
     let (_, text) = said(&mut forebay(&["check"], &config));
     assert_eq!(terminate(&mut node).code(), Some(0));
     let note = format!("note: listen {addr}: a node of Forebay serves it already");
@@ -187,11 +186,7 @@ fn a_reload_says_which_keys_take_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let addr = free_port();
     let config = configured(dir.path(), addr);
-    let mut node = forebay(&["run"], &config)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    eventually("the node is ready", || ready(addr));
+    let mut node = started(&config, addr, Stdio::piped());
     let keys = std::fs::read_to_string(&config).unwrap();
     let changed = format!(
         "grace_ms = 1000\n{}",

@@ -407,4 +407,4 @@ fn function(name: &str, raw: FunctionFile, findings: &mut Findings<'_>) -> Funct
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::file::{KafkaSourceFile, MappingFile, PollersFile};
 use super::{Mapping, declared};
+use crate::config::tests::known_keys;
 use crate::config::{Config, Machine, Surroundings};
 
 const REFERENCE: &str = include_str!("../../../systemd/mapping.toml");
@@ -52,20 +53,6 @@ fn with(table: Option<&str>, member: &str) -> String {
     }
 }
 
-/// The members that a struct of the file knows, out of the parser's own words.
-fn known<T: serde::de::DeserializeOwned>() -> Vec<String> {
-    let refused = toml::from_str::<T>("nonsense = 1")
-        .err()
-        .unwrap()
-        .to_string();
-    let (_, list) = refused.split_once("expected one of ").unwrap();
-    list.split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
-}
-
 #[test]
 fn every_default_in_the_reference_is_the_codes() {
     let plain = parse(REFERENCE);
@@ -77,10 +64,11 @@ fn every_default_in_the_reference_is_the_codes() {
 
 #[test]
 fn every_member_is_in_the_reference() {
-    let mut known_members = known::<MappingFile>();
-    known_members.extend(known::<KafkaSourceFile>());
-    known_members.extend(known::<PollersFile>());
-    for member in known_members {
+    let nonsense = "nonsense = 1";
+    let mut known = known_keys::<MappingFile>(nonsense);
+    known.extend(known_keys::<KafkaSourceFile>(nonsense));
+    known.extend(known_keys::<PollersFile>(nonsense));
+    for member in known {
         assert!(REFERENCE.contains(&member), "{member}");
     }
 }
