@@ -124,15 +124,10 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
     let mut missed = Vec::new();
     for (case, result) in benches.iter().map(|bench| bench.case).zip(&measured) {
         say(&line(case, result));
-        // With slack, what is judged is the quarter of the rounds that others disturbed least: they only add.
-        let judged = match arguments.slack {
-            0 => result.ratio,
-            _ => result.ratio_spread[0],
-        };
-        if judged > case.goal * (1.0 + f64::from(arguments.slack) / 100.0) {
+        if result.ratio > case.goal * (1.0 + f64::from(arguments.slack) / 100.0) {
             missed.push(format!(
-                "{} with {} at {judged:.3}, goal {:.2}",
-                case.name, case.bodies, case.goal
+                "{} with {} at {:.3}, goal {:.2}",
+                case.name, case.bodies, result.ratio, case.goal
             ));
         }
     }
