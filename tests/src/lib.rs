@@ -8,6 +8,7 @@ pub mod fake_kafka;
 pub mod fake_lambda;
 pub mod harness;
 pub mod node;
+pub mod process;
 pub mod rig;
 pub mod story;
 pub mod world;
