@@ -5,9 +5,13 @@
 mod codec;
 mod cpu;
 mod floor;
+mod helper;
+mod peers;
 mod pipeline;
 mod sample;
+mod sink;
 mod stage;
+mod wait;
 
 use std::io::Write;
 use std::path::Path;
@@ -35,9 +39,14 @@ enum Command {
     Floor(floor::Arguments),
     /// The real appliance between an embedded broker and function: what a record costs it.
     Pipeline(pipeline::Arguments),
+    /// Forebay beside the consumers that others would write, on a real Kafka.
+    Peers(peers::Arguments),
     /// The broker and function of a run, for this program's own use.
     #[command(hide = true)]
     Stage(stage::Filling),
+    /// The function of a run alone, for this program's own use.
+    #[command(hide = true)]
+    Sink,
 }
 
 fn main() -> ExitCode {
@@ -45,13 +54,20 @@ fn main() -> ExitCode {
         Command::Codec(arguments) => codec::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
-        Command::Stage(filling) => match stage::serve(&filling) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                say(&format!("stage: {error}"));
-                ExitCode::FAILURE
-            }
-        },
+        Command::Peers(arguments) => peers::run(&arguments),
+        Command::Stage(filling) => served("stage", stage::serve(&filling)),
+        Command::Sink => served("sink", sink::serve()),
+    }
+}
+
+/// How a process that others ask has ended. Its standard output is theirs.
+fn served(name: &str, outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(std::io::stderr(), "{name}: {error}").ok();
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use forebay_tests::node::Node;
 use serde::Serialize;
 
 use crate::stage::{Filling, Stage, TOPIC};
+use crate::wait::{pause, since};
 use crate::{cpu, floor, say, write_json};
 
 /// How often the function is asked what has arrived.
@@ -177,13 +178,13 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
         }
         let cpu = appliance.cpu_time()?;
         if arrived.records == 0 {
-            pause();
+            pause(POLL);
             continue;
         }
         let (cpu_before, began, records_before) =
             *first.get_or_insert((cpu, clock::monotonic_micros(), arrived.records));
         if arrived.records < stage.addresses.records {
-            pause();
+            pause(POLL);
             continue;
         }
         let records = (arrived.records - records_before) as f64;
@@ -198,19 +199,6 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
             floor: 0.0,
         });
     }
-}
-
-/// The time since that moment of [`clock::monotonic_micros`].
-fn since(micros: u64) -> Duration {
-    Duration::from_micros(clock::monotonic_micros().saturating_sub(micros))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nothing else runs in this process while it waits"
-)]
-fn pause() {
-    std::thread::sleep(POLL);
 }
 
 /// A node with one mapping whose calls are signed, as AWS wants them.

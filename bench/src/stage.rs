@@ -6,17 +6,15 @@
 //!
 //! Invariant: the topic is filled before anything is told, so that no producer runs beside a measurement.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
 use bytes::Bytes;
 use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
 use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::fake_kafka::{Config, Offsets};
 use forebay_tests::fake_lambda::FakeLambda;
-use serde::de::DeserializeOwned;
+use forebay_tests::fake_lambda::lean::Lean;
 use serde::{Deserialize, Serialize};
 
+use crate::helper::{Helper, tell};
 use crate::sample::Noise;
 
 /// The one topic.
@@ -63,6 +61,18 @@ pub(crate) struct Arrived {
     pub(crate) is_clean: bool,
 }
 
+impl Arrived {
+    /// The counts up to now.
+    pub(crate) fn of(lean: &Lean) -> Self {
+        Self {
+            records: lean.records,
+            calls: lean.calls,
+            body_bytes: lean.body_bytes,
+            is_clean: lean.is_clean(),
+        }
+    }
+}
+
 /// The child's side.
 pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,20 +97,15 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     })?;
     for line in std::io::stdin().lines() {
         line.map_err(|error| format!("standard input: {error}"))?;
-        let arrived = runtime.block_on(lambda.with(|functions| {
-            functions.lean().map(|lean| Arrived {
-                records: lean.records,
-                calls: lean.calls,
-                body_bytes: lean.body_bytes,
-                is_clean: lean.is_clean(),
-            })
-        }));
+        let arrived = runtime
+            .block_on(lambda.with(|functions| functions.lean().map(|lean| Arrived::of(lean))));
         tell(&arrived.ok_or("the function keeps no count")?)?;
     }
     Ok(())
 }
 
-fn batch(value_bytes: usize) -> (Bytes, usize) {
+/// One batch of values of that size, and how many.
+pub(crate) fn batch(value_bytes: usize) -> (Bytes, usize) {
     let mut noise = Noise::default();
     let count = (BATCH_BYTES / value_bytes.max(1)).max(1);
     let records: Vec<NewRecord> = (0..count)
@@ -113,67 +118,29 @@ fn batch(value_bytes: usize) -> (Bytes, usize) {
     (encode(&records, BatchOptions::default()), count)
 }
 
-fn tell(what: &impl Serialize) -> Result<(), String> {
-    let line = serde_json::to_string(what).map_err(|error| error.to_string())?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .map_err(|error| format!("standard output: {error}"))
-}
-
 /// The parent's side. It ends the child when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
+    helper: Helper,
     pub(crate) addresses: Addresses,
 }
 
 impl Stage {
     /// Fills a topic in a child and waits for it.
     pub(crate) fn start(filling: &Filling) -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut child = Command::new(program)
-            .arg("stage")
-            .arg(format!("--value-bytes={}", filling.value_bytes))
-            .arg(format!("--records={}", filling.records))
-            .arg(format!("--partitions={}", filling.partitions))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("the stage does not start: {error}"))?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (stdin, stdout) = pipes.ok_or("the stage has no pipes")?;
-        let mut stdout = BufReader::new(stdout);
-        let addresses = hear(&mut stdout)?;
-        Ok(Self {
-            child,
-            stdin,
-            stdout,
-            addresses,
-        })
+        let arguments = [
+            "stage".to_owned(),
+            format!("--value-bytes={}", filling.value_bytes),
+            format!("--records={}", filling.records),
+            format!("--partitions={}", filling.partitions),
+        ];
+        let mut helper = Helper::start(&arguments)?;
+        let addresses = helper.hear()?;
+        Ok(Self { helper, addresses })
     }
 
     /// What has arrived by now.
     pub(crate) fn arrived(&mut self) -> Result<Arrived, String> {
-        writeln!(self.stdin).map_err(|error| format!("the stage has ended: {error}"))?;
-        hear(&mut self.stdout)
+        self.helper.ask("")
     }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn hear<T: DeserializeOwned>(stdout: &mut impl BufRead) -> Result<T, String> {
-    let mut line = String::new();
-    stdout
-        .read_line(&mut line)
-        .map_err(|error| format!("the stage cannot be heard: {error}"))?;
-    serde_json::from_str(&line).map_err(|error| format!("the stage said {line:?}: {error}"))
 }

@@ -1,0 +1,211 @@
+//! Forebay beside the consumers that a good engineer of each ecosystem would write, on a real Kafka.
+//!
+//! The same topic, the same function, the same event, in one run, in rounds that interleave the consumers; CPU
+//! time is that of the consumer's process alone. What the consumers are is in `bench/peers/README.md`.
+//!
+//! Invariant: who is measured has shown before that it delivers every record, once, in order, signed, and
+//! commits it; and a run in which one was missing, came twice or out of order gives no figure.
+
+mod cluster;
+mod goals;
+mod latency;
+mod machine;
+mod proof;
+mod roster;
+mod throughput;
+mod wire;
+mod workshop;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use forebay_tests::node::Node;
+use serde::Serialize;
+
+use self::cluster::Cluster;
+use self::goals::Goal;
+use self::machine::Machine;
+use self::roster::{Contestant, FOREBAY, PEERS, Peer};
+use crate::{cpu, say, write_json};
+
+/// Options of `peers`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The peers beside Forebay; all if left out.
+    #[arg(long = "peer", value_name = "NAME", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Only build the peers.
+    #[arg(long)]
+    prepare: bool,
+    /// Bytes of a value, one case each.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1024, 10 * 1024])]
+    value_bytes: Vec<usize>,
+    /// Records in a call at most.
+    #[arg(long, default_value_t = 10_000)]
+    batch_size: u32,
+    /// Partitions.
+    #[arg(long, default_value_t = 8)]
+    partitions: i32,
+    /// Forebay's shards.
+    #[arg(long, default_value_t = 1)]
+    shards: u32,
+    /// Megabytes of values in each run (of the smallest values fewer, else it takes long).
+    #[arg(long, default_value_t = 300)]
+    megabytes: usize,
+    /// Rounds.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Measure how long a record takes instead of what it costs.
+    #[arg(long)]
+    latency: bool,
+    /// With `--latency`: records a second.
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// With `--latency`: bytes of a value.
+    #[arg(long, default_value_t = 1024)]
+    latency_value_bytes: usize,
+    /// With `--latency`: seconds of a run that count.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// The appliance; the binary beside this one if left out.
+    #[arg(long, value_name = "FILE")]
+    forebay: Option<PathBuf>,
+    /// Exit with 1 if a goal is missed.
+    #[arg(long)]
+    gate: bool,
+    /// Write the result there as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Who was measured, and of what it was made.
+#[derive(Debug, Serialize)]
+struct Consumer {
+    name: &'static str,
+    toolchain: String,
+    libraries: Vec<String>,
+}
+
+/// All that a run has found.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    kafka: &'static str,
+    consumers: Vec<Consumer>,
+    /// Peers that were left out, with the reason.
+    left_out: Vec<String>,
+    /// Share of the machine's time that a hypervisor took meanwhile.
+    stolen: f64,
+    throughput: Vec<throughput::Measured>,
+    goals: Vec<Goal>,
+    latency: Vec<latency::Measured>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match measure_all(arguments) {
+        Ok(missed) if arguments.gate && missed > 0 => {
+            say(&format!("gate missed: {missed} goals"));
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("peers gives no figure: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, reports, and returns how many goals were missed.
+fn measure_all(arguments: &Arguments) -> Result<usize, String> {
+    let (peers, left_out) = built(&arguments.peers)?;
+    if arguments.prepare {
+        return Ok(0);
+    }
+    if peers.is_empty() {
+        return Err("no peer can be built here".to_owned());
+    }
+    let program = match &arguments.forebay {
+        Some(program) => program.clone(),
+        None => Node::program()?,
+    };
+    let shards = arguments.shards;
+    let mut contestants = vec![Contestant::Forebay { program, shards }];
+    contestants.extend(peers.iter().copied().map(Contestant::Peer));
+    let cluster = Cluster::start()?;
+    proof::of_all(&cluster, &contestants)?;
+    let before = cpu::Machine::now();
+    let (throughput, latency) = if arguments.latency {
+        let latency = latency::measure_all(arguments, &cluster, &contestants)?;
+        latency::print(&latency);
+        (Vec::new(), latency)
+    } else {
+        let throughput = throughput::measure_all(arguments, &cluster, &contestants)?;
+        throughput::print(&throughput);
+        (throughput, Vec::new())
+    };
+    let stolen = cpu::Machine::now().stolen_since(&before);
+    let goals = goals::judged(&throughput, &peers);
+    goals.iter().for_each(|goal| say(&goal.line()));
+    say(&format!(
+        "stolen: {:.1} % of the machine's time",
+        stolen * 100.0
+    ));
+    // Once more at the end, where it is seen.
+    left_out
+        .iter()
+        .for_each(|reason| say(&format!("LEFT OUT: {reason}")));
+    let missed = goals.iter().filter(|goal| !goal.is_met).count();
+    let report = Report {
+        machine: Machine::here(),
+        kafka: cluster::VERSION,
+        consumers: consumers(&peers)?,
+        left_out,
+        stolen,
+        throughput,
+        goals,
+        latency,
+    };
+    write_json(arguments.json.as_deref(), &report)?;
+    Ok(missed)
+}
+
+/// The chosen peers that can be built here, and why the others cannot.
+fn built(names: &[String]) -> Result<(Vec<&'static Peer>, Vec<String>), String> {
+    let chosen: Vec<&Peer> = if names.is_empty() {
+        PEERS.iter().collect()
+    } else {
+        names
+            .iter()
+            .map(|name| Peer::named(name))
+            .collect::<Result<_, _>>()?
+    };
+    let (mut peers, mut left_out) = (Vec::new(), Vec::new());
+    for peer in chosen {
+        if let Some(program) = peer.toolchain.missing() {
+            let reason = format!("{}, for there is no `{program}` here", peer.name);
+            say(&format!("LEFT OUT: {reason}"));
+            left_out.push(reason);
+        } else {
+            workshop::build(peer)?;
+            peers.push(peer);
+        }
+    }
+    Ok((peers, left_out))
+}
+
+fn consumers(peers: &[&'static Peer]) -> Result<Vec<Consumer>, String> {
+    let forebay = Consumer {
+        name: FOREBAY,
+        toolchain: String::new(),
+        libraries: vec![format!("forebay {}", env!("CARGO_PKG_VERSION"))],
+    };
+    let mut consumers = vec![forebay];
+    for peer in peers {
+        consumers.push(Consumer {
+            name: peer.name,
+            toolchain: peer.toolchain.version(),
+            libraries: workshop::libraries(peer)?,
+        });
+    }
+    Ok(consumers)
+}

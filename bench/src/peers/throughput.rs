@@ -1,0 +1,226 @@
+//! A backlog: what a record costs each consumer.
+//!
+//! CPU time of the consumer from the first record that arrived to the last, in rounds that interleave the
+//! consumers. Each run begins at the beginning of the same topic, with a group of its own.
+
+use std::time::Duration;
+
+use forebay_tests::clock;
+use serde::Serialize;
+
+use super::Arguments;
+use super::cluster::Cluster;
+use super::roster::{Contestant, FOREBAY, Task};
+use crate::sink::Sink;
+use crate::wait::{pause, since};
+use crate::{cpu, say};
+
+/// How often the function is asked what has arrived.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A run in which nothing arrives for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The most records of a topic: of small values that is long enough.
+const RECORDS_MAX: usize = 1_000_000;
+
+/// One consumer at one size of values; medians of the rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Measured {
+    pub(crate) consumer: &'static str,
+    pub(crate) value_bytes: usize,
+    batch_size: u32,
+    partitions: i32,
+    rounds: usize,
+    pub(crate) value_megabytes_per_cpu_second: f64,
+    /// The least and the most.
+    spread: [f64; 2],
+    cpu_microseconds_per_record: f64,
+    /// Forebay's rate over this one's, of the same round each.
+    pub(crate) forebay_ratio: f64,
+    /// Wall clock, of whatever the machine had to give.
+    value_megabytes_per_second: f64,
+    records_per_call: f64,
+    /// When the last record had arrived.
+    resident_megabytes: f64,
+    pub(crate) peak_megabytes: f64,
+}
+
+/// One run.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Megabytes of values per CPU-second.
+    per_cpu_second: f64,
+    cpu_microseconds_per_record: f64,
+    per_wall_second: f64,
+    records_per_call: f64,
+    resident_bytes: u64,
+    peak_bytes: u64,
+}
+
+/// A full topic.
+struct Topic {
+    name: String,
+    value_bytes: usize,
+    records: u64,
+}
+
+/// All rounds.
+pub(crate) fn measure_all(
+    arguments: &Arguments,
+    cluster: &Cluster,
+    contestants: &[Contestant],
+) -> Result<Vec<Measured>, String> {
+    let topics = arguments
+        .value_bytes
+        .iter()
+        .map(|value_bytes| fill(arguments, cluster, *value_bytes))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut runs: Vec<Vec<Run>> = vec![Vec::new(); topics.len() * contestants.len()];
+    for round in 0..arguments.rounds.max(1) {
+        say(&format!(
+            "round {} of {}",
+            round + 1,
+            arguments.rounds.max(1)
+        ));
+        let cases = topics
+            .iter()
+            .flat_map(|topic| contestants.iter().map(move |it| (topic, it)));
+        for ((topic, contestant), runs) in cases.zip(&mut runs) {
+            let group = format!("{}-{}-{round}", contestant.name(), topic.name);
+            let run = measure(arguments, cluster, topic, contestant, &group);
+            runs.push(run.map_err(|error| format!("{group}: {error}; {}", contestant.log()))?);
+        }
+    }
+    let mut measured = Vec::new();
+    for (topic, runs) in topics.iter().zip(runs.chunks(contestants.len())) {
+        let forebay = runs.first().map_or(&[][..], Vec::as_slice);
+        for (contestant, runs) in contestants.iter().zip(runs) {
+            measured.push(summary(arguments, topic, contestant, runs, forebay));
+        }
+    }
+    Ok(measured)
+}
+
+fn fill(arguments: &Arguments, cluster: &Cluster, value_bytes: usize) -> Result<Topic, String> {
+    let name = format!("bench-{value_bytes}");
+    let records = arguments.megabytes * 1_000_000 / value_bytes.max(1);
+    let records = records.min(RECORDS_MAX);
+    let records = cluster.fill(&name, arguments.partitions, value_bytes, records)?;
+    Ok(Topic {
+        name,
+        value_bytes,
+        records,
+    })
+}
+
+/// One run: a fresh consumer, until everything has arrived.
+fn measure(
+    arguments: &Arguments,
+    cluster: &Cluster,
+    topic: &Topic,
+    contestant: &Contestant,
+    group: &str,
+) -> Result<Run, String> {
+    let mut sink = Sink::start()?;
+    let mut running = contestant.start(&Task {
+        bootstrap: &cluster.bootstrap,
+        topic: &topic.name,
+        group,
+        url: &sink.url,
+        batch_size: arguments.batch_size,
+    })?;
+    let mut heard = clock::monotonic_micros();
+    let mut first = None;
+    let mut last = 0;
+    loop {
+        let arrived = sink.arrived()?;
+        if !arrived.is_clean {
+            return Err("records were missing, came twice or out of order".to_owned());
+        }
+        if arrived.records > last {
+            (last, heard) = (arrived.records, clock::monotonic_micros());
+        } else if since(heard) > PATIENCE {
+            return Err(format!("{last} records arrived, then nothing"));
+        }
+        let cpu = running.process.cpu_time()?;
+        if arrived.records == 0 {
+            pause(POLL);
+            continue;
+        }
+        let (cpu_before, began, records_before) =
+            *first.get_or_insert((cpu, clock::monotonic_micros(), arrived.records));
+        if arrived.records < topic.records {
+            pause(POLL);
+            continue;
+        }
+        let records = (arrived.records - records_before) as f64;
+        if records == 0.0 {
+            return Err("all came at once: too few megabytes to measure".to_owned());
+        }
+        let megabytes = records * topic.value_bytes as f64 / 1e6;
+        let cpu = (cpu - cpu_before).as_secs_f64();
+        return Ok(Run {
+            per_cpu_second: megabytes / cpu,
+            cpu_microseconds_per_record: cpu * 1e6 / records,
+            per_wall_second: megabytes / since(began).as_secs_f64(),
+            records_per_call: arrived.records as f64 / arrived.calls as f64,
+            resident_bytes: running.process.resident_bytes()?,
+            peak_bytes: running.process.peak_bytes()?,
+        });
+    }
+}
+
+fn summary(
+    arguments: &Arguments,
+    topic: &Topic,
+    contestant: &Contestant,
+    runs: &[Run],
+    forebay: &[Run],
+) -> Measured {
+    let median = |of: fn(&Run) -> f64| cpu::median(runs.iter().map(of).collect());
+    let rates: Vec<f64> = runs.iter().map(|run| run.per_cpu_second).collect();
+    let ratios = forebay.iter().zip(runs);
+    let ratios = ratios.map(|(ours, theirs)| ours.per_cpu_second / theirs.per_cpu_second);
+    Measured {
+        consumer: contestant.name(),
+        value_bytes: topic.value_bytes,
+        batch_size: arguments.batch_size,
+        partitions: arguments.partitions,
+        rounds: runs.len(),
+        value_megabytes_per_cpu_second: median(|run| run.per_cpu_second),
+        spread: cpu::spread(&rates),
+        cpu_microseconds_per_record: median(|run| run.cpu_microseconds_per_record),
+        forebay_ratio: cpu::median(ratios.collect()),
+        value_megabytes_per_second: median(|run| run.per_wall_second),
+        records_per_call: median(|run| run.records_per_call),
+        resident_megabytes: median(|run| run.resident_bytes as f64 / 1e6),
+        peak_megabytes: median(|run| run.peak_bytes as f64 / 1e6),
+    }
+}
+
+/// The table.
+pub(crate) fn print(measured: &[Measured]) {
+    say(
+        "values  consumer      MB/CPU-s (least to most)  forebay is  CPU us/record   MB/s  records/call  resident MB  peak MB",
+    );
+    for it in measured {
+        let ratio = if it.consumer == FOREBAY {
+            String::new()
+        } else {
+            format!("{:.2} times", it.forebay_ratio)
+        };
+        let spread = format!("({:.0} to {:.0})", it.spread[0], it.spread[1]);
+        say(&format!(
+            "{:<7} {:<13} {:>8.0} {spread:<16} {ratio:>11} {:>14.2} {:>6.0} {:>13.0} {:>12.0} {:>8.0}",
+            it.value_bytes,
+            it.consumer,
+            it.value_megabytes_per_cpu_second,
+            it.cpu_microseconds_per_record,
+            it.value_megabytes_per_second,
+            it.records_per_call,
+            it.resident_megabytes,
+            it.peak_megabytes,
+        ));
+    }
+}

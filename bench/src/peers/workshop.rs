@@ -1,0 +1,162 @@
+//! Builds the peers, each with its ecosystem's own tool and lock file, into `target/peers`.
+//!
+//! Invariant: a peer that cannot be built here is named with the reason; it is never skipped in silence.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::roster::Peer;
+use crate::say;
+
+/// What builds a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    Go,
+}
+
+impl Toolchain {
+    /// The programs that it needs, and how the first tells its version.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Go => &["go"],
+        }
+    }
+
+    fn version_argument(self) -> &'static str {
+        match self {
+            Self::Go => "version",
+        }
+    }
+
+    /// What it is not there without.
+    pub(crate) fn missing(self) -> Option<&'static str> {
+        let missing = |program: &&&str| !is_in_path(program);
+        self.programs().iter().find(missing).copied()
+    }
+
+    /// As it calls itself.
+    pub(crate) fn version(self) -> String {
+        let [program, ..] = self.programs() else {
+            return String::new();
+        };
+        let said = Command::new(program).arg(self.version_argument()).output();
+        let said = said.map(|said| said.stdout).unwrap_or_default();
+        let text = String::from_utf8_lossy(&said);
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    }
+}
+
+/// Builds what is missing or older than its source.
+pub(crate) fn build(peer: &Peer) -> Result<(), String> {
+    say(&format!("{} is built, if it is not", peer.name));
+    let out = folder()?;
+    match peer.toolchain {
+        Toolchain::Go => run(Command::new("go")
+            .args(["build", "-trimpath", "-o"])
+            .arg(out.join(peer.name))
+            .arg(format!("./cmd/{}", peer.name))
+            .current_dir(peer.source())),
+    }
+}
+
+/// How it is started.
+pub(crate) fn command(peer: &Peer) -> Result<Command, String> {
+    let out = folder()?;
+    match peer.toolchain {
+        Toolchain::Go => Ok(program(&out.join(peer.name))),
+    }
+}
+
+/// A program that dies with us, also when we are killed.
+fn program(path: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(path);
+    command
+}
+
+/// What it last had to say.
+pub(crate) fn log(peer: &Peer) -> Result<PathBuf, String> {
+    Ok(folder()?.join(format!("{}.log", peer.name)))
+}
+
+/// The versions of its libraries, out of its lock file.
+pub(crate) fn libraries(peer: &Peer) -> Result<Vec<String>, String> {
+    let path = peer.source().join(peer.lock);
+    let lock =
+        std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let of = |library: &&str| {
+        let version = pinned(&lock, library)
+            .ok_or_else(|| format!("{} does not pin {library}", path.display()))?;
+        Ok(format!("{library} {version}"))
+    };
+    peer.libraries.iter().map(of).collect()
+}
+
+/// The version behind a library's whole name: every lock file here has it as the next text with a dot.
+fn pinned<'a>(lock: &'a str, library: &str) -> Option<&'a str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let mut rest = lock;
+    loop {
+        let (_, behind) = rest.split_once(library)?;
+        rest = behind;
+        if !behind.starts_with(is_part) {
+            let from = behind.find(|c: char| c.is_ascii_digit())?;
+            let version = behind.get(from..)?;
+            let is_version = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+            return version.split(|c| !is_version(c)).next();
+        }
+    }
+}
+
+/// `target/peers`, beside the folder of this program.
+fn folder() -> Result<PathBuf, String> {
+    let here = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = here.parent().and_then(Path::parent);
+    let folder = target.ok_or("this program is in no folder")?.join("peers");
+    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Runs a tool; what it says is shown only if it fails.
+fn run(command: &mut Command) -> Result<(), String> {
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{command:?} does not run: {error}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = [done.stdout, done.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    Err(format!("{command:?} failed, {}:\n{said}", done.status))
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_found_in_every_kind_of_lock_file() {
+        let check = |lock: &str, library: &str, version: &str| {
+            assert_eq!(pinned(lock, library), Some(version));
+        };
+        check("a/b/sub v0.1.0\na/b v1.2.3\n", "a/b", "1.2.3");
+        check(
+            "name = \"rdkafka-sys\"\nversion = \"4.9.0+2.10.0\"\n",
+            "rdkafka-sys",
+            "4.9.0+2.10.0",
+        );
+        check("boto3==1.44.8 \\\n    --hash=sha256:0", "boto3", "1.44.8");
+        check(
+            "<artifactId>x</artifactId>\n  <version>2.0</version>",
+            "x",
+            "2.0",
+        );
+        assert_eq!(pinned("other 1.0", "x"), None);
+    }
+}
