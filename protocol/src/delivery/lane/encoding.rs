@@ -123,9 +123,9 @@ impl Lane {
     /// Passes over the record that `encode` stopped before.
     pub(in crate::delivery) fn skip_record(&mut self, decompressor: &mut Decompressor) {
         if let Some(Fetched { reader, .. }) = self.pending.front_mut()
-            && let Ok(Some(record)) = reader.next(decompressor)
+            && reader.skip(decompressor)
         {
-            self.encoded = record.offset + 1;
+            self.encoded = reader.next_offset();
         }
         self.settle();
     }

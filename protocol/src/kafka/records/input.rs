@@ -12,6 +12,7 @@ pub(super) struct Input<'a> {
     at: usize,
 }
 
+// Why always: what a record is read with must be in the loop over the records; a call for each number is dear.
 impl<'a> Input<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
@@ -23,7 +24,7 @@ impl<'a> Input<'a> {
         Self { bytes, at }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         // An end that wraps lies before the beginning, where there is nothing to get.
         let end = self.at.wrapping_add(count);
@@ -33,7 +34,7 @@ impl<'a> Input<'a> {
     }
 
     /// The next `count` bytes as an input of their own, which keeps its place in the whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_input(&mut self, count: usize) -> Option<Self> {
         let end = self.at.checked_add(count)?;
         let taken = Self {
@@ -48,7 +49,7 @@ impl<'a> Input<'a> {
         self.chunk().map(i8::from_be_bytes)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn u8(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at = self.at.wrapping_add(1);
@@ -76,14 +77,14 @@ impl<'a> Input<'a> {
     }
 
     /// A zigzag number of at most 32 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Option<i32> {
         let raw = self.unsigned_varint()?;
         Some((raw >> 1).cast_signed() ^ (raw & 1).cast_signed().wrapping_neg())
     }
 
     /// A zigzag number of at most 64 bits.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varlong(&mut self) -> Option<i64> {
         let raw = match self.short_varint()? {
             Some(short) => u64::from(short),
@@ -93,14 +94,14 @@ impl<'a> Input<'a> {
     }
 
     /// A zigzag number that counts something; `Some(None)` when it is negative.
-    #[inline]
+    #[inline(always)]
     pub(super) fn length(&mut self) -> Option<Option<usize>> {
         let raw = self.unsigned_varint()?;
         Some((raw & 1 == 0).then_some((raw >> 1) as usize))
     }
 
     /// Bytes behind their length; any negative length is null, as in Java's reader.
-    #[inline]
+    #[inline(always)]
     pub(super) fn nullable(&mut self) -> Option<Option<&'a [u8]>> {
         match self.length()? {
             Some(length) => self.take(length).map(Some),
@@ -148,7 +149,7 @@ impl<'a> Input<'a> {
         Some(chunk)
     }
 
-    #[inline]
+    #[inline(always)]
     fn unsigned_varint(&mut self) -> Option<u32> {
         match self.short_varint()? {
             Some(short) => Some(short),
@@ -158,7 +159,7 @@ impl<'a> Input<'a> {
 
     /// A base-128 number of one byte or two, which most are; `Some(None)`, with nothing read, when it
     /// has more.
-    #[inline]
+    #[inline(always)]
     fn short_varint(&mut self) -> Option<Option<u32>> {
         let first = *self.bytes.get(self.at)?;
         if first < 0x80 {

@@ -78,7 +78,7 @@ impl RecordReader {
     /// # Errors
     ///
     /// When the set cannot be read on; asked again, it gives the same error.
-    #[inline]
+    #[inline(always)]
     pub fn next<'a>(
         &'a mut self,
         decompressor: &mut Decompressor,
@@ -108,6 +108,12 @@ impl RecordReader {
         // An entry's last offset has a successor.
         self.next_offset = record.offset.wrapping_add(1);
         Ok(Some(record))
+    }
+
+    /// Passes over the next record, if there is one that can be read.
+    #[inline(never)]
+    pub fn skip(&mut self, decompressor: &mut Decompressor) -> bool {
+        matches!(self.next(decompressor), Ok(Some(_)))
     }
 
     /// The record just given will be given again by `next`. Without one (at the beginning, at the end,
@@ -323,7 +329,7 @@ impl RecordReader {
             return Ok(());
         }
         let wrong = corrupt(self.next_offset, "its transaction marker does not decode");
-        let marker = run.read(self.source()).map_err(|_| wrong)?;
+        let marker = run.read_aside(self.source()).map_err(|_| wrong)?;
         let is_abort = v2::is_abort(marker.key).ok_or(wrong)?;
         if let Some(transactions) = &mut self.transactions
             && is_abort

@@ -124,7 +124,7 @@ pub(super) struct RelativeRecord<'a> {
 }
 
 /// Reads one record.
-#[inline]
+#[inline(always)]
 pub(super) fn read_record<'a>(input: &mut Input<'a>) -> Option<RelativeRecord<'a>> {
     let length = input.length()??;
     let mut body = input.take_input(length)?;
