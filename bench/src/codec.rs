@@ -20,9 +20,9 @@ use crate::{cpu, sample, say, write_json};
 
 /// What is measured, and the goal of each (design: performance, "The gate").
 const CASES: [Case; 6] = [
-    Case::new("100 B", 100, 1, 1.40),
-    Case::new("1 KB", 1024, 1, 1.30),
-    Case::new("10 KB", 10 * 1024, 1, 1.22),
+    Case::new("100 B", 100, 1, 1.25),
+    Case::new("1 KB", 1024, 1, 1.15),
+    Case::new("10 KB", 10 * 1024, 1, 1.12),
     Case::new("100 B", 100, 2, 0.92),
     Case::new("1 KB", 1024, 2, 0.85),
     Case::new("10 KB", 10 * 1024, 2, 0.85),
@@ -191,6 +191,9 @@ impl Bench {
     fn encode(&mut self) -> Result<Sealed, String> {
         let mut reader = RecordReader::new(self.set.clone(), 0, Vec::new(), true);
         let mut fragment = Fragment::new(&self.shape, 0, self.buffers.pop().unwrap_or_default());
+        if self.case.bodies == 1 {
+            fragment.hash_along();
+        }
         while let Some(record) = reader
             .next(&mut self.decompressor)
             .map_err(|error| error.to_string())?
@@ -204,11 +207,17 @@ impl Bench {
         Ok(fragment.seal())
     }
 
-    /// Hashes as a shard does: the framed events, in bounded steps, two beside each other.
+    /// Hashes as a shard does what was not hashed along: the framed events, in bounded steps, two beside
+    /// each other.
     fn hash(&self, sealed: &[Sealed]) {
-        let mut hashes = sealed.iter().map(|sealed| {
+        let mut hashes = sealed.iter().filter_map(|sealed| {
             let all = 0..sealed.records().len();
-            PayloadHash::new(frame_event(&self.shape, &[(sealed, all)]))
+            if let Some(digest) = sealed.digest(&all) {
+                std::hint::black_box(digest);
+                return None;
+            }
+            let pieces = frame_event(&self.shape, &[(sealed, all)]);
+            Some(PayloadHash::new(pieces))
         });
         while let Some(mut first) = hashes.next() {
             if let Some(mut second) = hashes.next() {

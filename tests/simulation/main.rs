@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use forebay_protocol::sigv4::PayloadHash;
 use forebay_tests::world::{Failure, Mutation, Report, Schedule, World};
 
 /// Seeds that once failed.
@@ -52,6 +53,7 @@ fn rules_hold_in_every_schedule() {
                         total.steps += report.steps;
                         total.records += report.records;
                         total.calls += report.calls;
+                        total.hashed_along += report.hashed_along;
                         total.faults += report.faults;
                     }
                     Err(failure) => failures.push(failure),
@@ -85,6 +87,17 @@ fn rules_hold_in_every_schedule() {
         records > count * 5 && calls > count * 5 && faults > count,
         "{records} {calls} {faults}"
     );
+    let (along, can) = (sum(|r| r.hashed_along), hash_can_follow());
+    assert_eq!(
+        along > 0,
+        can,
+        "{along} bodies were hashed while they were written"
+    );
+}
+
+/// Whether this CPU hashes what it writes.
+fn hash_can_follow() -> bool {
+    PayloadHash::new(Vec::new()).has_company_for_free()
 }
 
 #[test]

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use super::Shard;
 use super::broker::Link;
+use super::hashing::Signs;
 use super::invoker::{Call, Caller};
 use super::queue::Queue;
 use crate::clock;
@@ -83,11 +84,15 @@ impl Running {
             news,
         });
         let now = clock::now();
+        let caller = Caller::new(Arc::clone(&plan.mapping), Rc::clone(&shard));
+        let signs = caller.signs() && plan.mapping.enabled;
         let events = EventLoop {
             machine: Consumer::new(config(plan), shard.budget.clone(), now),
+            signs: signs.then(|| shard.hashing.signs()),
+            hashes_along: false,
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
-            caller: Rc::new(Caller::new(Arc::clone(&plan.mapping), Rc::clone(&shard))),
+            caller: Rc::new(caller),
             links: HashMap::new(),
             calls: HashMap::new(),
             ending: Vec::new(),
@@ -177,6 +182,10 @@ struct EventLoop {
     mapping: Arc<Mapping>,
     ordinal: u32,
     caller: Rc<Caller>,
+    /// Held while its calls are signed.
+    signs: Option<Signs>,
+    /// What the machine was told last.
+    hashes_along: bool,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
     /// Tasks whose connection or call has ended or was told to.
@@ -207,6 +216,7 @@ impl EventLoop {
             let turn = Turn::of(self.mapping.uuid);
             let now = clock::now();
             self.apply_wanted(now);
+            self.choose_hashing(now);
             self.take_inputs(now);
             if self.machine.poll_timeout().is_some_and(|due| due <= now) {
                 self.machine.handle_timeout(now);
@@ -255,6 +265,14 @@ impl EventLoop {
         self.desk.raise_news();
     }
 
+    fn choose_hashing(&mut self, now: Instant) {
+        let along = self.signs.as_ref().is_some_and(Signs::alone);
+        if along != self.hashes_along {
+            self.hashes_along = along;
+            self.machine.handle(Input::HashAlong(along), now);
+        }
+    }
+
     fn take_inputs(&mut self, now: Instant) {
         for _ in 0..INPUTS_PER_TURN {
             let Some(input) = self.desk.inputs.pop() else {
@@ -281,7 +299,11 @@ impl EventLoop {
                 self.forget_call(*id);
                 true
             }
-            Input::MaxInFlight(_) | Input::CallDeadline(_) | Input::Stop | Input::Abort => true,
+            Input::MaxInFlight(_)
+            | Input::CallDeadline(_)
+            | Input::HashAlong(_)
+            | Input::Stop
+            | Input::Abort => true,
         }
     }
 

@@ -4,6 +4,9 @@
 //! the shard does it for all calls, so that bodies meet there; one that is alone waits a little for company
 //! while another is being encoded.
 //!
+//! A body that cannot have company, since its lane is the only one of the shard, does not come here: its
+//! lane hashes it while it is written, in what the CPU has to spare.
+//!
 //! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits longer than [`COMPANY_WAIT`]
 //! for another.
 
@@ -33,6 +36,8 @@ struct State {
     jobs: RefCell<VecDeque<Job>>,
     /// Event loops that have more to encode.
     encoding: Cell<usize>,
+    /// Consumers whose calls are signed.
+    signers: Cell<usize>,
     worker: Cell<Option<Waker>>,
     ended: Cell<bool>,
 }
@@ -46,7 +51,29 @@ struct Job {
 /// An event loop is between two turns of encoding while it holds this.
 pub(crate) struct Encoding(Rc<State>);
 
+/// A consumer of this shard signs its calls while it holds this.
+pub(super) struct Signs(Rc<State>);
+
+impl Signs {
+    /// Whether no other consumer of the shard does: then no body but its own can be company for its body.
+    pub(super) fn alone(&self) -> bool {
+        self.0.signers.get() == 1
+    }
+}
+
+impl Drop for Signs {
+    fn drop(&mut self) {
+        self.0.signers.update(|count| count - 1);
+    }
+}
+
 impl Hashing {
+    /// Says that there is a consumer whose calls are signed, until the guard is dropped.
+    pub(super) fn signs(&self) -> Signs {
+        self.0.signers.update(|count| count + 1);
+        Signs(Rc::clone(&self.0))
+    }
+
     /// The hash of the body that `pieces` are.
     pub(crate) async fn hash(&self, pieces: Vec<Bytes>) -> PayloadDigest {
         let answer = Queue::new(1);

@@ -79,6 +79,11 @@ impl Caller {
         }
     }
 
+    /// Whether its calls are signed.
+    pub(super) fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
     /// Starts a call; `inputs` gets its `CallEnded`, once.
     pub(super) fn call(
         self: &Rc<Self>,
@@ -142,7 +147,10 @@ impl Caller {
         let Some(signer) = &self.signer else {
             return Ok(self.write_head(invocation, None)?);
         };
-        let payload = self.shard.hashing.hash(invocation.pieces.clone()).await;
+        let payload = match invocation.digest {
+            Some(digest) => digest,
+            None => self.shard.hashing.hash(invocation.pieces.clone()).await,
+        };
         let credentials = self.credentials(handle).await?;
         let function = &self.mapping.function;
         let mut signer = signer.borrow_mut();

@@ -23,6 +23,7 @@ use crate::lambda::event::{EventShape, frame_event};
 use crate::lambda::invoke::Outcome;
 use crate::limits;
 use crate::random::Random;
+use crate::sigv4::PayloadDigest;
 use crate::time::Instant;
 
 /// Where a batch stands.
@@ -54,6 +55,7 @@ pub(super) struct Batch {
     pub(super) state: BatchState,
     pieces: Vec<Bytes>,
     body_bytes: usize,
+    digest: Option<PayloadDigest>,
     /// Calls that the function answered with an error.
     pub(super) attempts: u32,
     /// Calls in a row that never reached the function, or whose answer was lost.
@@ -68,6 +70,7 @@ impl Batch {
             state: BatchState::Ready,
             pieces: Vec::new(),
             body_bytes: 0,
+            digest: None,
             attempts: 0,
             service_failures: 0,
         };
@@ -91,6 +94,10 @@ impl Batch {
             self.body_bytes < limits::BODY_BYTES_LIMIT,
             "a body stays below the cap"
         );
+        self.digest = match &framed[..] {
+            [(sealed, range)] => sealed.digest(range),
+            _ => None,
+        };
         self.parts = parts;
     }
 
@@ -109,6 +116,7 @@ impl Batch {
         Invocation {
             pieces: self.pieces.clone(),
             body_bytes: self.body_bytes,
+            digest: self.digest,
             records: u32::try_from(self.records()).unwrap_or(u32::MAX),
             deadline,
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::lambda::invoke::Outcome;
+use crate::sigv4::PayloadDigest;
 use crate::time::Instant;
 
 /// A broker's address, before any name is resolved.
@@ -143,6 +144,9 @@ pub enum Input {
     MaxInFlight(u32),
     /// How long a call may take, for calls that start from now on.
     CallDeadline(Duration),
+    /// Whether bodies that begin from now on are hashed while they are written, as long as they are of one
+    /// partition: right where calls are signed and no other body is there to be hashed beside them.
+    HashAlong(bool),
     /// Drain: start no call, let those in flight end, commit, leave, stop.
     Stop,
     /// Give up what is in flight: commit what has ended, leave, stop.
@@ -156,6 +160,8 @@ pub struct Invocation {
     pub pieces: Vec<Bytes>,
     /// Their length in all.
     pub body_bytes: usize,
+    /// Their hash, where it is known already.
+    pub digest: Option<PayloadDigest>,
     /// Records in it.
     pub records: u32,
     /// When the call must have ended.

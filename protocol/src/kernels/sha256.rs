@@ -1,24 +1,21 @@
-//! SHA-256 of whole blocks, of one message or of two at once.
+//! SHA-256 of whole blocks, of one message or of two at once, or of a text that is being written.
 //!
 //! The rounds of one message wait for one another: with SHA-NI each pair of them takes four cycles, of
-//! which the unit is busy for two. A second message fills the gap, and two take the time of one.
+//! which the unit is busy for two. A second message fills the gap, and two take the time of one. So does
+//! base64: to encode between the blocks takes hardly any time of its own.
 //!
 //! Source: FIPS 180-4, section 6.2; Intel, "Intel SHA Extensions" (2013).
 
+use std::iter;
+
 /// The state of a message, of which nothing is hashed yet.
 pub(crate) const INITIAL: State = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
+    [0x9b05_688c, 0x510e_527f, 0xbb67_ae85, 0x6a09_e667],
+    [0x5be0_cd19, 0x1f83_d9ab, 0xa54f_f53a, 0x3c6e_f372],
 ];
 
-/// What the blocks so far came to.
-pub(crate) type State = [u32; 8];
+/// What the blocks so far came to: the words f, e, b, a and h, g, d, c of FIPS 180-4, as SHA-NI has them.
+pub(crate) type State = [[u32; 4]; 2];
 
 /// What is hashed in one step.
 pub(crate) type Block = [u8; BLOCK_BYTES];
@@ -37,15 +34,53 @@ impl Kernel {
     }
 
     /// Hashes `blocks`.
+    #[inline]
     pub(crate) fn compress(self, state: &mut State, blocks: &[Block]) {
         self.0.compress([state], blocks.iter().map(|block| [block]));
     }
 
     /// Hashes blocks of two messages; of the longer one as many as of the shorter one.
+    #[inline]
     pub(crate) fn compress_two(self, states: [&mut State; 2], [left, right]: [&[Block]; 2]) {
-        let pairs = left.iter().zip(right);
+        let pairs = iter::zip(left, right);
         self.0
             .compress(states, pairs.map(|(left, right)| [left, right]));
+    }
+
+    /// Writes the base64 of `bytes` behind the first `at` bytes of `text`, and tells its length. Meanwhile
+    /// it hashes blocks of `text` from `hashed` on, and moves that.
+    ///
+    /// `text` has [`SLACK_BYTES`](super::base64::SLACK_BYTES) more than that needs.
+    #[inline]
+    pub(crate) fn encode_base64(
+        self,
+        state: &mut State,
+        hashed: &mut usize,
+        bytes: &[u8],
+        (text, at): (&mut [u8], usize),
+    ) -> usize {
+        self.0.encode_base64(state, hashed, bytes, (text, at))
+    }
+
+    /// The hash of a message of which `hashed` bytes, in whole blocks, came to `state`; `tail` is the rest of
+    /// it, and less than a block.
+    pub(crate) fn finish(self, mut state: State, hashed: u64, tail: &[u8]) -> [u8; 32] {
+        // The padding of section 5.1.1.
+        let bits = (hashed + tail.len() as u64) * 8;
+        let mut last = [[0; BLOCK_BYTES]; 2];
+        last[0][..tail.len()].copy_from_slice(tail);
+        last[0][tail.len()] = 0x80;
+        // The length has the last eight bytes, if they are free.
+        let count = 1 + usize::from(tail.len() >= BLOCK_BYTES - size_of_val(&bits));
+        let end = last[..count].as_flattened_mut();
+        *end.last_chunk_mut().expect("a block is longer") = bits.to_be_bytes();
+        self.compress(&mut state, &last[..count]);
+        let [[f, e, b, a], [h, g, d, c]] = state;
+        let mut hash = [0; 32];
+        for (bytes, word) in iter::zip(hash.as_chunks_mut().0, [a, b, c, d, e, f, g, h]) {
+            *bytes = word.to_be_bytes();
+        }
+        hash
     }
 }
 
@@ -69,6 +104,16 @@ mod sha_ni {
         ) {
             match self {}
         }
+
+        pub(super) fn encode_base64(
+            self,
+            _state: &mut State,
+            _hashed: &mut usize,
+            _bytes: &[u8],
+            _text: (&mut [u8], usize),
+        ) -> usize {
+            match self {}
+        }
     }
 }
 
@@ -79,7 +124,11 @@ mod sha_ni {
     use std::arch::x86_64::*;
     use std::array;
 
-    use super::{Block, State};
+    use super::{BLOCK_BYTES, Block, State};
+    use crate::kernels::base64::ssse3;
+
+    /// How far the hash stays behind what is written, so that the block it reads has left the store buffer.
+    const LAG_BYTES: usize = BLOCK_BYTES;
 
     /// The constants of four rounds each.
     #[rustfmt::skip]
@@ -114,6 +163,19 @@ mod sha_ni {
             // SAFETY: the CPU has SHA-NI and SSE4.1, and every CPU that has those has SSSE3.
             unsafe { compress_blocks(states, blocks) }
         }
+
+        /// As [`Kernel::encode_base64`](super::Kernel::encode_base64).
+        #[inline]
+        pub(super) fn encode_base64(
+            self,
+            state: &mut State,
+            hashed: &mut usize,
+            bytes: &[u8],
+            text: (&mut [u8], usize),
+        ) -> usize {
+            // SAFETY: as above.
+            unsafe { encode_and_compress(state, hashed, bytes, text) }
+        }
     }
 
     // No AVX here: SHA-NI has no instructions of that form, and the two forms mixed take a sixth longer.
@@ -123,46 +185,75 @@ mod sha_ni {
         mut states: [&mut State; N],
         blocks: impl Iterator<Item = [&'a Block; N]>,
     ) {
-        let mut halves = array::from_fn(|lane| split(states[lane]));
+        let mut halves = array::from_fn(|lane| Halves::load(states[lane]));
         for blocks in blocks {
             compress_block(&mut halves, blocks);
         }
         for (state, halves) in states.iter_mut().zip(halves) {
-            **state = join(halves);
+            **state = halves.store();
         }
     }
 
-    /// The words of a state as SHA-NI has them: a, b, e, f and c, d, g, h, the first one highest.
+    #[target_feature(enable = "sha,sse4.1,ssse3")]
+    fn encode_and_compress(
+        state: &mut State,
+        hashed: &mut usize,
+        mut bytes: &[u8],
+        (text, start): (&mut [u8], usize),
+    ) -> usize {
+        let mut at = start;
+        let mut halves = [Halves::load(state)];
+        while at - *hashed >= LAG_BYTES + BLOCK_BYTES {
+            let block = text[*hashed..].first_chunk();
+            compress_block(&mut halves, [block.expect("it lies before the end")]);
+            *hashed += BLOCK_BYTES;
+        }
+        let factors = ssse3::low_factors();
+        while let Some(block) = bytes.first_chunk() {
+            let out = text[at..].first_chunk_mut();
+            ssse3::encode_block(block, factors, out.expect("the text has room"));
+            bytes = &bytes[ssse3::BLOCK_BYTES..];
+            at += BLOCK_BYTES;
+            if at - *hashed >= LAG_BYTES + BLOCK_BYTES {
+                let block = text[*hashed..].first_chunk();
+                compress_block(&mut halves, [block.expect("it lies before the end")]);
+                *hashed += BLOCK_BYTES;
+            }
+        }
+        *state = halves[0].store();
+        at - start + ssse3::encode_rest(bytes, factors, &mut text[at..])
+    }
+
+    /// A state in two registers: a, b, e, f and c, d, g, h, the first word highest.
     #[derive(Clone, Copy)]
     struct Halves {
         abef: __m128i,
         cdgh: __m128i,
     }
 
-    #[inline]
-    #[target_feature(enable = "sse4.1")]
-    fn split(state: &State) -> Halves {
-        let [a, b, c, d, e, f, g, h] = state.map(u32::cast_signed);
-        Halves {
-            abef: _mm_set_epi32(a, b, e, f),
-            cdgh: _mm_set_epi32(c, d, g, h),
+    impl Halves {
+        #[inline]
+        fn load([abef, cdgh]: &State) -> Self {
+            // SAFETY: sixteen bytes are read where there are sixteen, and no alignment is asked for.
+            unsafe {
+                Self {
+                    abef: _mm_loadu_si128(abef.as_ptr().cast()),
+                    cdgh: _mm_loadu_si128(cdgh.as_ptr().cast()),
+                }
+            }
         }
-    }
 
-    #[inline]
-    #[target_feature(enable = "sse4.1")]
-    fn join(Halves { abef, cdgh }: Halves) -> State {
-        [
-            _mm_extract_epi32::<3>(abef),
-            _mm_extract_epi32::<2>(abef),
-            _mm_extract_epi32::<3>(cdgh),
-            _mm_extract_epi32::<2>(cdgh),
-            _mm_extract_epi32::<1>(abef),
-            _mm_extract_epi32::<0>(abef),
-            _mm_extract_epi32::<1>(cdgh),
-            _mm_extract_epi32::<0>(cdgh),
-        ]
-        .map(i32::cast_unsigned)
+        #[inline]
+        fn store(self) -> State {
+            let mut state = State::default();
+            let [abef, cdgh] = &mut state;
+            // SAFETY: each is as long as what is stored, and no alignment is asked for.
+            unsafe {
+                _mm_storeu_si128(abef.as_mut_ptr().cast(), self.abef);
+                _mm_storeu_si128(cdgh.as_mut_ptr().cast(), self.cdgh);
+            }
+            state
+        }
     }
 
     #[inline]

@@ -221,22 +221,10 @@ impl Blocks {
         blocks[0].as_flattened().len()
     }
 
-    /// Adds the padding of FIPS 180-4, section 5.1.1.
-    fn finish(mut self) -> [u8; 32] {
-        let bits = (self.hashed * BLOCK_BYTES as u64 + self.tail_len as u64) * 8;
-        let mut last = [[0; BLOCK_BYTES]; 2];
-        last[0][..self.tail_len].copy_from_slice(&self.tail[..self.tail_len]);
-        last[0][self.tail_len] = 0x80;
-        // The length has the last eight bytes, if they are free.
-        let count = 1 + usize::from(self.tail_len >= BLOCK_BYTES - size_of_val(&bits));
-        let end = last[..count].as_flattened_mut();
-        *end.last_chunk_mut().expect("a block is longer") = bits.to_be_bytes();
-        self.compress(&last[..count]);
-        let mut hash = [0; 32];
-        for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(self.state) {
-            *bytes = word.to_be_bytes();
-        }
-        hash
+    fn finish(self) -> [u8; 32] {
+        let hashed = self.hashed * BLOCK_BYTES as u64;
+        self.kernel
+            .finish(self.state, hashed, &self.tail[..self.tail_len])
     }
 }
 
@@ -250,7 +238,8 @@ impl PayloadDigest {
         Self::new(digest::digest(&digest::SHA256, bytes).as_ref())
     }
 
-    fn new(digest: &[u8]) -> Self {
+    /// Of its 32 bytes.
+    pub(crate) fn new(digest: &[u8]) -> Self {
         let mut hex = [b'0'; 64];
         for (byte, digits) in digest.iter().zip(hex.chunks_exact_mut(2)) {
             digits.copy_from_slice(&[hex_digit(byte >> 4, LOWER), hex_digit(byte & 15, LOWER)]);

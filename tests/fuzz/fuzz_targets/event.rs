@@ -6,6 +6,7 @@ use base64_simd::STANDARD;
 use forebay_protocol::kafka::records::{Headers, Record, TimestampType};
 use forebay_protocol::lambda::event::{Buffer, EventShape, Fragment, Push};
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
+use forebay_protocol::sigv4::PayloadDigest;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -16,6 +17,9 @@ fuzz_target!(|input: &[u8]| {
     let (headers, value) = rest.split_at(usize::from(*headers_len).min(rest.len()));
     let shape = EventShape::new("k:9092", "t");
     let mut fragment = Fragment::new(&shape, 0, Buffer::default());
+    if value.first().is_some_and(|byte| byte & 1 == 1) {
+        fragment.hash_along();
+    }
     for offset in 0..3 {
         let record = Record {
             offset,
@@ -29,6 +33,9 @@ fuzz_target!(|input: &[u8]| {
     }
     let sealed = fragment.seal();
     let body = sealed.body();
+    if let Some(digest) = sealed.digest(&(0..3)) {
+        assert_eq!(digest, PayloadDigest::of(&body));
+    }
     let expected = format!(
         r#","key":"{}","value":"{}","headers":["#,
         STANDARD.encode_to_string(key),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_protocol::delivery::{CallId, Input, Invocation};
 use forebay_protocol::lambda::invoke::Outcome;
+use forebay_protocol::sigv4::PayloadDigest;
 use forebay_protocol::time::Instant;
 use serde::Deserialize;
 
@@ -57,7 +58,18 @@ struct RecordJson {
 }
 
 impl World {
-    pub(super) fn invoke(&mut self, of: NodeRef, call: CallId, invocation: Invocation) {
+    pub(super) fn invoke(
+        &mut self,
+        of: NodeRef,
+        call: CallId,
+        invocation: Invocation,
+    ) -> Result<(), Violation> {
+        if let Some(digest) = invocation.digest {
+            self.report.hashed_along += 1;
+            if digest != PayloadDigest::of(&invocation.pieces.concat()) {
+                return Err(Violation::OtherHash { node: of.node });
+            }
+        }
         let drift = self.node_drift(of.node);
         let deadline = invocation.deadline + drift;
         let twins = if self.schedule.mutation == Some(Mutation::DeliverTwice) {
@@ -80,6 +92,7 @@ impl World {
                 },
             );
         }
+        Ok(())
     }
 
     pub(super) fn call_arrives(

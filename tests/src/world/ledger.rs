@@ -90,6 +90,12 @@ pub enum Violation {
         /// The last record.
         last: i64,
     },
+    /// A call came with a hash that is not its body's.
+    #[error("node {node}: a call's hash is not that of its body")]
+    OtherHash {
+        /// The node.
+        node: usize,
+    },
     /// A machine holds more memory than its budget and one batch allow.
     #[error("node {node} holds {bytes} bytes")]
     TooMuchMemory {

@@ -55,6 +55,8 @@ pub struct Report {
     pub records: u64,
     /// Calls made.
     pub calls: u64,
+    /// Of these, calls whose body was hashed while it was written.
+    pub hashed_along: u64,
     /// Faults that struck.
     pub faults: u64,
 }
@@ -297,7 +299,10 @@ impl World {
             life: life.life,
         };
         let now = self.node_now(node);
-        self.nodes[node].consumer = Some(Consumer::new(config, budget, now));
+        let mut consumer = Consumer::new(config, budget, now);
+        let along = self.schedule.seed.is_multiple_of(2);
+        consumer.handle(Input::HashAlong(along), now);
+        self.nodes[node].consumer = Some(consumer);
         self.wake(of)
     }
 
@@ -426,7 +431,7 @@ impl World {
             }
             Effect::Send(id, frame) => self.send_to_broker(of, id, frame),
             Effect::Close(id) => self.close(of, id),
-            Effect::Invoke(call, invocation) => self.invoke(of, call, invocation),
+            Effect::Invoke(call, invocation) => self.invoke(of, call, invocation)?,
             Effect::CancelCall(call) => self.cancel_call(of, call),
             Effect::Stopped => {}
         }

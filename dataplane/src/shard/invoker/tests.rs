@@ -69,6 +69,7 @@ fn invocation(pieces: &[&[u8]], limit: Duration) -> Invocation {
     Invocation {
         body_bytes: pieces.iter().map(Bytes::len).sum(),
         pieces,
+        digest: None,
         records: 1,
         deadline: clock::now() + limit,
     }

@@ -51,6 +51,7 @@ impl Consumer {
     }
 
     fn encode_lane(&mut self, partition: i32, turn_bytes: &mut usize) {
+        let hash_along = self.hash_along && self.lanes.len() == 1;
         let Some(lane) = self.lanes.get_mut(&partition) else {
             return;
         };
@@ -68,6 +69,7 @@ impl Consumer {
             buffers: &mut self.buffers,
             body_limit: self.config.body_limit,
             batch_size: usize::try_from(self.config.batch_size).unwrap_or(usize::MAX),
+            hash_along,
             now: self.now,
             turn_bytes: step,
             polled: 0,

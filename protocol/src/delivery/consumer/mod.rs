@@ -115,6 +115,7 @@ pub struct Consumer {
     /// beginning.
     declared_partitions: Option<i32>,
     encode_queue: VecDeque<i32>,
+    hash_along: bool,
     decompressor: Decompressor,
     fetching: BTreeSet<i32>,
     /// When each broker was last asked.
@@ -164,6 +165,7 @@ impl Consumer {
             declaring: Declaring::new(config.duty, config.starting_position, now),
             declared_partitions: None,
             encode_queue: VecDeque::new(),
+            hash_along: false,
             decompressor: Decompressor::new(),
             fetching: BTreeSet::new(),
             fetched_at: BTreeMap::new(),
@@ -206,6 +208,7 @@ impl Consumer {
             Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
             Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
             Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
+            Input::HashAlong(along) => self.hash_along = along,
             Input::Stop => self.begin_drain(),
             Input::Abort => self.begin_abort(),
         }

@@ -31,6 +31,8 @@ pub(in crate::delivery) struct Workbench<'a> {
     pub(in crate::delivery) buffers: &'a mut Buffers,
     pub(in crate::delivery) body_limit: usize,
     pub(in crate::delivery) batch_size: usize,
+    /// Whether a body that begins is hashed while it is written.
+    pub(in crate::delivery) hash_along: bool,
     pub(in crate::delivery) now: Instant,
     /// Bytes that this turn may still decode.
     pub(in crate::delivery) turn_bytes: usize,
@@ -58,7 +60,12 @@ impl Lane {
                         Some(open) => open,
                         none => {
                             let buffer = bench.buffers.take(expected_bytes);
-                            none.insert(Fragment::new(bench.shape, self.partition, buffer))
+                            let open = Fragment::new(bench.shape, self.partition, buffer);
+                            let open = none.insert(open);
+                            if bench.hash_along {
+                                open.hash_along();
+                            }
+                            open
                         }
                     };
                     match push(open, &record, bench) {

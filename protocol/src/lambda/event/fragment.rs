@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::prefix::Prefix;
 use super::text::{self, Output, SLACK_BYTES};
+use super::trailing::TrailingHash;
 use super::{EventShape, RecordMark, Sealed, TAIL};
 use crate::kafka::records::Record;
 use crate::kernels::base64;
@@ -45,6 +46,7 @@ pub struct Fragment {
     marks: Vec<RecordMark>,
     prefix: Prefix,
     base64: base64::Encoder,
+    hash: Option<TrailingHash>,
     partition: i32,
     head_len: usize,
     opening_len: usize,
@@ -83,6 +85,7 @@ impl Fragment {
             marks,
             prefix: Prefix::new(shape.topic(), partition),
             base64: base64::Encoder::new(),
+            hash: None,
             partition,
             head_len,
             opening_len: opening.len(),
@@ -91,6 +94,11 @@ impl Fragment {
         fragment.bytes[..head_len].copy_from_slice(shape.head());
         fragment.bytes[head_len..used].copy_from_slice(&opening);
         fragment
+    }
+
+    /// Hashes the body while it is written, where the CPU has time for it; see [`Sealed::digest`].
+    pub fn hash_along(&mut self) {
+        self.hash = TrailingHash::new();
     }
 
     /// As [`push_growing`](Self::push_growing), where need be into a new buffer.
@@ -164,9 +172,12 @@ impl Fragment {
     /// Ends it: nothing is added any more.
     pub fn seal(mut self) -> Sealed {
         self.bytes[self.used..self.used + TAIL.len()].copy_from_slice(TAIL);
+        let body_len = self.used + TAIL.len();
+        let digest = self.hash.map(|hash| hash.finish(&self.bytes[..body_len]));
         Sealed {
+            digest,
             buffer: Bytes::from(self.bytes),
-            body_len: self.used + TAIL.len(),
+            body_len,
             marks: self.marks,
             partition: self.partition,
             head_len: self.head_len,
@@ -218,7 +229,11 @@ impl Fragment {
 
     #[inline]
     fn write(&mut self, record: &Record<'_>, first: bool, end: usize) {
-        let mut out = Output::new(&mut self.bytes, self.used, self.base64);
+        // Why here: between this and the value lies about as much work as between the value and the next record.
+        if let Some(hash) = &mut self.hash {
+            hash.follow(&self.bytes[..self.used]);
+        }
+        let mut out = Output::new(&mut self.bytes, self.used, self.base64, self.hash.as_mut());
         if first {
             out.put_slice(&self.prefix.padded()[1..self.prefix.len()]);
         } else {

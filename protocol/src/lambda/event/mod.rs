@@ -12,10 +12,13 @@
 mod fragment;
 mod prefix;
 mod text;
+mod trailing;
 
 use std::ops::Range;
 
 use bytes::Bytes;
+
+use crate::sigv4::PayloadDigest;
 
 pub use fragment::{Buffer, Fragment, Push};
 
@@ -105,6 +108,7 @@ pub struct Sealed {
     head_len: usize,
     opening_len: usize,
     replaced_bytes: usize,
+    digest: Option<PayloadDigest>,
 }
 
 impl Sealed {
@@ -121,6 +125,11 @@ impl Sealed {
     /// The event of all of its records.
     pub fn body(&self) -> Bytes {
         self.buffer.slice(..self.body_len)
+    }
+
+    /// The hash of the event of those records, if it is known already.
+    pub fn digest(&self, range: &Range<usize>) -> Option<PayloadDigest> {
+        self.digest.filter(|_| *range == (0..self.marks.len()))
     }
 
     /// Memory that it holds.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::kafka::records::{Headers, Record, TimestampType};
 use crate::limits::BODY_BYTES_LIMIT;
+use crate::sigv4::PayloadHash;
 
 /// A record that owns its bytes.
 #[derive(Clone, Debug)]
@@ -149,10 +150,27 @@ fn sealed(shape: &EventShape, partition: i32, records: &[Owned]) -> Sealed {
     }
     let (body, lane) = (fragment.body_bytes(), fragment.lane_bytes());
     let sealed = fragment.seal();
+    assert_eq!(hashed_along(shape, partition, records), sealed.body());
     assert_eq!(sealed.body().len(), body);
     assert_eq!(sealed.lane_bytes(0..records.len()), lane);
     assert_eq!(shape.envelope_bytes() + lane, body);
     sealed
+}
+
+/// The same event, hashed while it is written.
+fn hashed_along(shape: &EventShape, partition: i32, records: &[Owned]) -> Bytes {
+    let mut fragment = Fragment::new(shape, partition, Buffer::default());
+    fragment.hash_along();
+    for record in records {
+        assert_eq!(record.push(&mut fragment, BODY_BYTES_LIMIT), Push::Appended);
+    }
+    let sealed = fragment.seal();
+    let body = sealed.body();
+    let digest = sealed.digest(&(0..records.len()));
+    let can = PayloadHash::new(Vec::new()).has_company_for_free();
+    assert_eq!(digest, can.then(|| PayloadDigest::of(&body)));
+    assert_eq!(sealed.digest(&(1..records.len())), None);
+    body
 }
 
 fn joined(shape: &EventShape, parts: &[(&Sealed, Range<usize>)]) -> String {

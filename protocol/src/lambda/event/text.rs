@@ -4,6 +4,7 @@
 //!
 //! Invariant: a length that a function here foretells is the length that its twin writes.
 
+use super::trailing::TrailingHash;
 use crate::kafka::records::Headers;
 use crate::kernels::base64;
 
@@ -26,12 +27,24 @@ pub(super) struct Output<'a> {
     room: &'a mut [u8],
     at: usize,
     base64: base64::Encoder,
+    /// Of all that is before `at`, where it is wanted.
+    hash: Option<&'a mut TrailingHash>,
 }
 
 impl<'a> Output<'a> {
     /// Writes from `at` on. The room reaches [`SLACK_BYTES`] past the last byte that will be written.
-    pub(super) fn new(room: &'a mut [u8], at: usize, base64: base64::Encoder) -> Self {
-        Self { room, at, base64 }
+    pub(super) fn new(
+        room: &'a mut [u8],
+        at: usize,
+        base64: base64::Encoder,
+        hash: Option<&'a mut TrailingHash>,
+    ) -> Self {
+        Self {
+            room,
+            at,
+            base64,
+            hash,
+        }
     }
 
     /// How far the room is filled.
@@ -58,7 +71,10 @@ impl<'a> Output<'a> {
 
     #[inline]
     pub(super) fn put_base64(&mut self, bytes: &[u8]) {
-        self.at += self.base64.encode(bytes, &mut self.room[self.at..]);
+        self.at += match &mut self.hash {
+            None => self.base64.encode(bytes, &mut self.room[self.at..]),
+            Some(hash) => hash.put_base64(bytes, self.room, self.at),
+        };
     }
 
     pub(super) fn put_slice(&mut self, text: &[u8]) {
