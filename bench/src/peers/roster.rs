@@ -67,6 +67,38 @@ pub(crate) const PEERS: &[Peer] = &[
             "github.com/aws/aws-sdk-go-v2/service/lambda",
         ],
     },
+    Peer {
+        name: "rust-by-hand",
+        json: Json::ByHand,
+        toolchain: Toolchain::Cargo,
+        folder: "rust",
+        lock: "Cargo.toml",
+        libraries: &["rdkafka", "aws-sdk-lambda", "base64-simd", "mimalloc"],
+    },
+    Peer {
+        name: "rust",
+        json: Json::Idiomatic,
+        toolchain: Toolchain::Cargo,
+        folder: "rust",
+        lock: "Cargo.toml",
+        libraries: &["rdkafka", "aws-sdk-lambda", "serde_json", "base64"],
+    },
+    Peer {
+        name: "python",
+        json: Json::Idiomatic,
+        toolchain: Toolchain::Python,
+        folder: "python",
+        lock: "requirements.txt",
+        libraries: &["confluent-kafka", "boto3", "orjson", "pybase64"],
+    },
+    Peer {
+        name: "java",
+        json: Json::Idiomatic,
+        toolchain: Toolchain::Maven,
+        folder: "java",
+        lock: "pom.xml",
+        libraries: &["kafka-clients", "lambda", "apache-client", "jackson-core"],
+    },
 ];
 
 impl Peer {

@@ -12,19 +12,27 @@ use crate::say;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Toolchain {
     Go,
+    Cargo,
+    Python,
+    Maven,
 }
 
 impl Toolchain {
-    /// The programs that it needs, and how the first tells its version.
+    /// The programs that it needs; the first tells its version.
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Go => &["go"],
+            // librdkafka is built from source.
+            Self::Cargo => &["rustc", "cargo", "cc", "c++", "make"],
+            Self::Python => &["python3"],
+            Self::Maven => &["java", "javac", "mvn"],
         }
     }
 
     fn version_argument(self) -> &'static str {
         match self {
             Self::Go => "version",
+            Self::Cargo | Self::Python | Self::Maven => "--version",
         }
     }
 
@@ -49,22 +57,102 @@ impl Toolchain {
 /// Builds what is missing or older than its source.
 pub(crate) fn build(peer: &Peer) -> Result<(), String> {
     say(&format!("{} is built, if it is not", peer.name));
-    let out = folder()?;
+    let (out, source) = (folder()?, peer.source());
     match peer.toolchain {
         Toolchain::Go => run(Command::new("go")
             .args(["build", "-trimpath", "-o"])
             .arg(out.join(peer.name))
             .arg(format!("./cmd/{}", peer.name))
-            .current_dir(peer.source())),
+            .current_dir(source)),
+        Toolchain::Cargo => run(Command::new("cargo")
+            .args(["build", "--release", "--locked", "--bin", peer.name])
+            .arg("--target-dir")
+            .arg(out.join(peer.folder))
+            .current_dir(source)),
+        Toolchain::Python => python_environment(&source.join(peer.lock), &out.join(peer.folder)),
+        Toolchain::Maven => java_classes(&source, &out.join(peer.folder)),
     }
 }
 
 /// How it is started.
 pub(crate) fn command(peer: &Peer) -> Result<Command, String> {
     let out = folder()?;
-    match peer.toolchain {
-        Toolchain::Go => Ok(program(&out.join(peer.name))),
+    Ok(match peer.toolchain {
+        Toolchain::Go => program(&out.join(peer.name)),
+        Toolchain::Cargo => program(&out.join(peer.folder).join("release").join(peer.name)),
+        Toolchain::Python => {
+            let mut command = program(&out.join(peer.folder).join("bin/python"));
+            command.arg(peer.source().join("consumer.py"));
+            command
+        }
+        Toolchain::Maven => {
+            let mut command = program(Path::new("java"));
+            let out = out.join(peer.folder);
+            let class_path = format!("{0}/classes:{0}/lib/*", out.display());
+            command.args([
+                "-XX:+UseParallelGC",
+                "-Xmx512m",
+                "-cp",
+                &class_path,
+                "peer.Main",
+            ]);
+            command
+        }
+    })
+}
+
+/// A virtual environment with what the lock file says.
+fn python_environment(lock: &Path, out: &Path) -> Result<(), String> {
+    fresh(&[lock.to_owned()], out, || {
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(out))?;
+        run(Command::new(out.join("bin/python"))
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--no-cache-dir",
+                "--require-hashes",
+                "-r",
+            ])
+            .arg(lock))
+    })
+}
+
+/// Classes and jars side by side.
+fn java_classes(source: &Path, out: &Path) -> Result<(), String> {
+    let mut sources = vec![source.join("pom.xml")];
+    let java = source.join("src/main/java/peer");
+    let entries =
+        std::fs::read_dir(&java).map_err(|error| format!("{}: {error}", java.display()))?;
+    sources.extend(entries.flatten().map(|entry| entry.path()));
+    fresh(&sources, out, || {
+        run(Command::new("mvn")
+            .args(["-q", "-B", "clean", "prepare-package"])
+            .arg(format!("-Dpeer.out={}", out.display()))
+            .current_dir(source))
+    })
+}
+
+/// Makes `out` unless it was made of just these sources.
+fn fresh(
+    sources: &[PathBuf],
+    out: &Path,
+    make: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let mut text = Vec::new();
+    for source in sources {
+        let read = std::fs::read(source).map_err(|error| format!("{}: {error}", source.display()));
+        text.extend(read?);
     }
+    let stamp = out.join("made-of");
+    if std::fs::read(&stamp).is_ok_and(|made_of| made_of == text) {
+        return Ok(());
+    }
+    make()?;
+    std::fs::write(&stamp, text).map_err(|error| format!("{}: {error}", stamp.display()))
 }
 
 /// A program that dies with us, also when we are killed.
