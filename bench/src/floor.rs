@@ -106,7 +106,8 @@ fn measure_all(arguments: &Arguments) -> Result<(), String> {
 /// Megabytes of values per CPU-second of the loop, over about that many bytes of values.
 pub(crate) fn measure(value_bytes: usize, batch_size: usize, bytes: usize) -> Result<f64, String> {
     let broken = |error: std::io::Error| format!("loopback: {error}");
-    let frame = sample::record_set((FRAME_BYTES / value_bytes.max(1)).max(1), value_bytes)?;
+    let records = (FRAME_BYTES / value_bytes.max(1)).max(1);
+    let frame = sample::record_set(records, value_bytes, sample::Source::None)?;
     let frames = bytes.div_ceil(FRAME_BYTES).max(1);
     let (source, feeder) = feed(frame.clone(), frames).map_err(broken)?;
     let (sink, taker) = take().map_err(broken)?;

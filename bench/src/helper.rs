@@ -19,9 +19,18 @@ pub(crate) struct Helper {
 impl Helper {
     /// Starts this program with those arguments.
     pub(crate) fn start(arguments: &[String]) -> Result<Self, String> {
+        Self::start_with(arguments, &[])
+    }
+
+    /// Starts this program with those arguments, and those variables beside what is set here.
+    pub(crate) fn start_with(
+        arguments: &[String],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut child = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

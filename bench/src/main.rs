@@ -41,6 +41,9 @@ enum Command {
     Pipeline(pipeline::Arguments),
     /// Forebay beside the consumers that others would write, on a real Kafka.
     Peers(peers::Arguments),
+    /// A case of `codec` in a process of its own, for this program's own use.
+    #[command(hide = true)]
+    CodecCase(codec::Case),
     /// The broker and function of a run, for this program's own use.
     #[command(hide = true)]
     Stage(stage::Filling),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),
         Command::Sink => served("sink", sink::serve()),
     }

@@ -4,17 +4,44 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use serde::Serialize;
 
 /// A batch is closed at about this many bytes of values.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// `records` records of `value_bytes` incompressible bytes, with a key of eight.
-pub(crate) fn record_set(records: usize, value_bytes: usize) -> Result<Bytes, String> {
+/// The codec of source batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Source {
+    /// Not compressed; the values are noise.
+    None,
+    /// gzip, as all that follow with values that can be compressed.
+    Gzip,
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd,
+}
+
+/// `records` records of `value_bytes` bytes, with a key of eight.
+pub(crate) fn record_set(
+    records: usize,
+    value_bytes: usize,
+    source: Source,
+) -> Result<Bytes, String> {
     let mut noise = Noise::default();
     let per_batch = (BATCH_BYTES / value_bytes.max(1)).max(1);
     let options = RecordEncodeOptions {
         version: 2,
-        compression: Compression::None,
+        compression: match source {
+            Source::None => Compression::None,
+            Source::Gzip => Compression::Gzip,
+            Source::Snappy => Compression::Snappy,
+            Source::Lz4 => Compression::Lz4,
+            Source::Zstd => Compression::Zstd,
+        },
     };
     let mut set = BytesMut::new();
     let mut offset = 1_000_000_i64;
@@ -25,7 +52,11 @@ pub(crate) fn record_set(records: usize, value_bytes: usize) -> Result<Bytes, St
         let batch: Vec<Record> = (0..count)
             .map(|_| {
                 offset += 1;
-                record(offset, noise.bytes(value_bytes))
+                let value = match source {
+                    Source::None => noise.bytes(value_bytes),
+                    _ => noise.text(value_bytes),
+                };
+                record(offset, value)
             })
             .collect();
         RecordBatchEncoder::encode(&mut set, &batch, &options)
@@ -71,5 +102,19 @@ impl Noise {
             self.0.to_le_bytes()
         });
         words.flatten().take(count).collect()
+    }
+
+    /// A text of common words, of which about a third is left when it is compressed.
+    fn text(&mut self, count: usize) -> Bytes {
+        const WORDS: [&str; 16] = [
+            "order", "customer", "amount", "currency", "created", "shipped", "address", "status",
+            "item", "price", "total", "country", "postcode", "true", "false", "null",
+        ];
+        let numbers = self.bytes(count);
+        let words = numbers.iter().flat_map(|number| {
+            let word = WORDS[usize::from(number % 16)].bytes();
+            word.chain([b' ', b'0' + number / 26, b','])
+        });
+        words.take(count).collect()
     }
 }

@@ -1,0 +1,278 @@
+//! The gate of the hot path: the CPU of decode, encode and hash over the CPU of the hash alone.
+//!
+//! By the size of a value, by the way that a body is hashed, and by the codec of the source batches. The
+//! median of the rounds' ratios is the result: it repeats on machines whose absolute times do not.
+
+mod bench;
+mod plain;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::Bench;
+use plain::PlainBench;
+pub(crate) use plain::serve;
+use serde::Serialize;
+
+use crate::sample::Source;
+use crate::{cpu, say, write_json};
+
+/// Rounds before the first that counts.
+const WARM_UP: usize = 5;
+
+/// Options of `codec`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Bytes of a value.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1024, 10 * 1024, 100 * 1024, 1024 * 1024])]
+    value_bytes: Vec<usize>,
+    /// How bodies are hashed.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["alone", "pair", "plain"])]
+    ways: Vec<Way>,
+    /// Codecs of the source batches; with more than none the values are a text that can be compressed.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["none"])]
+    sources: Vec<Source>,
+    /// Rounds that count.
+    #[arg(long, default_value_t = 31)]
+    rounds: usize,
+    /// Write the result there as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Exit with 1 if a ratio is above its goal.
+    #[arg(long)]
+    gate: bool,
+    /// Per cent that a ratio may be above its goal, where others use the machine's cores too.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT")]
+    slack: u8,
+}
+
+/// How a body is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    /// While it is written, as that of a shard's only lane.
+    Alone,
+    /// Beside another. Two fill the gaps that the core's other hardware thread would use as well: while that is
+    /// busy, only the other ways' figures say anything.
+    Pair,
+    /// By safe code, after it was written, as on a CPU without SHA-NI and AVX2.
+    Plain,
+}
+
+/// One thing to measure.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Case {
+    /// Bytes of a value.
+    #[arg(long)]
+    value_bytes: usize,
+    /// How bodies are hashed.
+    #[arg(long, value_enum)]
+    way: Way,
+    /// Codec of the source batches.
+    #[arg(long, value_enum)]
+    source: Source,
+}
+
+impl Case {
+    /// What the ratio is to be at most (design: performance, "The gate").
+    fn goal(&self) -> Option<f64> {
+        let [small, middle, large] = match (self.way, self.source) {
+            (Way::Alone, Source::None) => [1.25, 1.15, 1.12],
+            (Way::Pair, Source::None) => [0.92, 0.85, 0.85],
+            _ => return None,
+        };
+        Some(match self.value_bytes {
+            ..1024 => small,
+            1024..10_240 => middle,
+            10_240.. => large,
+        })
+    }
+
+    /// Bodies that are hashed at a time.
+    fn bodies(&self) -> usize {
+        match self.way {
+            Way::Pair => 2,
+            Way::Alone | Way::Plain => 1,
+        }
+    }
+}
+
+/// CPU time for one body, in one round.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Decode, encode and hash.
+    codec: Duration,
+    /// ring's hash.
+    hash: Duration,
+}
+
+/// What a case's bodies have in them.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+struct Content {
+    records: usize,
+    body_bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Measured {
+    value_bytes: usize,
+    way: Way,
+    source: Source,
+    records: usize,
+    body_bytes: usize,
+    /// The median of the rounds.
+    ratio: f64,
+    /// The quartiles of the rounds.
+    ratio_spread: [f64; 2],
+    goal: Option<f64>,
+    codec_nanoseconds_per_record: f64,
+    /// Megabytes of values per CPU-second of decode, encode and hash.
+    value_megabytes_per_cpu_second: f64,
+    hash_gigabytes_per_second: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match measure_all(arguments) {
+        Ok(missed) if arguments.gate && !missed.is_empty() => {
+            say(&format!("gate missed: {}", missed.join(", ")));
+            ExitCode::FAILURE
+        }
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("codec cannot measure: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, reports, and returns what is above its goal.
+fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
+    let mut stands = Vec::new();
+    for source in &arguments.sources {
+        for value_bytes in &arguments.value_bytes {
+            for way in &arguments.ways {
+                stands.push(Stand::new(Case {
+                    value_bytes: *value_bytes,
+                    way: *way,
+                    source: *source,
+                })?);
+            }
+        }
+    }
+    for round in 0..WARM_UP + arguments.rounds.max(1) {
+        for stand in &mut stands {
+            let result = stand.bench.round()?;
+            if round >= WARM_UP {
+                stand.rounds.push(result);
+            }
+        }
+    }
+    let measured: Vec<Measured> = stands.iter().map(Stand::measured).collect();
+    say(
+        "values   source  way    records  body bytes  ratio (quartiles)     goal  ns/record  MB/CPU-s  hash GB/s",
+    );
+    let mut missed = Vec::new();
+    for it in &measured {
+        say(&line(it));
+        let slack = 1.0 + f64::from(arguments.slack) / 100.0;
+        if let Some(goal) = it.goal
+            && it.ratio > goal * slack
+        {
+            missed.push(format!(
+                "{} bytes, {:?}, at {:.3}, goal {goal:.2}",
+                it.value_bytes, it.way, it.ratio
+            ));
+        }
+    }
+    write_json(arguments.json.as_deref(), &measured)?;
+    Ok(missed)
+}
+
+fn line(it: &Measured) -> String {
+    let [low, high] = it.ratio_spread;
+    let goal = it.goal.map_or("-".to_owned(), |goal| format!("{goal:.2}"));
+    format!(
+        "{:<8} {:<7} {:<5} {:>8} {:>11}  {:.3} ({low:.3} to {high:.3}) {goal:>6} {:>10.1} {:>9.0} {:>10.2}",
+        it.value_bytes,
+        format!("{:?}", it.source).to_lowercase(),
+        format!("{:?}", it.way).to_lowercase(),
+        it.records,
+        it.body_bytes,
+        it.ratio,
+        it.codec_nanoseconds_per_record,
+        it.value_megabytes_per_cpu_second,
+        it.hash_gigabytes_per_second,
+    )
+}
+
+/// A case, and its rounds so far.
+struct Stand {
+    case: Case,
+    bench: Place,
+    rounds: Vec<Round>,
+}
+
+/// Where a case is measured.
+enum Place {
+    Here(Box<Bench>),
+    WithoutKernels(PlainBench),
+}
+
+impl Place {
+    fn round(&mut self) -> Result<Round, String> {
+        match self {
+            Self::Here(bench) => bench.round(),
+            Self::WithoutKernels(bench) => bench.round(),
+        }
+    }
+
+    fn content(&self) -> Content {
+        match self {
+            Self::Here(bench) => bench.content(),
+            Self::WithoutKernels(bench) => bench.content(),
+        }
+    }
+}
+
+impl Stand {
+    fn new(case: Case) -> Result<Self, String> {
+        let bench = match case.way {
+            Way::Plain => Place::WithoutKernels(PlainBench::start(&case)?),
+            Way::Alone | Way::Pair => Place::Here(Box::new(Bench::new(case)?)),
+        };
+        Ok(Self {
+            case,
+            bench,
+            rounds: Vec::new(),
+        })
+    }
+
+    fn measured(&self) -> Measured {
+        let median = |of: fn(&Round) -> f64| cpu::median(self.rounds.iter().map(of).collect());
+        let ratio = |round: &Round| round.codec.as_secs_f64() / round.hash.as_secs_f64();
+        let mut ratios: Vec<f64> = self.rounds.iter().map(ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        let at = |share: usize| {
+            let at = ratios.len() * share / 4;
+            ratios.get(at).copied().unwrap_or(f64::NAN)
+        };
+        let codec = median(|round| round.codec.as_secs_f64());
+        let hash = median(|round| round.hash.as_secs_f64());
+        let content = self.bench.content();
+        let records = content.records as f64;
+        Measured {
+            value_bytes: self.case.value_bytes,
+            way: self.case.way,
+            source: self.case.source,
+            records: content.records,
+            body_bytes: content.body_bytes,
+            ratio: median(|round| round.codec.as_secs_f64() / round.hash.as_secs_f64()),
+            ratio_spread: [at(1), at(3)],
+            goal: self.case.goal(),
+            codec_nanoseconds_per_record: codec * 1e9 / records,
+            value_megabytes_per_cpu_second: records * self.case.value_bytes as f64 / codec / 1e6,
+            hash_gigabytes_per_second: content.body_bytes as f64 / hash / 1e9,
+        }
+    }
+}
