@@ -9,7 +9,6 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
@@ -17,9 +16,11 @@ use base64_simd::{AsOut, STANDARD};
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::limits;
 use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{cpu, sample, say, write_json};
+use crate::results::{Figures, Output};
+use crate::table::{Table, with_spread};
+use crate::{cpu, results, sample};
 
 /// What comes in one piece, as a fetch would.
 const FRAME_BYTES: usize = 1 << 20;
@@ -50,13 +51,13 @@ pub(crate) struct Arguments {
     /// Rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Write the result there as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
-#[derive(Debug, Serialize)]
-struct Measured {
+/// One size of values.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Measured {
     value_bytes: usize,
     /// The median of the rounds.
     value_megabytes_per_cpu_second: f64,
@@ -64,17 +65,26 @@ struct Measured {
     spread: [f64; 2],
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match measure_all(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("floor gives no figure: {error}"));
-            ExitCode::FAILURE
+impl Figures for Vec<Measured> {
+    const COMMAND: &'static str = "floor";
+
+    fn tables(&self) -> Vec<Table> {
+        let mut table = Table::new(0, &["value bytes", "MB/CPU-s (least to most)"]);
+        for it in self {
+            table.row([
+                it.value_bytes.to_string(),
+                with_spread(it.value_megabytes_per_cpu_second, it.spread, 0),
+            ]);
         }
+        vec![table]
     }
 }
 
-fn measure_all(arguments: &Arguments) -> Result<(), String> {
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    results::finish(&arguments.output, || measure_all(arguments))
+}
+
+fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
     let mut rates: Vec<Vec<f64>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
         for (value_bytes, rates) in arguments.value_bytes.iter().zip(&mut rates) {
@@ -85,22 +95,14 @@ fn measure_all(arguments: &Arguments) -> Result<(), String> {
             )?);
         }
     }
-    say("values   MB/CPU-s (least to most)");
     let measured = arguments.value_bytes.iter().zip(rates);
-    let measured: Vec<Measured> = measured
+    Ok(measured
         .map(|(value_bytes, rates)| Measured {
             value_bytes: *value_bytes,
             spread: cpu::spread(&rates),
             value_megabytes_per_cpu_second: cpu::median(rates),
         })
-        .collect();
-    for it in &measured {
-        say(&format!(
-            "{:<7} {:>9.0} ({:.0} to {:.0})",
-            it.value_bytes, it.value_megabytes_per_cpu_second, it.spread[0], it.spread[1],
-        ));
-    }
-    write_json(arguments.json.as_deref(), &measured)
+        .collect())
 }
 
 /// Megabytes of values per CPU-second of the loop, over about that many bytes of values.

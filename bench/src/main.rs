@@ -5,20 +5,22 @@
 mod codec;
 mod cpu;
 mod floor;
+mod goal;
 mod helper;
+mod machine;
 mod peers;
 mod pipeline;
+mod results;
 mod sample;
 mod sink;
 mod stage;
+mod table;
 mod wait;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use serde::Serialize;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -78,12 +80,4 @@ fn served(name: &str, outcome: Result<(), String>) -> ExitCode {
 /// A line of the table. A reader that has gone away is no error of ours.
 fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
-}
-
-/// The same figures as data.
-fn write_json(file: Option<&Path>, measured: &impl Serialize) -> Result<(), String> {
-    let Some(file) = file else { return Ok(()) };
-    let text = serde_json::to_string_pretty(measured).map_err(|error| error.to_string())?;
-    std::fs::write(file, text + "\n")
-        .map_err(|error| format!("cannot write {}: {error}", file.display()))
 }

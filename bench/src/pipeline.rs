@@ -14,17 +14,23 @@ use std::time::Duration;
 use forebay_tests::clock;
 use forebay_tests::harness::{Declared, Site};
 use forebay_tests::node::Node;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::goal::Goal;
+use crate::results::{Figures, Output};
 use crate::stage::{Filling, Stage, TOPIC};
+use crate::table::{Table, percent, with_spread};
 use crate::wait::{pause, since};
-use crate::{cpu, floor, say, write_json};
+use crate::{cpu, floor, results};
 
 /// How often the function is asked what has arrived.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A run in which nothing arrives for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the appliance is to reach of the bare loop's rate, from 1 KB on.
+const SHARE_OF_FLOOR: f64 = 0.85;
 
 /// Options of `pipeline`.
 #[derive(Debug, clap::Args)]
@@ -50,9 +56,8 @@ pub(crate) struct Arguments {
     /// The appliance; the binary beside this one if left out.
     #[arg(long, value_name = "FILE")]
     forebay: Option<PathBuf>,
-    /// Write the result there as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// One run of one case.
@@ -67,8 +72,9 @@ struct Run {
     floor: f64,
 }
 
-#[derive(Debug, Serialize)]
-struct Measured {
+/// One case; medians of the rounds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Measured {
     value_bytes: usize,
     batch_size: u32,
     partitions: i32,
@@ -87,26 +93,65 @@ struct Measured {
     value_megabytes_per_second: f64,
     records_per_call: f64,
     peak_megabytes: f64,
-    /// Share of the machine's time that a hypervisor took meanwhile.
-    stolen: f64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match measure_all(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("pipeline gives no figure: {error}"));
-            ExitCode::FAILURE
+impl Figures for Vec<Measured> {
+    const COMMAND: &'static str = "pipeline";
+
+    fn tables(&self) -> Vec<Table> {
+        let names = [
+            "value bytes",
+            "batch",
+            "partitions",
+            "shards",
+            "MB/CPU-s (least to most)",
+            "floor",
+            "share",
+            "records/CPU-s",
+            "MB/s",
+            "records/call",
+            "peak MB",
+        ];
+        let mut table = Table::new(0, &names);
+        for it in self {
+            table.row([
+                it.value_bytes.to_string(),
+                it.batch_size.to_string(),
+                it.partitions.to_string(),
+                it.shards.to_string(),
+                with_spread(it.value_megabytes_per_cpu_second, it.spread, 0),
+                format!("{:.0}", it.floor_megabytes_per_cpu_second),
+                percent(it.share_of_floor),
+                format!("{:.0}", it.records_per_cpu_second),
+                format!("{:.0}", it.value_megabytes_per_second),
+                format!("{:.0}", it.records_per_call),
+                format!("{:.0}", it.peak_megabytes),
+            ]);
         }
+        vec![table]
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let judged = self
+            .iter()
+            .filter(|it| it.value_bytes >= 1024 && it.shards == 1);
+        let goal = |it: &Measured| {
+            let what = format!("share of the floor at {} B", it.value_bytes);
+            Goal::at_least(what, it.share_of_floor, SHARE_OF_FLOOR)
+        };
+        judged.map(goal).collect()
     }
 }
 
-fn measure_all(arguments: &Arguments) -> Result<(), String> {
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    results::finish(&arguments.output, || measure_all(arguments))
+}
+
+fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
     let program = match &arguments.forebay {
         Some(program) => program.clone(),
         None => Node::program()?,
     };
-    let before = cpu::Machine::now();
     let mut runs: Vec<Vec<Run>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
         for (value_bytes, runs) in arguments.value_bytes.iter().zip(&mut runs) {
@@ -119,37 +164,10 @@ fn measure_all(arguments: &Arguments) -> Result<(), String> {
             runs.push(Run { floor, ..run });
         }
     }
-    let stolen = cpu::Machine::now().stolen_since(&before);
-    say(
-        "values   batch  MB/CPU-s (least to most)  floor  share   records/CPU-s  MB/s  records/call  peak MB",
-    );
-    let measured: Vec<Measured> = arguments
-        .value_bytes
-        .iter()
-        .zip(&runs)
-        .map(|(value_bytes, runs)| summary(arguments, *value_bytes, runs, stolen))
-        .collect();
-    for it in &measured {
-        say(&format!(
-            "{:<7} {:>6}  {:>6.0} ({:.0} to {:.0}) {:>12.0} {:>5.1}% {:>13.0} {:>6.0} {:>12.0} {:>8.0}",
-            it.value_bytes,
-            it.batch_size,
-            it.value_megabytes_per_cpu_second,
-            it.spread[0],
-            it.spread[1],
-            it.floor_megabytes_per_cpu_second,
-            it.share_of_floor * 100.0,
-            it.records_per_cpu_second,
-            it.value_megabytes_per_second,
-            it.records_per_call,
-            it.peak_megabytes,
-        ));
-    }
-    say(&format!(
-        "stolen: {:.1} % of the machine's time",
-        stolen * 100.0
-    ));
-    write_json(arguments.json.as_deref(), &measured)
+    let measured = arguments.value_bytes.iter().zip(&runs);
+    Ok(measured
+        .map(|(value_bytes, runs)| summary(arguments, *value_bytes, runs))
+        .collect())
 }
 
 /// One run: a full topic, a fresh appliance, until everything has arrived.
@@ -213,7 +231,7 @@ fn site(arguments: &Arguments, stage: &Stage) -> Site {
     site
 }
 
-fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run], stolen: f64) -> Measured {
+fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run]) -> Measured {
     let median = |of: fn(&Run) -> f64| cpu::median(runs.iter().map(of).collect());
     let rates: Vec<f64> = runs.iter().map(|run| run.per_cpu_second).collect();
     Measured {
@@ -230,6 +248,5 @@ fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run], stolen: f64)
         value_megabytes_per_second: median(|run| run.per_wall_second),
         records_per_call: median(|run| run.records_per_call),
         peak_megabytes: median(|run| run.peak_bytes as f64 / 1e6),
-        stolen,
     }
 }

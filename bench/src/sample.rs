@@ -4,13 +4,13 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A batch is closed at about this many bytes of values.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// The codec of source batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
     /// Not compressed; the values are noise.

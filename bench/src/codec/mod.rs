@@ -6,17 +6,19 @@
 mod bench;
 mod plain;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::Bench;
 use plain::PlainBench;
 pub(crate) use plain::serve;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::goal::Goal;
+use crate::results::{Figures, Output};
 use crate::sample::Source;
-use crate::{cpu, say, write_json};
+use crate::table::{Table, with_spread};
+use crate::{cpu, results};
 
 /// Rounds before the first that counts.
 const WARM_UP: usize = 5;
@@ -36,19 +38,12 @@ pub(crate) struct Arguments {
     /// Rounds that count.
     #[arg(long, default_value_t = 31)]
     rounds: usize,
-    /// Write the result there as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Exit with 1 if a ratio is above its goal.
-    #[arg(long)]
-    gate: bool,
-    /// Per cent that a ratio may be above its goal, where others use the machine's cores too.
-    #[arg(long, default_value_t = 0, value_name = "PERCENT")]
-    slack: u8,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// How a body is hashed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Way {
     /// While it is written, as that of a shard's only lane.
@@ -108,14 +103,15 @@ struct Round {
 }
 
 /// What a case's bodies have in them.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Content {
     records: usize,
     body_bytes: usize,
 }
 
-#[derive(Debug, Serialize)]
-struct Measured {
+/// One case.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Measured {
     value_bytes: usize,
     way: Way,
     source: Source,
@@ -132,22 +128,54 @@ struct Measured {
     hash_gigabytes_per_second: f64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match measure_all(arguments) {
-        Ok(missed) if arguments.gate && !missed.is_empty() => {
-            say(&format!("gate missed: {}", missed.join(", ")));
-            ExitCode::FAILURE
+impl Figures for Vec<Measured> {
+    const COMMAND: &'static str = "codec";
+
+    fn tables(&self) -> Vec<Table> {
+        let names = [
+            "source",
+            "way",
+            "value bytes",
+            "records",
+            "body bytes",
+            "ratio (quartiles)",
+            "goal",
+            "ns/record",
+            "MB/CPU-s",
+            "hash GB/s",
+        ];
+        let mut table = Table::new(2, &names);
+        for it in self {
+            table.row([
+                format!("{:?}", it.source).to_lowercase(),
+                format!("{:?}", it.way).to_lowercase(),
+                it.value_bytes.to_string(),
+                it.records.to_string(),
+                it.body_bytes.to_string(),
+                with_spread(it.ratio, it.ratio_spread, 3),
+                it.goal.map_or("-".to_owned(), |goal| format!("{goal:.2}")),
+                format!("{:.1}", it.codec_nanoseconds_per_record),
+                format!("{:.0}", it.value_megabytes_per_cpu_second),
+                format!("{:.2}", it.hash_gigabytes_per_second),
+            ]);
         }
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("codec cannot measure: {error}"));
-            ExitCode::FAILURE
-        }
+        vec![table]
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let goal = |it: &Measured| {
+            let what = format!("ratio at {} B, {:?}", it.value_bytes, it.way);
+            Some(Goal::at_most(what.to_lowercase(), it.ratio, it.goal?))
+        };
+        self.iter().filter_map(goal).collect()
     }
 }
 
-/// Measures, reports, and returns what is above its goal.
-fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    results::finish(&arguments.output, || measure_all(arguments))
+}
+
+fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
     let mut stands = Vec::new();
     for source in &arguments.sources {
         for value_bytes in &arguments.value_bytes {
@@ -168,42 +196,7 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<String>, String> {
             }
         }
     }
-    let measured: Vec<Measured> = stands.iter().map(Stand::measured).collect();
-    say(
-        "values   source  way    records  body bytes  ratio (quartiles)     goal  ns/record  MB/CPU-s  hash GB/s",
-    );
-    let mut missed = Vec::new();
-    for it in &measured {
-        say(&line(it));
-        let slack = 1.0 + f64::from(arguments.slack) / 100.0;
-        if let Some(goal) = it.goal
-            && it.ratio > goal * slack
-        {
-            missed.push(format!(
-                "{} bytes, {:?}, at {:.3}, goal {goal:.2}",
-                it.value_bytes, it.way, it.ratio
-            ));
-        }
-    }
-    write_json(arguments.json.as_deref(), &measured)?;
-    Ok(missed)
-}
-
-fn line(it: &Measured) -> String {
-    let [low, high] = it.ratio_spread;
-    let goal = it.goal.map_or("-".to_owned(), |goal| format!("{goal:.2}"));
-    format!(
-        "{:<8} {:<7} {:<5} {:>8} {:>11}  {:.3} ({low:.3} to {high:.3}) {goal:>6} {:>10.1} {:>9.0} {:>10.2}",
-        it.value_bytes,
-        format!("{:?}", it.source).to_lowercase(),
-        format!("{:?}", it.way).to_lowercase(),
-        it.records,
-        it.body_bytes,
-        it.ratio,
-        it.codec_nanoseconds_per_record,
-        it.value_megabytes_per_cpu_second,
-        it.hash_gigabytes_per_second,
-    )
+    Ok(stands.iter().map(Stand::measured).collect())
 }
 
 /// A case, and its rounds so far.

@@ -14,13 +14,14 @@ use bytes::Bytes;
 use forebay_tests::clock;
 use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
 use forebay_tests::fake_lambda::lean::{STAMP_BYTES, stamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Arguments;
 use super::cluster::Cluster;
 use super::roster::{Contestant, Task};
 use crate::sample::Noise;
 use crate::sink::{Latency, Sink};
+use crate::table::{Table, percent, with_spread};
 use crate::wait::{pause, since};
 use crate::{cpu, say};
 
@@ -34,14 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(5);
 
 /// One consumer; medians of the rounds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    consumer: &'static str,
+    pub(crate) consumer: String,
     value_bytes: usize,
     records_per_second: u32,
     partitions: i32,
     rounds: usize,
-    p50_milliseconds: f64,
+    pub(crate) p50_milliseconds: f64,
     /// The least and the most.
     p50_spread: [f64; 2],
     p99_milliseconds: f64,
@@ -50,7 +51,7 @@ pub(crate) struct Measured {
     max_milliseconds: f64,
     records_per_call: f64,
     /// CPU time of the consumer over wall time.
-    share_of_a_core: f64,
+    pub(crate) share_of_a_core: f64,
     resident_megabytes: f64,
     peak_megabytes: f64,
     /// Share of the machine's time that a hypervisor took during this consumer's runs.
@@ -247,7 +248,7 @@ fn summary(arguments: &Arguments, contestant: &Contestant, runs: &[Run]) -> Meas
     let p50 = |run: &Run| run.latency.p50_micros as f64 / 1e3;
     let p99 = |run: &Run| run.latency.p99_micros as f64 / 1e3;
     Measured {
-        consumer: contestant.name(),
+        consumer: contestant.name().to_owned(),
         value_bytes: arguments.latency_value_bytes,
         records_per_second: arguments.rate,
         partitions: arguments.partitions,
@@ -266,24 +267,31 @@ fn summary(arguments: &Arguments, contestant: &Contestant, runs: &[Run]) -> Meas
 }
 
 /// The table.
-pub(crate) fn print(measured: &[Measured]) {
-    say(
-        "consumer      p50 ms (least to most)  p99 ms (least to most)  max ms  records/call  of a core  resident MB  peak MB  stolen",
-    );
+pub(crate) fn table(measured: &[Measured]) -> Table {
+    let names = [
+        "consumer",
+        "p50 ms (least to most)",
+        "p99 ms (least to most)",
+        "max ms",
+        "records/call",
+        "of a core",
+        "resident MB",
+        "peak MB",
+        "stolen",
+    ];
+    let mut table = Table::new(1, &names);
     for it in measured {
-        let p50 = format!("({:.2} to {:.2})", it.p50_spread[0], it.p50_spread[1]);
-        let p99 = format!("({:.2} to {:.2})", it.p99_spread[0], it.p99_spread[1]);
-        say(&format!(
-            "{:<13} {:>6.2} {p50:<16} {:>6.2} {p99:<16} {:>7.1} {:>13.1} {:>9.1}% {:>12.0} {:>8.0} {:>6.1}%",
-            it.consumer,
-            it.p50_milliseconds,
-            it.p99_milliseconds,
-            it.max_milliseconds,
-            it.records_per_call,
-            it.share_of_a_core * 100.0,
-            it.resident_megabytes,
-            it.peak_megabytes,
-            it.stolen * 100.0,
-        ));
+        table.row([
+            it.consumer.clone(),
+            with_spread(it.p50_milliseconds, it.p50_spread, 2),
+            with_spread(it.p99_milliseconds, it.p99_spread, 2),
+            format!("{:.1}", it.max_milliseconds),
+            format!("{:.1}", it.records_per_call),
+            percent(it.share_of_a_core),
+            format!("{:.0}", it.resident_megabytes),
+            format!("{:.0}", it.peak_megabytes),
+            percent(it.stolen),
+        ]);
     }
+    table
 }

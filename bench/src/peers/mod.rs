@@ -9,7 +9,6 @@
 mod cluster;
 mod goals;
 mod latency;
-mod machine;
 mod proof;
 mod roster;
 mod throughput;
@@ -20,13 +19,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use forebay_tests::node::Node;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::cluster::Cluster;
-use self::goals::Goal;
-use self::machine::Machine;
 use self::roster::{Contestant, FOREBAY, PEERS, Peer};
-use crate::{cpu, say, write_json};
+use crate::goal::Goal;
+use crate::results::{Figures, Output};
+use crate::table::Table;
+use crate::{results, say};
 
 /// Options of `peers`.
 #[derive(Debug, clap::Args)]
@@ -70,57 +70,68 @@ pub(crate) struct Arguments {
     /// The appliance; the binary beside this one if left out.
     #[arg(long, value_name = "FILE")]
     forebay: Option<PathBuf>,
-    /// Exit with 1 if a goal is missed.
-    #[arg(long)]
-    gate: bool,
-    /// Write the result there as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Who was measured, and of what it was made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Consumer {
-    name: &'static str,
+    name: String,
     toolchain: String,
     libraries: Vec<String>,
 }
 
 /// All that a run has found.
-#[derive(Debug, Serialize)]
-struct Report {
-    machine: Machine,
-    kafka: &'static str,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// Kafka's version.
+    kafka: String,
     consumers: Vec<Consumer>,
     /// Peers that were left out, with the reason.
     left_out: Vec<String>,
-    /// Share of the machine's time that a hypervisor took meanwhile.
-    stolen: f64,
     throughput: Vec<throughput::Measured>,
-    goals: Vec<Goal>,
     latency: Vec<latency::Measured>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match measure_all(arguments) {
-        Ok(missed) if arguments.gate && missed > 0 => {
-            say(&format!("gate missed: {missed} goals"));
-            ExitCode::FAILURE
-        }
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("peers gives no figure: {error}"));
-            ExitCode::FAILURE
-        }
+impl Figures for Found {
+    const COMMAND: &'static str = "peers";
+
+    fn tables(&self) -> Vec<Table> {
+        let throughput = (!self.throughput.is_empty()).then(|| throughput::table(&self.throughput));
+        let latency = (!self.latency.is_empty()).then(|| latency::table(&self.latency));
+        throughput.into_iter().chain(latency).collect()
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let mut goals = goals::judged(&self.throughput);
+        goals.extend(goals::of_latency(&self.latency));
+        goals
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let left_out = self.left_out.iter();
+        left_out
+            .map(|reason| format!("LEFT OUT: {reason}"))
+            .collect()
     }
 }
 
-/// Measures, reports, and returns how many goals were missed.
-fn measure_all(arguments: &Arguments) -> Result<usize, String> {
-    let (peers, left_out) = built(&arguments.peers)?;
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if arguments.prepare {
-        return Ok(0);
+        return match built(&arguments.peers) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                say(&error);
+                ExitCode::FAILURE
+            }
+        };
     }
+    results::finish(&arguments.output, || measure_all(arguments))
+}
+
+fn measure_all(arguments: &Arguments) -> Result<Found, String> {
+    let (peers, left_out) = built(&arguments.peers)?;
     if peers.is_empty() {
         return Err("no peer can be built here".to_owned());
     }
@@ -133,40 +144,19 @@ fn measure_all(arguments: &Arguments) -> Result<usize, String> {
     contestants.extend(peers.iter().copied().map(Contestant::Peer));
     let cluster = Cluster::start()?;
     proof::of_all(&cluster, &contestants)?;
-    let before = cpu::Machine::now();
-    let (throughput, latency) = if arguments.latency {
-        let latency = latency::measure_all(arguments, &cluster, &contestants)?;
-        latency::print(&latency);
-        (Vec::new(), latency)
-    } else {
-        let throughput = throughput::measure_all(arguments, &cluster, &contestants)?;
-        throughput::print(&throughput);
-        (throughput, Vec::new())
-    };
-    let stolen = cpu::Machine::now().stolen_since(&before);
-    let goals = goals::judged(&throughput, &peers);
-    goals.iter().for_each(|goal| say(&goal.line()));
-    say(&format!(
-        "stolen: {:.1} % of the machine's time",
-        stolen * 100.0
-    ));
-    // Once more at the end, where it is seen.
-    left_out
-        .iter()
-        .for_each(|reason| say(&format!("LEFT OUT: {reason}")));
-    let missed = goals.iter().filter(|goal| !goal.is_met).count();
-    let report = Report {
-        machine: Machine::here(),
-        kafka: cluster::VERSION,
+    let mut found = Found {
+        kafka: cluster::VERSION.to_owned(),
         consumers: consumers(&peers)?,
         left_out,
-        stolen,
-        throughput,
-        goals,
-        latency,
+        throughput: Vec::new(),
+        latency: Vec::new(),
     };
-    write_json(arguments.json.as_deref(), &report)?;
-    Ok(missed)
+    if arguments.latency {
+        found.latency = latency::measure_all(arguments, &cluster, &contestants)?;
+    } else {
+        found.throughput = throughput::measure_all(arguments, &cluster, &contestants)?;
+    }
+    Ok(found)
 }
 
 /// The chosen peers that can be built here, and why the others cannot.
@@ -195,14 +185,14 @@ fn built(names: &[String]) -> Result<(Vec<&'static Peer>, Vec<String>), String> 
 
 fn consumers(peers: &[&'static Peer]) -> Result<Vec<Consumer>, String> {
     let forebay = Consumer {
-        name: FOREBAY,
+        name: FOREBAY.to_owned(),
         toolchain: String::new(),
         libraries: vec![format!("forebay {}", env!("CARGO_PKG_VERSION"))],
     };
     let mut consumers = vec![forebay];
     for peer in peers {
         consumers.push(Consumer {
-            name: peer.name,
+            name: peer.name.to_owned(),
             toolchain: peer.toolchain.version(),
             libraries: workshop::libraries(peer)?,
         });

@@ -11,12 +11,13 @@
 use std::time::Duration;
 
 use forebay_tests::clock;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Arguments;
 use super::cluster::Cluster;
 use super::roster::{Contestant, FOREBAY, Task};
 use crate::sink::Sink;
+use crate::table::{Table, with_spread};
 use crate::wait::{pause, since};
 use crate::{cpu, say};
 
@@ -30,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RECORDS_MAX: usize = 1_000_000;
 
 /// One consumer at one size of values; medians of the rounds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    pub(crate) consumer: &'static str,
+    pub(crate) consumer: String,
     pub(crate) value_bytes: usize,
     batch_size: u32,
     partitions: i32,
@@ -207,7 +208,7 @@ fn summary(
     let ratios = forebay.iter().zip(runs);
     let ratios = ratios.map(|(ours, theirs)| ours.per_cpu_second / theirs.per_cpu_second);
     Measured {
-        consumer: contestant.name(),
+        consumer: contestant.name().to_owned(),
         value_bytes: topic.value_bytes,
         batch_size: arguments.batch_size,
         partitions: arguments.partitions,
@@ -224,27 +225,36 @@ fn summary(
 }
 
 /// The table.
-pub(crate) fn print(measured: &[Measured]) {
-    say(
-        "values  consumer      MB/CPU-s (least to most)  forebay is  CPU us/record   MB/s  records/call  resident MB  peak MB",
-    );
+pub(crate) fn table(measured: &[Measured]) -> Table {
+    let names = [
+        "consumer",
+        "value bytes",
+        "MB/CPU-s (least to most)",
+        "forebay is",
+        "CPU us/record",
+        "MB/s",
+        "records/call",
+        "resident MB",
+        "peak MB",
+    ];
+    let mut table = Table::new(1, &names);
     for it in measured {
         let ratio = if it.consumer == FOREBAY {
-            String::new()
+            "-".to_owned()
         } else {
             format!("{:.2} times", it.forebay_ratio)
         };
-        let spread = format!("({:.0} to {:.0})", it.spread[0], it.spread[1]);
-        say(&format!(
-            "{:<7} {:<13} {:>8.0} {spread:<16} {ratio:>11} {:>14.2} {:>6.0} {:>13.0} {:>12.0} {:>8.0}",
-            it.value_bytes,
-            it.consumer,
-            it.value_megabytes_per_cpu_second,
-            it.cpu_microseconds_per_record,
-            it.value_megabytes_per_second,
-            it.records_per_call,
-            it.resident_megabytes,
-            it.peak_megabytes,
-        ));
+        table.row([
+            it.consumer.clone(),
+            it.value_bytes.to_string(),
+            with_spread(it.value_megabytes_per_cpu_second, it.spread, 0),
+            ratio,
+            format!("{:.2}", it.cpu_microseconds_per_record),
+            format!("{:.0}", it.value_megabytes_per_second),
+            format!("{:.0}", it.records_per_call),
+            format!("{:.0}", it.resident_megabytes),
+            format!("{:.0}", it.peak_megabytes),
+        ]);
     }
+    table
 }

@@ -2,18 +2,19 @@
 
 use std::fs;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Features that decide what a byte costs.
 const FEATURES: [&str; 6] = ["avx2", "avx512_vbmi", "sha_ni", "vaes", "sse4_2", "bmi2"];
 
-#[derive(Debug, Serialize)]
+/// What a reader must know of it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
-    cpu: String,
-    cpus: usize,
-    features: Vec<&'static str>,
-    memory_megabytes: u64,
-    kernel: String,
+    pub(crate) cpu: String,
+    pub(crate) cpus: usize,
+    pub(crate) features: Vec<String>,
+    pub(crate) memory_megabytes: u64,
+    pub(crate) kernel: String,
 }
 
 impl Machine {
@@ -34,6 +35,7 @@ impl Machine {
             features: FEATURES
                 .into_iter()
                 .filter(|feature| flags.contains(feature))
+                .map(str::to_owned)
                 .collect(),
             memory_megabytes: kilobytes.parse().unwrap_or(0) / 1000,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
