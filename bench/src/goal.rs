@@ -66,18 +66,28 @@ impl Goal {
 
     /// As a line of a report.
     pub(crate) fn line(&self) -> String {
-        let (bound, wanted) = match self.bound {
-            Bound::Least(least) => ("at least", least),
-            Bound::Most(most) => ("at most", most),
+        let [what, measured, wanted, verdict] = self.cells();
+        format!("{verdict}: {what}: {measured}, goal {wanted}")
+    }
+
+    /// Of what, what is there, what is wanted, the verdict.
+    pub(crate) fn cells(&self) -> [String; 4] {
+        let wanted = match self.bound {
+            Bound::Least(least) => format!("at least {least:.3}"),
+            Bound::Most(most) => format!("at most {most:.3}"),
         };
-        let (what, measured) = (&self.what, self.measured);
-        let verdict = if self.is_met() { "met" } else { "MISSED" };
         let clock = if self.is_wall_clock {
             " (wall clock)"
         } else {
             ""
         };
-        format!("{verdict}: {what}: {measured:.3}, goal {bound} {wanted:.3}{clock}")
+        let verdict = if self.is_met() { "met" } else { "MISSED" };
+        [
+            format!("{}{clock}", self.what),
+            format!("{:.3}", self.measured),
+            wanted,
+            verdict.to_owned(),
+        ]
     }
 }
 
@@ -108,7 +118,7 @@ mod tests {
         assert!(late.passes(0) && !late.is_met());
         assert_eq!(
             late.line(),
-            "MISSED: p50: 9.000, goal at most 0.500 (wall clock)"
+            "MISSED: p50 (wall clock): 9.000, goal at most 0.500"
         );
     }
 }

@@ -10,6 +10,8 @@ mod helper;
 mod machine;
 mod peers;
 mod pipeline;
+mod plot;
+mod report;
 mod results;
 mod sample;
 mod sink;
@@ -43,6 +45,8 @@ enum Command {
     Pipeline(pipeline::Arguments),
     /// Forebay beside the consumers that others would write, on a real Kafka.
     Peers(peers::Arguments),
+    /// Makes a page with plots of results that were kept with --json.
+    Report(report::Arguments),
     /// A case of `codec` in a process of its own, for this program's own use.
     #[command(hide = true)]
     CodecCase(codec::Case),
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),
         Command::Sink => served("sink", sink::serve()),

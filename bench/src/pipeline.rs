@@ -17,6 +17,7 @@ use forebay_tests::node::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::goal::Goal;
+use crate::plot::{Plot, Shape, size};
 use crate::results::{Figures, Output};
 use crate::stage::{Filling, Stage, TOPIC};
 use crate::table::{Table, percent, with_spread};
@@ -131,12 +132,33 @@ impl Figures for Vec<Measured> {
         vec![table]
     }
 
+    fn plots(&self) -> Vec<Plot> {
+        let of = |name: &str, rate: fn(&Measured) -> f64| {
+            let points = self.iter().map(|it| (it.value_bytes as f64, rate(it)));
+            (name.to_owned(), points.collect())
+        };
+        let plot = Plot {
+            name: "rate",
+            title: "The appliance, beside the bare loop".to_owned(),
+            figures: "MB of values per CPU-second",
+            shape: Shape::Lines {
+                axis: "bytes of a value",
+                by_multiples: true,
+                series: vec![
+                    of("forebay", |it| it.value_megabytes_per_cpu_second),
+                    of("floor", |it| it.floor_megabytes_per_cpu_second),
+                ],
+            },
+        };
+        vec![plot]
+    }
+
     fn goals(&self) -> Vec<Goal> {
         let judged = self
             .iter()
             .filter(|it| it.value_bytes >= 1024 && it.shards == 1);
         let goal = |it: &Measured| {
-            let what = format!("share of the floor at {} B", it.value_bytes);
+            let what = format!("share of the floor at {}", size(it.value_bytes));
             Goal::at_least(what, it.share_of_floor, SHARE_OF_FLOOR)
         };
         judged.map(goal).collect()

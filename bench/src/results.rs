@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::goal::Goal;
 use crate::machine::Machine;
+use crate::plot::Plot;
 use crate::table::{Table, percent};
 use crate::{cpu, say};
 
@@ -40,6 +41,11 @@ pub(crate) trait Figures: Serialize + DeserializeOwned {
 
     /// What it is meant to reach, as far as there are figures.
     fn goals(&self) -> Vec<Goal> {
+        Vec::new()
+    }
+
+    /// What is drawn.
+    fn plots(&self) -> Vec<Plot> {
         Vec::new()
     }
 

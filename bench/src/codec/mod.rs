@@ -15,6 +15,7 @@ pub(crate) use plain::serve;
 use serde::{Deserialize, Serialize};
 
 use crate::goal::Goal;
+use crate::plot::{Plot, Shape, size};
 use crate::results::{Figures, Output};
 use crate::sample::Source;
 use crate::table::{Table, with_spread};
@@ -53,6 +54,16 @@ pub(crate) enum Way {
     Pair,
     /// By safe code, after it was written, as on a CPU without SHA-NI and AVX2.
     Plain,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Pair => "pair",
+            Self::Plain => "plain",
+        }
+    }
 }
 
 /// One thing to measure.
@@ -148,7 +159,7 @@ impl Figures for Vec<Measured> {
         for it in self {
             table.row([
                 format!("{:?}", it.source).to_lowercase(),
-                format!("{:?}", it.way).to_lowercase(),
+                it.way.name().to_owned(),
                 it.value_bytes.to_string(),
                 it.records.to_string(),
                 it.body_bytes.to_string(),
@@ -162,10 +173,33 @@ impl Figures for Vec<Measured> {
         vec![table]
     }
 
+    fn plots(&self) -> Vec<Plot> {
+        let plain = || self.iter().filter(|it| it.source == Source::None);
+        let mut sizes: Vec<usize> = plain().map(|it| it.value_bytes).collect();
+        sizes.dedup();
+        let of = |way: Way| {
+            let ratio = |bytes: &usize| {
+                let found = plain().find(|it| it.way == way && it.value_bytes == *bytes);
+                found.map_or(f64::NAN, |it| it.ratio)
+            };
+            (way.name().to_owned(), sizes.iter().map(ratio).collect())
+        };
+        let plot = Plot {
+            name: "ratio",
+            title: "Decode, encode and hash, over the hash alone".to_owned(),
+            figures: "ratio of CPU time",
+            shape: Shape::Bars {
+                groups: sizes.iter().map(|bytes| size(*bytes)).collect(),
+                series: [Way::Alone, Way::Pair, Way::Plain].map(of).into(),
+            },
+        };
+        (!sizes.is_empty()).then_some(plot).into_iter().collect()
+    }
+
     fn goals(&self) -> Vec<Goal> {
         let goal = |it: &Measured| {
-            let what = format!("ratio at {} B, {:?}", it.value_bytes, it.way);
-            Some(Goal::at_most(what.to_lowercase(), it.ratio, it.goal?))
+            let what = format!("ratio at {}, {}", size(it.value_bytes), it.way.name());
+            Some(Goal::at_most(what, it.ratio, it.goal?))
         };
         self.iter().filter_map(goal).collect()
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Arguments;
 use super::cluster::Cluster;
 use super::roster::{Contestant, Task};
+use crate::plot::{Plot, Shape};
 use crate::sample::Noise;
 use crate::sink::{Latency, Sink};
 use crate::table::{Table, percent, with_spread};
@@ -294,4 +295,21 @@ pub(crate) fn table(measured: &[Measured]) -> Table {
         ]);
     }
     table
+}
+
+/// The picture.
+pub(crate) fn plot(measured: &[Measured]) -> Plot {
+    let of = |quantile: fn(&Measured) -> f64| measured.iter().map(quantile).collect();
+    Plot {
+        name: "latency",
+        title: "From the intended send to the invocation".to_owned(),
+        figures: "milliseconds",
+        shape: Shape::Bars {
+            groups: measured.iter().map(|it| it.consumer.clone()).collect(),
+            series: vec![
+                ("p50".to_owned(), of(|it| it.p50_milliseconds)),
+                ("p99".to_owned(), of(|it| it.p99_milliseconds)),
+            ],
+        },
+    }
 }

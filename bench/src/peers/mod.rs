@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use self::cluster::Cluster;
 use self::roster::{Contestant, FOREBAY, PEERS, Peer};
 use crate::goal::Goal;
+use crate::plot::Plot;
 use crate::results::{Figures, Output};
 use crate::table::Table;
 use crate::{results, say};
@@ -103,6 +104,12 @@ impl Figures for Found {
         throughput.into_iter().chain(latency).collect()
     }
 
+    fn plots(&self) -> Vec<Plot> {
+        let throughput = (!self.throughput.is_empty()).then(|| throughput::plot(&self.throughput));
+        let latency = (!self.latency.is_empty()).then(|| latency::plot(&self.latency));
+        throughput.into_iter().chain(latency).collect()
+    }
+
     fn goals(&self) -> Vec<Goal> {
         let mut goals = goals::judged(&self.throughput);
         goals.extend(goals::of_latency(&self.latency));
@@ -110,9 +117,17 @@ impl Figures for Found {
     }
 
     fn notes(&self) -> Vec<String> {
+        let made_of = |it: &Consumer| match it.toolchain.as_str() {
+            "" => format!("{}: {}", it.name, it.libraries.join(", ")),
+            toolchain => format!("{}: {}; {toolchain}", it.name, it.libraries.join(", ")),
+        };
+        let kafka = format!("Apache Kafka {}", self.kafka);
         let left_out = self.left_out.iter();
-        left_out
-            .map(|reason| format!("LEFT OUT: {reason}"))
+        let left_out = left_out.map(|reason| format!("LEFT OUT: {reason}"));
+        let consumers = self.consumers.iter().map(made_of);
+        std::iter::once(kafka)
+            .chain(consumers)
+            .chain(left_out)
             .collect()
     }
 }

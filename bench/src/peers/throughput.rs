@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Arguments;
 use super::cluster::Cluster;
 use super::roster::{Contestant, FOREBAY, Task};
+use crate::plot::{Plot, Shape, size};
 use crate::sink::Sink;
 use crate::table::{Table, with_spread};
 use crate::wait::{pause, since};
@@ -257,4 +258,29 @@ pub(crate) fn table(measured: &[Measured]) -> Table {
         ]);
     }
     table
+}
+
+/// The picture.
+pub(crate) fn plot(measured: &[Measured]) -> Plot {
+    let mut sizes: Vec<usize> = measured.iter().map(|it| it.value_bytes).collect();
+    sizes.dedup();
+    let first = sizes.first().copied().unwrap_or_default();
+    let consumers = measured.iter().filter(|it| it.value_bytes == first);
+    let of = |consumer: &str| {
+        let rate = |bytes: &usize| {
+            let mut all = measured.iter();
+            let found = all.find(|it| it.consumer == consumer && it.value_bytes == *bytes);
+            found.map_or(f64::NAN, |it| it.value_megabytes_per_cpu_second)
+        };
+        (consumer.to_owned(), sizes.iter().map(rate).collect())
+    };
+    Plot {
+        name: "rate",
+        title: "What a CPU-second carries from a real Kafka to a function".to_owned(),
+        figures: "MB of values per CPU-second",
+        shape: Shape::Bars {
+            groups: sizes.iter().map(|bytes| size(*bytes)).collect(),
+            series: consumers.map(|it| of(&it.consumer)).collect(),
+        },
+    }
 }
