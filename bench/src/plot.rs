@@ -81,7 +81,7 @@ impl Plot {
             .margin(12)
             .x_label_area_size(30)
             .y_label_area_size(64)
-            .build_cartesian_2d(0.0..groups.len() as f64, 0.0..most * 1.15)
+            .build_cartesian_2d(0.0..groups.len() as f64, 0.0..most * headroom(series.len()))
             .map_err(text)?;
         let name = |at: &f64| {
             // A group's name stands below its middle.
@@ -92,9 +92,11 @@ impl Plot {
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(0)
             .x_labels(groups.len() * 2 + 1)
             .x_label_formatter(&name)
             .y_desc(self.figures)
+            .y_label_formatter(&|y| short(*y))
             .label_style((FONT, 13))
             .draw()
             .map_err(text)?;
@@ -177,13 +179,15 @@ impl Picture<'_> {
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .build_cartesian_2d(x, 0.0..self.most * 1.15)
+            .build_cartesian_2d(x, 0.0..self.most * headroom(self.series.len()))
             .map_err(text)?;
         chart
             .configure_mesh()
+            .max_light_lines(0)
             .x_desc(self.axis)
             .x_label_formatter(&|x| short(*x))
             .y_desc(self.plot.figures)
+            .y_label_formatter(&|y| short(*y))
             .label_style((FONT, 13))
             .draw()
             .map_err(text)?;
@@ -212,6 +216,11 @@ impl Picture<'_> {
         }
         area.present().map_err(text)
     }
+}
+
+/// How far the axis goes beyond the greatest figure, so that the names of the series hide none.
+fn headroom(series: usize) -> f64 {
+    1.15 + 0.06 * series as f64
 }
 
 /// A size of values, as people say it.
