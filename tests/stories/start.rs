@@ -145,3 +145,10 @@ fn topic_created_anew_while_its_start_is_resolved_starts_at_what_it_holds() {
     story.produce(0, "new");
     story.until("it is delivered", |story| story.values(0) == ["new"]);
 }
+
+#[test]
+fn leader_of_a_group_waits_for_no_timer() {
+    let story = Story::new(8, 1);
+    // No time has passed: what a leader must know before it assigns is asked for with the answer that makes it one.
+    assert_eq!(story.owned(0), (0..8).collect::<Vec<_>>());
+}

@@ -89,7 +89,7 @@ impl Consumer {
         self.membership.handle_response(response, self.now);
     }
 
-    fn drain_membership_events(&mut self) {
+    pub(super) fn drain_membership_events(&mut self) {
         while let Some(event) = self.membership.poll_event() {
             match event {
                 MembershipEvent::Joined { generation } => {

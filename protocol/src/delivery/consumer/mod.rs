@@ -283,6 +283,8 @@ impl Consumer {
         if self.ending.has_ended() || self.is_resting() {
             return;
         }
+        // First: a leader that is to assign needs the numbers of partitions, which the seed is asked for.
+        self.drain_membership_events();
         self.pump_seed();
         if self.ending.is_running() {
             self.pump_declaring();
