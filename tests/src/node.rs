@@ -52,6 +52,11 @@ impl Node {
         self.0.cpu_time()
     }
 
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize, String> {
+        self.0.descriptors()
+    }
+
     /// The memory that it holds.
     pub fn resident_bytes(&self) -> Result<u64, String> {
         self.0.resident_bytes()

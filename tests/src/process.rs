@@ -45,6 +45,13 @@ impl Process {
         self.memory("VmHWM:")
     }
 
+    /// How many descriptors it has open, without those of its children.
+    pub fn descriptors(&self) -> Result<usize, String> {
+        let path = format!("/proc/{}/fd", self.child.id());
+        let open = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+        Ok(open.count())
+    }
+
     fn memory(&self, name: &str) -> Result<u64, String> {
         let own = memory(self.child.id(), name)?;
         // A child may end meanwhile, and then holds nothing.
@@ -149,5 +156,12 @@ mod tests {
         let tick = Duration::from_secs(1) / clock_ticks_per_second();
         assert!(process.cpu_time().unwrap() + tick * 2 >= most);
         assert!(process.peak_bytes().unwrap() >= process.resident_bytes().unwrap() / 2);
+    }
+
+    #[test]
+    fn open_descriptors_are_counted() {
+        let mut command = Command::new("sleep");
+        let process = Process::start("sleep", command.arg("60")).unwrap();
+        assert!(process.descriptors().unwrap() >= 3);
     }
 }

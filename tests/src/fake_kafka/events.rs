@@ -1,6 +1,7 @@
 //! What the broker remembers for assertions: changes of groups, and every commit.
 //!
-//! Invariant: nothing is ever taken out; the order is that of time.
+//! Invariant: nothing is ever taken out; the order is that of time. A cluster that forgets what is committed
+//! remembers no commit.
 
 use forebay_protocol::time::Instant;
 

@@ -87,6 +87,9 @@ pub struct Config {
     pub initial_rebalance_delay: Duration,
     /// Whether consumers may read from followers, and are sent to the one in their rack.
     pub follower_fetching: bool,
+    /// Whether what any group has committed is deleted, and no commit remembered: for runs of hours, with
+    /// one group.
+    pub forgets_committed: bool,
 }
 
 impl Config {
@@ -108,6 +111,7 @@ impl Config {
             consumer_heartbeat_interval: Duration::from_secs(5),
             initial_rebalance_delay: Duration::ZERO,
             follower_fetching: false,
+            forgets_committed: false,
         }
     }
 

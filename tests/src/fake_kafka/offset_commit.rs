@@ -112,6 +112,10 @@ impl FakeKafka {
         let key = (commit.topic.clone(), commit.partition);
         let group = kafka_protocol::protocol::StrBytes::from_string(commit.group.clone());
         self.group(&group).offsets.insert(key, committed);
-        self.commits.push(commit);
+        if self.config.forgets_committed {
+            self.delete_before(&commit.topic, commit.partition, commit.offset);
+        } else {
+            self.commits.push(commit);
+        }
     }
 }

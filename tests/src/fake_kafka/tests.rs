@@ -392,3 +392,18 @@ fn script_is_followed_once_for_each_request() {
     story.send(&client, 4, &request);
     assert_eq!(story.kafka.connections(), 0);
 }
+
+#[test]
+fn what_is_committed_may_be_forgotten() {
+    let mut story = Story::new(1);
+    story.kafka.config.forgets_committed = true;
+    let client = story.client(1);
+    for value in ["a", "b", "c"] {
+        story.kafka.append(TOPIC, 0, &[NewRecord::value(value)]);
+    }
+    let outside = commit(&StrBytes::default(), -1, 2);
+    let done: OffsetCommitResponse = story.ask(&client, 7, &outside);
+    assert!(commit_code(&done).is_ok());
+    assert_eq!(story.kafka.bounds(TOPIC, 0), (2, 3));
+    assert!(story.kafka.commits().is_empty());
+}

@@ -27,6 +27,8 @@ pub struct Lean {
     pub gaps: u64,
     /// Bodies that were no event.
     pub malformed: u64,
+    /// When the first call came, on the clock of the stamps.
+    pub first: Option<u64>,
     /// From a record's stamp to its arrival, in microseconds.
     pub latency: Histogram<u64>,
     /// The offset that comes next, by partition key.
@@ -43,6 +45,7 @@ impl Lean {
             duplicates: 0,
             gaps: 0,
             malformed: 0,
+            first: None,
             latency: Histogram::new(3).expect("three digits are allowed"),
             next: BTreeMap::new(),
         }
@@ -50,12 +53,18 @@ impl Lean {
 
     /// Whether every record came once and in order so far.
     pub fn is_clean(&self) -> bool {
-        self.duplicates == 0 && self.gaps == 0 && self.malformed == 0
+        self.duplicates == 0 && self.is_in_order()
+    }
+
+    /// Whether every record came in order so far, once or more often.
+    pub fn is_in_order(&self) -> bool {
+        self.gaps == 0 && self.malformed == 0
     }
 
     /// Takes one body; `now` in microseconds on the clock of the stamps.
     pub fn take(&mut self, body: &[u8], now: u64) {
         self.calls += 1;
+        self.first.get_or_insert(now);
         self.body_bytes += body.len() as u64;
         let before = self.records;
         if self.scan(body, now).is_none() || self.records == before {
@@ -226,6 +235,7 @@ mod tests {
         assert_eq!((lean.records, lean.is_clean()), (3, true));
         lean.take(&event("t-0", &[2, 4], ""), 0);
         assert_eq!((lean.duplicates, lean.gaps), (1, 1));
+        assert!(!lean.is_in_order());
         lean.take(b"{}", 0);
         assert_eq!(lean.malformed, 1);
     }
@@ -235,6 +245,7 @@ mod tests {
         let mut lean = Lean::new();
         let value = base64_simd::STANDARD.encode_to_string([&stamp(1_000)[..], b"tail"].concat());
         lean.take(&event("t-0", &[0], &value), 1_250);
-        assert_eq!(lean.latency.max(), 250);
+        lean.take(&event("t-0", &[1], &value), 1_350);
+        assert_eq!((lean.latency.max(), lean.first), (350, Some(1_250)));
     }
 }

@@ -206,32 +206,33 @@ impl Shared {
         result
     }
 
-    /// A lean endpoint's way: counted, answered, not kept.
+    /// A lean endpoint's way: counted if it succeeds, answered, not kept.
     async fn count(
         &self,
         connection: &mut Connection,
         body: &Bytes,
         scripted: Option<&Reply>,
     ) -> io::Result<Option<Next>> {
-        if let Some(reply) = scripted {
-            if self.functions.borrow().lean.is_some() {
-                return answer(connection, reply).await.map(Some);
-            }
-            return Ok(None);
-        }
         {
             let mut functions = self.functions.borrow_mut();
             let Some(lean) = &mut functions.lean else {
                 return Ok(None);
             };
-            lean.take(body, clock::monotonic_micros());
-            if functions.sample.is_none() {
-                // A copy: the body's buffer is to be used again.
-                functions.sample = Some(Bytes::copy_from_slice(body));
+            if scripted.is_none_or(Reply::is_success) {
+                lean.take(body, clock::monotonic_micros());
+                if functions.sample.is_none() {
+                    // A copy: the body's buffer is to be used again.
+                    functions.sample = Some(Bytes::copy_from_slice(body));
+                }
             }
         }
-        connection.write(LEAN_ANSWER).await?;
-        Ok(Some(Next::Serve))
+        match scripted {
+            Some(reply) => answer(connection, reply).await.map(Some),
+            None => {
+                connection.write(LEAN_ANSWER).await?;
+                Ok(Some(Next::Serve))
+            }
+        }
     }
 
     fn enter(
@@ -412,6 +413,24 @@ mod tests {
                 assert!(ledger.violations().is_empty(), "{:?}", ledger.violations());
             })
             .await;
+    }
+
+    #[tokio::test]
+    async fn lean_endpoint_counts_what_succeeds_however_late() {
+        let lambda = FakeLambda::start_lean().unwrap();
+        let late = Reply::ok().after(Duration::from_millis(1));
+        let replies = [Reply::function_error(), late];
+        lambda
+            .with(|functions| functions.script("f", replies))
+            .await;
+        let records = async || {
+            let counted = |functions: &mut Functions| functions.lean().map(|lean| lean.records);
+            lambda.with(counted).await.unwrap()
+        };
+        assert!(call(&lambda, "f").await.contains("Unhandled"));
+        assert_eq!(records().await, 0);
+        assert!(call(&lambda, "f").await.ends_with("null"));
+        assert_eq!(records().await, 1);
     }
 
     #[tokio::test]
