@@ -7,17 +7,22 @@ mod cpu;
 mod floor;
 mod goal;
 mod helper;
+mod hop;
+mod latency;
 mod machine;
 mod peers;
 mod pipeline;
 mod plot;
+mod producer;
 mod report;
 mod results;
+mod rig;
 mod sample;
 mod sink;
 mod stage;
 mod table;
 mod wait;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -45,6 +50,8 @@ enum Command {
     Pipeline(pipeline::Arguments),
     /// Forebay beside the consumers that others would write, on a real Kafka.
     Peers(peers::Arguments),
+    /// How long a record takes through the real appliance, and how long its start takes.
+    Latency(latency::Arguments),
     /// Makes a page with plots of results that were kept with --json.
     Report(report::Arguments),
     /// A case of `codec` in a process of its own, for this program's own use.
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
+        Command::Latency(arguments) => latency::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),

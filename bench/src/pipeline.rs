@@ -199,6 +199,7 @@ fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<
         value_bytes,
         records: (bytes / value_bytes.max(1)).min(1_000_000),
         partitions: arguments.partitions,
+        ..Filling::default()
     };
     let mut stage = Stage::start(&filling)?;
     let site = site(arguments, &stage);

@@ -15,14 +15,15 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, peers, pipeline, say};
+use crate::{codec, floor, latency, peers, pipeline, say};
 
 /// Runs stand on the page in this order.
-const ORDER: [&str; 4] = [
+const ORDER: [&str; 5] = [
     <Vec<codec::Measured>>::COMMAND,
     <Vec<floor::Measured>>::COMMAND,
     <Vec<pipeline::Measured>>::COMMAND,
     peers::Found::COMMAND,
+    latency::Found::COMMAND,
 ];
 
 const HEAD: &str = "\
@@ -105,6 +106,7 @@ impl Run {
             "floor" => Self::of::<Vec<floor::Measured>>,
             "pipeline" => Self::of::<Vec<pipeline::Measured>>,
             "peers" => Self::of::<peers::Found>,
+            "latency" => Self::of::<latency::Found>,
             _ => return Err(wrong(&"is no result of forebay-bench --json")),
         };
         of(file.clone(), data).map_err(|error| wrong(&error))

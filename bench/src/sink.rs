@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::helper::{Helper, tell};
 use crate::stage::Arrived;
 
-const ARRIVED: &str = "arrived";
-const LATENCY: &str = "latency";
+/// Asks for what has [`Arrived`].
+pub(crate) const ARRIVED: &str = "arrived";
+/// Asks for the [`Latency`] of the records since it was last asked for.
+pub(crate) const LATENCY: &str = "latency";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Address {
@@ -25,8 +27,12 @@ pub(crate) struct Latency {
     pub(crate) records: u64,
     /// The median, in microseconds.
     pub(crate) p50_micros: u64,
+    /// The 90th percentile, in microseconds.
+    pub(crate) p90_micros: u64,
     /// The 99th percentile, in microseconds.
     pub(crate) p99_micros: u64,
+    /// The 99.9th percentile, in microseconds.
+    pub(crate) p999_micros: u64,
     /// The most, in microseconds.
     pub(crate) max_micros: u64,
 }
@@ -48,7 +54,8 @@ pub(crate) fn serve() -> Result<(), String> {
     Ok(())
 }
 
-fn answer(question: &str, lean: &mut Lean) -> Result<(), String> {
+/// Answers what may be asked of a function that counts.
+pub(crate) fn answer(question: &str, lean: &mut Lean) -> Result<(), String> {
     match question {
         ARRIVED => tell(&Arrived::of(lean)),
         LATENCY => {
@@ -56,7 +63,9 @@ fn answer(question: &str, lean: &mut Lean) -> Result<(), String> {
             tell(&Latency {
                 records: taken.len(),
                 p50_micros: taken.value_at_quantile(0.5),
+                p90_micros: taken.value_at_quantile(0.9),
                 p99_micros: taken.value_at_quantile(0.99),
+                p999_micros: taken.value_at_quantile(0.999),
                 max_micros: taken.max(),
             })
         }

@@ -1,29 +1,32 @@
 //! The cluster and the function of a run, in a process of their own so that the appliance's CPU time is the
 //! appliance's alone.
 //!
-//! The parent reads one line, [`Addresses`], when the topic is filled; each line that it then writes is
-//! answered by one [`Arrived`]; the process ends with its standard input.
+//! The parent reads one line, [`Addresses`], when the topic is filled; it may then ask what one may ask a
+//! [`sink`]; the process ends with its standard input.
 //!
 //! Invariant: the topic is filled before anything is told, so that no producer runs beside a measurement.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
 use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::fake_kafka::{Config, Offsets};
-use forebay_tests::fake_lambda::FakeLambda;
 use forebay_tests::fake_lambda::lean::Lean;
+use forebay_tests::fake_lambda::{FakeLambda, Reply};
 use serde::{Deserialize, Serialize};
 
 use crate::helper::{Helper, tell};
 use crate::sample::Noise;
+use crate::sink::{self, ARRIVED, LATENCY, Latency};
 
-/// The one topic.
+/// The one topic, which is also the function and the group.
 pub(crate) const TOPIC: &str = "bench";
 
 /// A batch is closed at about this many bytes of values.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// What the topic holds.
+/// What the topic holds, and how the stage behaves.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Filling {
     /// Bytes of each value; the key has eight.
@@ -35,6 +38,53 @@ pub(crate) struct Filling {
     /// Partitions.
     #[arg(long, default_value_t = 8)]
     pub(crate) partitions: i32,
+    /// A batch is closed at about this many bytes of values.
+    #[arg(long, default_value_t = BATCH_BYTES)]
+    pub(crate) batch_bytes: usize,
+    /// Milliseconds that the function takes for a call.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) call_millis: u64,
+    /// The group is there, without members, and has committed the beginning.
+    #[arg(long)]
+    pub(crate) has_group: bool,
+    /// What the group commits is deleted.
+    #[arg(long)]
+    pub(crate) forgets_committed: bool,
+}
+
+impl Default for Filling {
+    fn default() -> Self {
+        Self {
+            value_bytes: 1024,
+            records: 0,
+            partitions: 8,
+            batch_bytes: BATCH_BYTES,
+            call_millis: 0,
+            has_group: false,
+            forgets_committed: false,
+        }
+    }
+}
+
+impl Filling {
+    /// The arguments that say the same.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "stage".to_owned(),
+            format!("--value-bytes={}", self.value_bytes),
+            format!("--records={}", self.records),
+            format!("--partitions={}", self.partitions),
+            format!("--batch-bytes={}", self.batch_bytes),
+            format!("--call-millis={}", self.call_millis),
+        ];
+        let flags = [
+            ("--has-group", self.has_group),
+            ("--forgets-committed", self.forgets_committed),
+        ];
+        let raised = flags.into_iter().filter(|(_, is_raised)| *is_raised);
+        arguments.extend(raised.map(|(flag, _)| flag.to_owned()));
+        arguments
+    }
 }
 
 /// Where the stage is reached.
@@ -57,8 +107,14 @@ pub(crate) struct Arrived {
     pub(crate) calls: u64,
     /// Bytes of bodies.
     pub(crate) body_bytes: u64,
+    /// Records that came again.
+    pub(crate) duplicates: u64,
+    /// Whether each record came in order, once or more often.
+    pub(crate) is_in_order: bool,
     /// Whether each record came once and in order.
     pub(crate) is_clean: bool,
+    /// When the first call came, in microseconds on the monotonic clock.
+    pub(crate) first_micros: Option<u64>,
 }
 
 impl Arrived {
@@ -68,7 +124,10 @@ impl Arrived {
             records: lean.records,
             calls: lean.calls,
             body_bytes: lean.body_bytes,
+            duplicates: lean.duplicates,
+            is_in_order: lean.is_in_order(),
             is_clean: lean.is_clean(),
+            first_micros: lean.first,
         }
     }
 }
@@ -79,13 +138,23 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
         .build()
         .map_err(|error| format!("no runtime: {error}"))?;
     let broken = |error: std::io::Error| format!("loopback: {error}");
-    let kafka = FakeKafkaServer::start(Config::new(1)).map_err(broken)?;
+    let mut cluster = Config::new(1);
+    cluster.forgets_committed = filling.forgets_committed;
+    let kafka = FakeKafkaServer::start(cluster).map_err(broken)?;
     let lambda = FakeLambda::start_lean().map_err(broken)?;
-    let (batch, per_batch) = batch(filling.value_bytes);
+    if filling.call_millis > 0 {
+        let late = Reply::ok().after(Duration::from_millis(filling.call_millis));
+        runtime.block_on(lambda.with(|functions| functions.always(TOPIC, late)));
+    }
+    let (batch, per_batch) = batch_of(filling.value_bytes, filling.batch_bytes);
     let batches = filling.records.div_ceil(per_batch);
     let partitions = filling.partitions.max(1);
+    let has_group = filling.has_group;
     runtime.block_on(kafka.with(move |kafka| {
         kafka.create_topic(TOPIC, partitions);
+        for partition in (0..partitions).filter(|_| has_group) {
+            kafka.set_committed(TOPIC, TOPIC, partition, 0);
+        }
         for (_, partition) in (0..batches).zip((0..partitions).cycle()) {
             kafka.append_raw(TOPIC, partition, batch.clone(), Offsets::Assign);
         }
@@ -96,18 +165,23 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
         records: (batches * per_batch) as u64,
     })?;
     for line in std::io::stdin().lines() {
-        line.map_err(|error| format!("standard input: {error}"))?;
-        let arrived = runtime
-            .block_on(lambda.with(|functions| functions.lean().map(|lean| Arrived::of(lean))));
-        tell(&arrived.ok_or("the function keeps no count")?)?;
+        let line = line.map_err(|error| format!("standard input: {error}"))?;
+        runtime.block_on(lambda.with(move |functions| {
+            let lean = functions.lean().ok_or("the function keeps no count")?;
+            sink::answer(&line, lean)
+        }))?;
     }
     Ok(())
 }
 
 /// One batch of values of that size, and how many.
 pub(crate) fn batch(value_bytes: usize) -> (Bytes, usize) {
+    batch_of(value_bytes, BATCH_BYTES)
+}
+
+fn batch_of(value_bytes: usize, batch_bytes: usize) -> (Bytes, usize) {
     let mut noise = Noise::default();
-    let count = (BATCH_BYTES / value_bytes.max(1)).max(1);
+    let count = (batch_bytes / value_bytes.max(1)).max(1);
     let records: Vec<NewRecord> = (0..count)
         .map(|at| {
             NewRecord::value(noise.bytes(value_bytes))
@@ -128,19 +202,18 @@ pub(crate) struct Stage {
 impl Stage {
     /// Fills a topic in a child and waits for it.
     pub(crate) fn start(filling: &Filling) -> Result<Self, String> {
-        let arguments = [
-            "stage".to_owned(),
-            format!("--value-bytes={}", filling.value_bytes),
-            format!("--records={}", filling.records),
-            format!("--partitions={}", filling.partitions),
-        ];
-        let mut helper = Helper::start(&arguments)?;
+        let mut helper = Helper::start(&filling.arguments())?;
         let addresses = helper.hear()?;
         Ok(Self { helper, addresses })
     }
 
     /// What has arrived by now.
     pub(crate) fn arrived(&mut self) -> Result<Arrived, String> {
-        self.helper.ask("")
+        self.helper.ask(ARRIVED)
+    }
+
+    /// The latencies since this was last asked.
+    pub(crate) fn take_latency(&mut self) -> Result<Latency, String> {
+        self.helper.ask(LATENCY)
     }
 }

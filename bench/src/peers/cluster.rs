@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
-use super::wire::Wire;
+use crate::wire::Wire;
 use crate::{say, stage};
 
 /// The version that everyone is measured on.

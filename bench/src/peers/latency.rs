@@ -1,26 +1,18 @@
 //! A trickle: how long a record takes through each consumer, and what of a core it takes to wait for it.
 //!
-//! An open-loop producer stamps the time at which each record was meant to be sent into its value, so that
-//! what is late because it had to wait is late in the figures as well. In rounds that interleave the consumers;
-//! beside each figure stands the share of time that the machine was stolen.
+//! From the time at which a record was meant to be sent, by an open-loop [`Producer`]. In rounds that interleave
+//! the consumers; beside each figure stands the share of time that the machine was stolen.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use forebay_tests::clock;
-use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
-use forebay_tests::fake_lambda::lean::{STAMP_BYTES, stamp};
 use serde::{Deserialize, Serialize};
 
 use super::Arguments;
 use super::cluster::Cluster;
 use super::roster::{Contestant, Task};
 use crate::plot::{Plot, Shape};
-use crate::sample::Noise;
+use crate::producer::{Load, Producer, Target, Values, batch};
 use crate::sink::{Latency, Sink};
 use crate::table::{Table, percent, with_spread};
 use crate::wait::{pause, since};
@@ -103,7 +95,7 @@ fn measure(
     topic: &str,
 ) -> Result<Run, String> {
     let mut sink = Sink::start()?;
-    let producer = Producer::start(arguments, cluster, topic)?;
+    let (producer, primed) = produce(arguments, cluster, topic)?;
     let mut running = contestant.start(&Task {
         bootstrap: &cluster.bootstrap,
         topic,
@@ -127,7 +119,7 @@ fn measure(
     let cpu = running.process.cpu_time()? - cpu_before;
     let (wall, latency, after) = (since(began), sink.take_latency()?, sink.arrived()?);
     let stolen = cpu::Machine::now().stolen_since(&machine);
-    let sent = producer.stop()?;
+    let sent = primed + producer.stop()?;
     let began = clock::monotonic_micros();
     while sink.arrived()?.records < sent {
         if since(began) > PATIENCE {
@@ -149,98 +141,29 @@ fn measure(
     })
 }
 
-/// Writes one record at a time to each partition in turn, at a rate that waits for nobody.
-struct Producer {
-    is_over: Arc<AtomicBool>,
-    sender: JoinHandle<Result<u64, String>>,
-    hearer: JoinHandle<Result<(), String>>,
-}
-
-impl Producer {
-    fn start(arguments: &Arguments, cluster: &Cluster, topic: &str) -> Result<Self, String> {
-        let mut wire = cluster.connect()?;
-        wire.create_topic(topic, arguments.partitions)?;
-        let mut schedule = Schedule {
-            noise: Noise::default(),
-            value_bytes: arguments.latency_value_bytes,
-            interval: Duration::from_secs(1) / arguments.rate.max(1),
-            began: 0,
-            sent: 0,
-        };
-        for partition in 0..arguments.partitions {
-            // The first record is written until the partition is there.
-            wire.produce(topic, partition, &schedule.batch(clock::monotonic_micros()))?;
-        }
-        schedule.began = clock::monotonic_micros();
-        let mut hearing = wire.try_clone()?;
-        let (sent, unheard) = mpsc::channel();
-        let hearer =
-            std::thread::spawn(move || unheard.iter().try_for_each(|()| hearing.hear_produced()));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (over, topic) = (Arc::clone(&is_over), topic.to_owned());
-        let partitions = arguments.partitions;
-        let sender = std::thread::spawn(move || {
-            for partition in (0..partitions).cycle() {
-                if over.load(Ordering::Relaxed) {
-                    break;
-                }
-                let meant = schedule.next();
-                wire.send_produce(&topic, partition, schedule.batch(meant))?;
-                sent.send(())
-                    .map_err(|_| "the broker refuses records".to_owned())?;
-            }
-            Ok(schedule.sent)
-        });
-        Ok(Self {
-            is_over,
-            sender,
-            hearer,
-        })
+/// A producer, and how many records were written before it began.
+fn produce(
+    arguments: &Arguments,
+    cluster: &Cluster,
+    topic: &str,
+) -> Result<(Producer, u64), String> {
+    let load = Load {
+        topic: topic.to_owned(),
+        partitions: arguments.partitions,
+        value_bytes: arguments.latency_value_bytes,
+        rate: arguments.rate,
+    };
+    let mut wire = cluster.connect()?;
+    wire.create_topic(topic, load.partitions)?;
+    let values = Values::new(load.value_bytes);
+    for partition in 0..load.partitions {
+        // The first record is written until the partition is there.
+        let first = values.record(0, clock::monotonic_micros());
+        wire.produce(topic, partition, &batch(&[first]))?;
     }
-
-    /// How many records there are, all of them acknowledged.
-    fn stop(self) -> Result<u64, String> {
-        self.is_over.store(true, Ordering::Relaxed);
-        let panicked = |_| "the producer panicked".to_owned();
-        let sent = self.sender.join().map_err(panicked)?;
-        self.hearer.join().map_err(panicked)??;
-        sent
-    }
-}
-
-struct Schedule {
-    noise: Noise,
-    value_bytes: usize,
-    interval: Duration,
-    began: u64,
-    /// Records so far, those before the schedule began included.
-    sent: u64,
-}
-
-impl Schedule {
-    /// Waits for the next record's time; a time that has passed is not waited for, and not forgiven.
-    fn next(&self) -> u64 {
-        let interval = u64::try_from(self.interval.as_micros()).unwrap_or(u64::MAX);
-        let meant = self.began + self.sent * interval;
-        let now = clock::monotonic_micros();
-        if meant > now {
-            pause(Duration::from_micros(meant - now));
-        }
-        meant
-    }
-
-    /// A batch of one record that was meant to be sent then.
-    fn batch(&mut self, meant: u64) -> Bytes {
-        let rest = self
-            .noise
-            .bytes(self.value_bytes.saturating_sub(STAMP_BYTES));
-        let value = [&stamp(meant)[..], &rest[..]].concat();
-        self.sent += 1;
-        let record = NewRecord::value(value)
-            .with_key(format!("{:08}", self.sent))
-            .at(clock::unix_millis());
-        encode(&[record], BatchOptions::default())
-    }
+    let primed = u64::try_from(load.partitions).unwrap_or_default();
+    let producer = Producer::start(load, Target::Broker(wire))?;
+    Ok((producer, primed))
 }
 
 fn summary(arguments: &Arguments, contestant: &Contestant, runs: &[Run]) -> Measured {

@@ -12,7 +12,6 @@ mod latency;
 mod proof;
 mod roster;
 mod throughput;
-mod wire;
 mod workshop;
 
 use std::path::PathBuf;

@@ -1,0 +1,153 @@
+//! The real appliance on a [`Stage`]: the broker, the function and the appliance, each in a process of its own
+//! (the first two share one).
+//!
+//! Invariant: the appliance has the defaults of its configuration, but for what a run is about.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use forebay_tests::clock;
+use forebay_tests::harness::{Declared, Site};
+use forebay_tests::node::Node;
+
+use crate::stage::{Arrived, Filling, Stage, TOPIC};
+use crate::wait::{pause, since};
+
+/// How often is looked whether something has come.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A run in which nothing arrives for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is set of the appliance's configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// The binary.
+    pub(crate) program: PathBuf,
+    /// `shards`.
+    pub(crate) shards: u32,
+    /// `memory_bytes`; the default if left out.
+    pub(crate) memory_bytes: Option<u64>,
+    /// `MaximumBatchingWindowInSeconds`, in milliseconds.
+    pub(crate) window_millis: u32,
+    /// `BatchSize`.
+    pub(crate) batch_size: u32,
+}
+
+impl Setup {
+    /// That binary, or the one beside this one, with one shard and without a window.
+    pub(crate) fn of(program: Option<&Path>) -> Result<Self, String> {
+        let program = program.map_or_else(Node::program, |program| Ok(program.to_owned()))?;
+        Ok(Self {
+            program,
+            shards: 1,
+            memory_bytes: None,
+            window_millis: 0,
+            batch_size: 10_000,
+        })
+    }
+
+    /// A node's directory with one mapping of the stage's topic, whose calls are signed as AWS wants them.
+    pub(crate) fn site(&self, stage: &Stage) -> Result<Site, String> {
+        let mut site = Site::new(&stage.addresses.bootstrap, &stage.addresses.url)
+            .key("shards", &self.shards.to_string())
+            .key("heartbeat_interval_ms", "3000")
+            .key("session_timeout_ms", "45000");
+        if let Some(bytes) = self.memory_bytes {
+            site = site.key("memory_bytes", &bytes.to_string());
+        }
+        let window = window(self.window_millis)?;
+        let members = format!("{window}BatchSize = {}\n", self.batch_size);
+        site.declare_signed(&Declared::new(TOPIC).with(&members));
+        Ok(site)
+    }
+}
+
+/// A window as a mapping's member: AWS counts whole seconds, and has 500 ms where nothing is said.
+fn window(millis: u32) -> Result<String, String> {
+    match millis {
+        500 => Ok(String::new()),
+        _ if millis.is_multiple_of(1000) => Ok(format!(
+            "MaximumBatchingWindowInSeconds = {}\n",
+            millis / 1000
+        )),
+        _ => Err(format!(
+            "a window of {millis} ms: it is 500 ms, or whole seconds"
+        )),
+    }
+}
+
+/// A stage with an appliance.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) stage: Stage,
+    pub(crate) node: Node,
+    /// When the appliance was started, in microseconds on the monotonic clock.
+    pub(crate) started_micros: u64,
+    /// Its directory lives as long as the appliance.
+    _site: Site,
+}
+
+impl Rig {
+    /// Fills the topic, then starts the appliance and waits for nothing.
+    pub(crate) fn start(filling: &Filling, setup: &Setup) -> Result<Self, String> {
+        let stage = Stage::start(filling)?;
+        let site = setup.site(&stage)?;
+        let started_micros = clock::monotonic_micros();
+        let node = Node::start(&setup.program, &site)?;
+        Ok(Self {
+            stage,
+            node,
+            started_micros,
+            _site: site,
+        })
+    }
+
+    /// What has arrived by now. An appliance that has ended is an error.
+    pub(crate) fn arrived(&mut self) -> Result<Arrived, String> {
+        self.node.cpu_time()?;
+        self.stage.arrived()
+    }
+
+    /// Waits until that many records have arrived.
+    pub(crate) fn wait_for(&mut self, records: u64) -> Result<Arrived, String> {
+        let (mut heard, mut last) = (clock::monotonic_micros(), 0);
+        loop {
+            let arrived = self.arrived()?;
+            if arrived.records >= records {
+                return Ok(arrived);
+            }
+            if arrived.records > last {
+                (last, heard) = (arrived.records, clock::monotonic_micros());
+            } else if since(heard) > PATIENCE {
+                return Err(format!("{last} of {records} records arrived, then nothing"));
+            }
+            pause(POLL);
+        }
+    }
+
+    /// The same, each of them once and in order, and no more than that.
+    pub(crate) fn wait_for_clean(&mut self, records: u64) -> Result<Arrived, String> {
+        let arrived = self.wait_for(records)?;
+        if arrived.is_clean && arrived.records == records {
+            return Ok(arrived);
+        }
+        Err("records were missing, came twice or out of order".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_is_what_a_mapping_can_say() {
+        assert_eq!(window(500), Ok(String::new()));
+        assert_eq!(
+            window(2000),
+            Ok("MaximumBatchingWindowInSeconds = 2\n".to_owned())
+        );
+        assert!(window(0).unwrap().ends_with("= 0\n"));
+        assert!(window(300).is_err());
+    }
+}
