@@ -10,6 +10,7 @@ mod helper;
 mod hop;
 mod latency;
 mod machine;
+mod memory;
 mod peers;
 mod pipeline;
 mod plot;
@@ -52,6 +53,8 @@ enum Command {
     Peers(peers::Arguments),
     /// How long a record takes through the real appliance, and how long its start takes.
     Latency(latency::Arguments),
+    /// What the real appliance holds of memory: by partitions, by budget, before a slow function, at rest.
+    Memory(memory::Arguments),
     /// Makes a page with plots of results that were kept with --json.
     Report(report::Arguments),
     /// A case of `codec` in a process of its own, for this program's own use.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
+        Command::Memory(arguments) => memory::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),

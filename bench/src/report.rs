@@ -15,15 +15,16 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, peers, pipeline, say};
+use crate::{codec, floor, latency, memory, peers, pipeline, say};
 
 /// Runs stand on the page in this order.
-const ORDER: [&str; 5] = [
+const ORDER: [&str; 6] = [
     <Vec<codec::Measured>>::COMMAND,
     <Vec<floor::Measured>>::COMMAND,
     <Vec<pipeline::Measured>>::COMMAND,
     peers::Found::COMMAND,
     latency::Found::COMMAND,
+    <Vec<memory::Measured>>::COMMAND,
 ];
 
 const HEAD: &str = "\
@@ -106,6 +107,7 @@ impl Run {
             "floor" => Self::of::<Vec<floor::Measured>>,
             "pipeline" => Self::of::<Vec<pipeline::Measured>>,
             "peers" => Self::of::<peers::Found>,
+            "memory" => Self::of::<Vec<memory::Measured>>,
             "latency" => Self::of::<latency::Found>,
             _ => return Err(wrong(&"is no result of forebay-bench --json")),
         };
