@@ -44,17 +44,23 @@ impl Buffers {
 
     /// The smallest that holds `bytes`; a new one if none does.
     pub(super) fn take(&mut self, bytes: usize) -> Buffer {
+        self.take_kept(bytes)
+            .unwrap_or_else(|| Buffer::with_capacity(bytes))
+    }
+
+    /// The smallest that holds `usual`; if none does, as [`take`](Self::take) with `expected`.
+    pub(super) fn take_for(&mut self, usual: usize, expected: usize) -> Buffer {
+        // Why: one that is kept costs nothing more, and need not be outgrown if more comes than is waiting.
+        self.take_kept(usual).unwrap_or_else(|| self.take(expected))
+    }
+
+    fn take_kept(&mut self, bytes: usize) -> Option<Buffer> {
         let free = self.free.iter().enumerate();
         let fitting = free.filter(|(_, buffer)| buffer.room_bytes() >= bytes);
-        let smallest = fitting.min_by_key(|(_, buffer)| buffer.room_bytes());
-        match smallest.map(|(at, _)| at) {
-            Some(at) => {
-                let buffer = self.free.swap_remove(at);
-                self.bytes -= buffer.capacity_bytes();
-                buffer
-            }
-            None => Buffer::with_capacity(bytes),
-        }
+        let (at, _) = fitting.min_by_key(|(_, buffer)| buffer.room_bytes())?;
+        let buffer = self.free.swap_remove(at);
+        self.bytes -= buffer.capacity_bytes();
+        Some(buffer)
     }
 
     /// Keeps a buffer, unless it is one too many. Smaller ones make room for it: what they hold a larger one
@@ -103,6 +109,17 @@ mod tests {
         check(&[], 1, 4096, &[]);
         check(&[MIB, 4096, 4 * MIB], 4097, MIB, &[4096, 4 * MIB]);
         check(&[MIB, 4096], 2 * MIB, 2 * MIB, &[4096, MIB]);
+    }
+
+    #[test]
+    fn a_kept_one_may_be_larger_than_what_is_waiting() {
+        const MIB: usize = 1 << 20;
+        let mut buffers = Buffers::new(Instant::ZERO);
+        buffers.put(Buffer::with_capacity(4096));
+        buffers.put(Buffer::with_capacity(4 * MIB));
+        assert_eq!(buffers.take_for(3 * MIB, 4096).room_bytes(), 4 * MIB);
+        assert_eq!(buffers.take_for(3 * MIB, 4096).room_bytes(), 4096);
+        assert_eq!(buffers.take_for(3 * MIB, MIB).room_bytes(), MIB);
     }
 
     #[test]

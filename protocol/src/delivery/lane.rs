@@ -117,8 +117,8 @@ pub(super) struct Lane {
     /// The first record of the open body: its offset, and since when it waits.
     open_first: Option<(i64, Instant)>,
     full: bool,
-    /// The size of the body that was closed last.
-    last_body_bytes: usize,
+    /// As large as bodies have lately been.
+    usual_body_bytes: usize,
     pub(super) backlog: VecDeque<Part>,
     /// A batch holds a part of this lane.
     pub(super) busy: bool,
@@ -164,7 +164,7 @@ impl Lane {
             open: None,
             open_first: None,
             full: false,
-            last_body_bytes: 0,
+            usual_body_bytes: 0,
             backlog: VecDeque::new(),
             busy: false,
             queued: false,
@@ -344,7 +344,9 @@ impl Lane {
     /// Closes the open body and hands it over as one part.
     pub(super) fn take_open(&mut self) -> Option<Part> {
         let open = self.open.take()?;
-        self.last_body_bytes = open.body_bytes();
+        // A smaller one says little of the next: only a row of them does.
+        let forgotten = self.usual_body_bytes / 8;
+        self.usual_body_bytes = open.body_bytes().max(self.usual_body_bytes - forgotten);
         self.open_first = None;
         self.full = false;
         let held_bytes = open.capacity_bytes();

@@ -43,7 +43,7 @@ pub(in crate::delivery) struct Workbench<'a> {
 impl Lane {
     /// Encodes pending records into the open body until it is full, the turn is over or nothing is left.
     pub(in crate::delivery) fn encode(&mut self, bench: &mut Workbench<'_>) -> Encoded {
-        let expected_bytes = self.expected_body_bytes();
+        let (usual, expected) = (self.usual_body_bytes, self.expected_body_bytes());
         let outcome = loop {
             let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
                 break Encoded::Drained;
@@ -59,7 +59,7 @@ impl Lane {
                     let open = match &mut self.open {
                         Some(open) => open,
                         none => {
-                            let buffer = bench.buffers.take(expected_bytes);
+                            let buffer = bench.buffers.take_for(usual, expected);
                             let open = Fragment::new(bench.shape, self.partition, buffer);
                             let open = none.insert(open);
                             if bench.hash_along {
@@ -108,11 +108,11 @@ impl Lane {
         outcome
     }
 
-    /// How large the next body is going to be, so that it need not grow: as the last one, unless much less
-    /// than that is waiting.
+    /// How large the next body is going to be, so that it need not grow: as they have lately been, unless
+    /// much less than that is waiting.
     fn expected_body_bytes(&self) -> usize {
         // Small records grow to three times their bytes and more; others by a third.
-        self.last_body_bytes
+        self.usual_body_bytes
             .min(self.pending_bytes.saturating_mul(3))
     }
 
