@@ -56,7 +56,7 @@ impl Toolchain {
 
 /// Builds what is missing or older than its source.
 pub(crate) fn build(peer: &Peer) -> Result<(), String> {
-    say(&format!("{} is built, if it is not", peer.name));
+    say(&format!("building {}, unless that is done", peer.name));
     let (out, source) = (folder()?, peer.source());
     match peer.toolchain {
         Toolchain::Go => run(Command::new("go")
