@@ -20,6 +20,7 @@ mod results;
 mod rig;
 mod sample;
 mod sink;
+mod soak;
 mod stage;
 mod table;
 mod wait;
@@ -55,6 +56,8 @@ enum Command {
     Latency(latency::Arguments),
     /// What the real appliance holds of memory: by partitions, by budget, before a slow function, at rest.
     Memory(memory::Arguments),
+    /// Hours of steady load on the real appliance, with faults if wanted; exits 1 if anything grows.
+    Soak(soak::Arguments),
     /// Makes a page with plots of results that were kept with --json.
     Report(report::Arguments),
     /// A case of `codec` in a process of its own, for this program's own use.
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),

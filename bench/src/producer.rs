@@ -123,6 +123,11 @@ impl Producer {
         })
     }
 
+    /// How many records there are so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     /// How many records there are, all of them acknowledged.
     pub(crate) fn stop(self) -> Result<u64, String> {
         self.is_over.store(true, Ordering::Relaxed);

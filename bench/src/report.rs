@@ -15,16 +15,17 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, memory, peers, pipeline, say};
+use crate::{codec, floor, latency, memory, peers, pipeline, say, soak};
 
 /// Runs stand on the page in this order.
-const ORDER: [&str; 6] = [
+const ORDER: [&str; 7] = [
     <Vec<codec::Measured>>::COMMAND,
     <Vec<floor::Measured>>::COMMAND,
     <Vec<pipeline::Measured>>::COMMAND,
     peers::Found::COMMAND,
     latency::Found::COMMAND,
     <Vec<memory::Measured>>::COMMAND,
+    soak::Found::COMMAND,
 ];
 
 const HEAD: &str = "\
@@ -108,6 +109,7 @@ impl Run {
             "pipeline" => Self::of::<Vec<pipeline::Measured>>,
             "peers" => Self::of::<peers::Found>,
             "memory" => Self::of::<Vec<memory::Measured>>,
+            "soak" => Self::of::<soak::Found>,
             "latency" => Self::of::<latency::Found>,
             _ => return Err(wrong(&"is no result of forebay-bench --json")),
         };

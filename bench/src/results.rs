@@ -18,7 +18,7 @@ use crate::table::{Table, percent};
 use crate::{cpu, say};
 
 /// Where results go, and whether they are judged.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Output {
     /// Write the result there as JSON.
     #[arg(long, value_name = "FILE")]
@@ -29,6 +29,16 @@ pub(crate) struct Output {
     /// Per cent by which the gate lets a goal be missed, where others use the machine too.
     #[arg(long, default_value_t = 0, value_name = "PERCENT")]
     slack: u8,
+}
+
+impl Output {
+    /// The same, judged without being asked.
+    pub(crate) fn judged(&self) -> Self {
+        Self {
+            gate: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// What a sub-command measures.

@@ -109,16 +109,17 @@ impl Rig {
         self.stage.arrived()
     }
 
-    /// Waits until that many records have arrived.
+    /// Waits until that many records have arrived, those that came again not counted.
     pub(crate) fn wait_for(&mut self, records: u64) -> Result<Arrived, String> {
         let (mut heard, mut last) = (clock::monotonic_micros(), 0);
         loop {
             let arrived = self.arrived()?;
-            if arrived.records >= records {
+            let different = arrived.records - arrived.duplicates;
+            if different >= records {
                 return Ok(arrived);
             }
-            if arrived.records > last {
-                (last, heard) = (arrived.records, clock::monotonic_micros());
+            if different > last {
+                (last, heard) = (different, clock::monotonic_micros());
             } else if since(heard) > PATIENCE {
                 return Err(format!("{last} of {records} records arrived, then nothing"));
             }

@@ -2,7 +2,7 @@
 //! appliance's alone.
 //!
 //! The parent reads one line, [`Addresses`], when the topic is filled; it may then ask what one may ask a
-//! [`sink`]; the process ends with its standard input.
+//! [`sink`], or for a [`Trouble`]; the process ends with its standard input.
 //!
 //! Invariant: the topic is filled before anything is told, so that no producer runs beside a measurement.
 
@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
 use forebay_tests::fake_kafka::server::FakeKafkaServer;
-use forebay_tests::fake_kafka::{Config, Offsets};
+use forebay_tests::fake_kafka::{Config, FakeKafka, Fault, Offsets};
 use forebay_tests::fake_lambda::lean::Lean;
-use forebay_tests::fake_lambda::{FakeLambda, Reply};
+use forebay_tests::fake_lambda::{FakeLambda, Functions, Reply};
+use kafka_protocol::messages::ApiKey;
 use serde::{Deserialize, Serialize};
 
 use crate::helper::{Helper, tell};
@@ -166,12 +167,86 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     })?;
     for line in std::io::stdin().lines() {
         let line = line.map_err(|error| format!("standard input: {error}"))?;
+        if let Some(trouble) = Trouble::named(&line) {
+            runtime.block_on(lambda.with(move |functions| trouble.befalls_functions(functions)));
+            runtime.block_on(kafka.with(move |kafka| trouble.befalls_kafka(kafka)));
+            tell(&())?;
+            continue;
+        }
         runtime.block_on(lambda.with(move |functions| {
             let lean = functions.lean().ok_or("the function keeps no count")?;
             sink::answer(&line, lean)
         }))?;
     }
     Ok(())
+}
+
+/// What befalls the next call, or the next request of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The function fails.
+    FunctionError,
+    /// The broker hangs up instead of an answer to a fetch.
+    Fetch,
+    /// The call is throttled.
+    Throttle,
+    /// The connection is reset before the body is read.
+    ResetBefore,
+    /// The broker takes a commit, and hangs up instead of an answer.
+    Commit,
+    /// The connection is reset when the body has been read.
+    ResetAfter,
+    /// The broker hangs up instead of an answer to a heartbeat.
+    Heartbeat,
+    /// The answer ends in its middle.
+    HalfAnswer,
+}
+
+impl Trouble {
+    /// In turn.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::FunctionError,
+        Self::Fetch,
+        Self::Throttle,
+        Self::ResetBefore,
+        Self::Commit,
+        Self::ResetAfter,
+        Self::Heartbeat,
+        Self::HalfAnswer,
+    ];
+
+    fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    fn befalls_functions(self, functions: &mut Functions) {
+        let reply = match self {
+            Self::FunctionError => Reply::function_error(),
+            Self::Throttle => Reply::throttled(None),
+            Self::ResetBefore => Reply::ResetBeforeBody,
+            Self::ResetAfter => Reply::ResetAfterBody,
+            Self::HalfAnswer => Reply::HalfAnswer,
+            Self::Fetch | Self::Commit | Self::Heartbeat => return,
+        };
+        functions.script(TOPIC, [reply]);
+    }
+
+    fn befalls_kafka(self, kafka: &mut FakeKafka) {
+        match self {
+            Self::Fetch => kafka.script(ApiKey::Fetch, [Fault::Drop]),
+            Self::Commit => kafka.script(ApiKey::OffsetCommit, [Fault::DropAnswer]),
+            Self::Heartbeat => kafka.script(ApiKey::Heartbeat, [Fault::Drop]),
+            Self::FunctionError
+            | Self::Throttle
+            | Self::ResetBefore
+            | Self::ResetAfter
+            | Self::HalfAnswer => {}
+        }
+    }
 }
 
 /// One batch of values of that size, and how many.
@@ -212,8 +287,26 @@ impl Stage {
         self.helper.ask(ARRIVED)
     }
 
+    /// Lets that befall what comes next.
+    pub(crate) fn trouble(&mut self, trouble: Trouble) -> Result<(), String> {
+        self.helper.ask(&trouble.name())
+    }
+
     /// The latencies since this was last asked.
     pub(crate) fn take_latency(&mut self) -> Result<Latency, String> {
         self.helper.ask(LATENCY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_known_by_its_name() {
+        for trouble in Trouble::ALL {
+            assert_eq!(Trouble::named(&trouble.name()), Some(trouble));
+        }
+        assert_eq!(Trouble::named(ARRIVED), None);
     }
 }
