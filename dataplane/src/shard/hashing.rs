@@ -1,8 +1,8 @@
 //! The hashes of bodies that calls wait for, two at a time.
 //!
-//! The hash is most of what a record costs, and one core hashes two bodies in the time of one. One task of
-//! the shard does it for all calls, so that bodies meet there; one that is alone waits a little for company
-//! while another is being encoded.
+//! The hash is most of what a record costs, and one core hashes two bodies in the time of one (AMD's) or of
+//! one and a half (Intel's). One task of the shard does it for all calls, so that bodies meet there; one that
+//! is alone waits a little for company while another is being encoded.
 //!
 //! A body that cannot have company, since its lane is the only one of the shard, does not come here: its
 //! lane hashes it while it is written, in what the CPU has to spare.

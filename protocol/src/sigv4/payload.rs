@@ -1,7 +1,7 @@
 //! The SHA-256 of a body, over its pieces, in bounded steps, alone or beside another body's.
 //!
 //! By the kernel of `kernels::sha256` where the CPU has SHA-NI: it alone can hash two bodies in the time of
-//! one. By ring elsewhere.
+//! one, or little more. By ring elsewhere.
 //!
 //! Invariant: how a body is cut, and which other is hashed beside it, changes no bit of its hash.
 
@@ -51,7 +51,7 @@ impl PayloadHash {
         Self { rest, engine }
     }
 
-    /// Whether another body's hash beside this one's takes no time of its own.
+    /// Whether another body's hash beside this one's takes no time of its own, or much less than by itself.
     pub fn has_company_for_free(&self) -> bool {
         matches!(self.engine, Engine::Kernel(_))
     }

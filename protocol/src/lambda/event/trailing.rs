@@ -2,7 +2,7 @@
 //!
 //! What it takes is mostly what the CPU has to spare between the rounds of the hash: a body that is written
 //! this way has its hash ready when it is sealed. Of two bodies that are there at the same time, both are
-//! hashed in the time of one, which is better still: this is for the one that is alone.
+//! hashed in the time of one, or little more, which is better still: this is for the one that is alone.
 //!
 //! Invariant: only what is written is hashed, and never anew.
 
