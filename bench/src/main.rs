@@ -9,6 +9,7 @@ mod goal;
 mod helper;
 mod hop;
 mod latency;
+mod load;
 mod machine;
 mod memory;
 mod peers;

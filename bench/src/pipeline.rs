@@ -1,53 +1,56 @@
-//! The real appliance between an embedded broker and an embedded function: what a record costs it.
+//! The real appliance between an embedded broker and embedded functions: what a record costs it.
 //!
-//! Beside it, in the same rounds, the [`floor`].
-//!
-//! CPU time of the appliance's process, from the first record that arrived to the last, in rounds that
-//! interleave the cases. The topic is full before the appliance starts, so it is never short of records.
-//!
-//! Invariant: a run in which a record was missing, came twice or out of order gives no figure.
+//! Beside it, in the same rounds, the [`floor`]; to an endpoint that checks no signature, one that hashes nothing.
+//! The cases are all combinations of the options; how a run is measured is in [`load`](crate::load).
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use forebay_tests::clock;
-use forebay_tests::harness::{Declared, Site};
-use forebay_tests::node::Node;
 use serde::{Deserialize, Serialize};
 
 use crate::goal::Goal;
+use crate::load::{Appliance, Begun, Cost, Load};
 use crate::plot::{Plot, Shape, size};
 use crate::results::{Figures, Output};
-use crate::stage::{Filling, Stage, TOPIC};
+use crate::rig::Signing;
 use crate::table::{Table, percent, with_spread};
-use crate::wait::{pause, since};
-use crate::{cpu, floor, results};
+use crate::{cpu, floor, results, stage};
 
-/// How often the function is asked what has arrived.
-const POLL: Duration = Duration::from_millis(5);
-
-/// A run in which nothing arrives for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What the appliance is to reach of the bare loop's rate, from 1 KB on.
+/// What the appliance is to reach of the bare loop's rate, from 1 KB on, in large calls.
 const SHARE_OF_FLOOR: f64 = 0.85;
 
-/// Options of `pipeline`.
+/// Smaller calls are judged by [`SMALL_TRAFFIC`] instead.
+const LARGE_BATCH: u32 = 10_000;
+
+/// Small traffic: how many times the CPU of a record in a call of a thousand one in a call of ten may take, by
+/// values of that size.
+const SMALL_TRAFFIC: f64 = 3.0;
+const SMALL_BATCH: u32 = 10;
+const USUAL_BATCH: u32 = 1_000;
+const SMALL_TRAFFIC_VALUE_BYTES: usize = 1024;
+
+/// Options of `pipeline`; a list gives a case for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Bytes of a value, one case each.
+    /// Bytes of a value.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1024, 10 * 1024])]
     value_bytes: Vec<usize>,
     /// `BatchSize`.
-    #[arg(long, default_value_t = 10_000)]
-    batch_size: u32,
-    /// Partitions.
-    #[arg(long, default_value_t = 8)]
-    partitions: i32,
+    #[arg(long, value_delimiter = ',', default_values_t = [LARGE_BATCH])]
+    batch_size: Vec<u32>,
+    /// Mappings, each with a topic, a group and a function of its own; together they carry what one would.
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    mappings: Vec<usize>,
+    /// Partitions of a topic.
+    #[arg(long, value_delimiter = ',', default_values_t = [8])]
+    partitions: Vec<i32>,
     /// Shards.
-    #[arg(long, default_value_t = 1)]
-    shards: u32,
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    shards: Vec<u32>,
+    /// How calls are signed; `none` is an endpoint of one's own, which spares the hash.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Signing::Sigv4])]
+    signing: Vec<Signing>,
     /// Megabytes of values in each run (of the smallest values fewer, else it takes long).
     #[arg(long, default_value_t = 300)]
     megabytes: usize,
@@ -61,25 +64,37 @@ pub(crate) struct Arguments {
     output: Output,
 }
 
-/// One run of one case.
-struct Run {
-    /// Megabytes of values per CPU-second.
-    per_cpu_second: f64,
-    records_per_cpu_second: f64,
-    per_wall_second: f64,
-    records_per_call: f64,
-    peak_bytes: u64,
-    /// What the bare loop reached beside it.
-    floor: f64,
+impl Arguments {
+    /// All combinations.
+    fn cases(&self) -> Vec<Load> {
+        let mut cases = Vec::new();
+        for &value_bytes in &self.value_bytes {
+            for &batch_size in &self.batch_size {
+                for &mappings in &self.mappings {
+                    for &partitions in &self.partitions {
+                        for &shards in &self.shards {
+                            cases.extend(self.signing.iter().map(|&signing| Load {
+                                value_bytes,
+                                batch_size,
+                                mappings,
+                                partitions,
+                                shards,
+                                signing,
+                            }));
+                        }
+                    }
+                }
+            }
+        }
+        cases
+    }
 }
 
 /// One case; medians of the rounds.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
-    value_bytes: usize,
-    batch_size: u32,
-    partitions: i32,
-    shards: u32,
+    #[serde(flatten)]
+    load: Load,
     rounds: usize,
     /// The median of the rounds.
     value_megabytes_per_cpu_second: f64,
@@ -96,34 +111,44 @@ pub(crate) struct Measured {
     peak_megabytes: f64,
 }
 
+impl Measured {
+    fn cpu_microseconds_per_record(&self) -> f64 {
+        1e6 / self.records_per_cpu_second
+    }
+}
+
 impl Figures for Vec<Measured> {
     const COMMAND: &'static str = "pipeline";
 
     fn tables(&self) -> Vec<Table> {
         let names = [
+            "signing",
             "value bytes",
             "batch",
+            "mappings",
             "partitions",
             "shards",
             "MB/CPU-s (least to most)",
             "floor",
             "share",
-            "records/CPU-s",
+            "CPU us/record",
             "MB/s",
             "records/call",
             "peak MB",
         ];
-        let mut table = Table::new(0, &names);
+        let mut table = Table::new(1, &names);
         for it in self {
             table.row([
-                it.value_bytes.to_string(),
-                it.batch_size.to_string(),
-                it.partitions.to_string(),
-                it.shards.to_string(),
+                it.load.signing.to_string(),
+                it.load.value_bytes.to_string(),
+                it.load.batch_size.to_string(),
+                it.load.mappings.to_string(),
+                it.load.partitions.to_string(),
+                it.load.shards.to_string(),
                 with_spread(it.value_megabytes_per_cpu_second, it.spread, 0),
                 format!("{:.0}", it.floor_megabytes_per_cpu_second),
                 percent(it.share_of_floor),
-                format!("{:.0}", it.records_per_cpu_second),
+                format!("{:.2}", it.cpu_microseconds_per_record()),
                 format!("{:.0}", it.value_megabytes_per_second),
                 format!("{:.0}", it.records_per_call),
                 format!("{:.0}", it.peak_megabytes),
@@ -133,35 +158,150 @@ impl Figures for Vec<Measured> {
     }
 
     fn plots(&self) -> Vec<Plot> {
-        let of = |name: &str, rate: fn(&Measured) -> f64| {
-            let points = self.iter().map(|it| (it.value_bytes as f64, rate(it)));
-            (name.to_owned(), points.collect())
-        };
         let plot = Plot {
             name: "rate",
             title: "The appliance, beside the bare loop".to_owned(),
             figures: "MB of values per CPU-second",
-            shape: Shape::Lines {
-                axis: "bytes of a value",
-                by_multiples: true,
-                series: vec![
-                    of("forebay", |it| it.value_megabytes_per_cpu_second),
-                    of("floor", |it| it.floor_megabytes_per_cpu_second),
-                ],
-            },
+            shape: lines(self),
         };
         vec![plot]
     }
 
     fn goals(&self) -> Vec<Goal> {
-        let judged = self
-            .iter()
-            .filter(|it| it.value_bytes >= 1024 && it.shards == 1);
-        let goal = |it: &Measured| {
-            let what = format!("share of the floor at {}", size(it.value_bytes));
+        let is_judged = |it: &&Measured| {
+            let usual = Load {
+                value_bytes: it.load.value_bytes,
+                partitions: it.load.partitions,
+                batch_size: it.load.batch_size,
+                mappings: 1,
+                shards: 1,
+                signing: Signing::Sigv4,
+            };
+            it.load == usual && usual.value_bytes >= 1024 && usual.batch_size >= LARGE_BATCH
+        };
+        let share = |it: &Measured| {
+            let what = format!("share of the floor at {}", case(self, &it.load));
             Goal::at_least(what, it.share_of_floor, SHARE_OF_FLOOR)
         };
-        judged.map(goal).collect()
+        let shares = self.iter().filter(is_judged).map(share);
+        shares.chain(small_traffic(self)).collect()
+    }
+}
+
+/// What tells a case from the others: its size of values, and what else is not the same in all.
+fn case(all: &[Measured], load: &Load) -> String {
+    let mut parts = vec![size(load.value_bytes)];
+    let first = all.first().map_or(*load, |it| it.load);
+    let mut part = |differs: fn(&Load, &Load) -> bool, text: String| {
+        if all.iter().any(|it| differs(&it.load, &first)) {
+            parts.push(text);
+        }
+    };
+    part(
+        |a, b| a.batch_size != b.batch_size,
+        format!("batches of {}", load.batch_size),
+    );
+    part(
+        |a, b| a.mappings != b.mappings,
+        format!("mappings {}", load.mappings),
+    );
+    part(
+        |a, b| a.partitions != b.partitions,
+        format!("partitions {}", load.partitions),
+    );
+    part(
+        |a, b| a.shards != b.shards,
+        format!("shards {}", load.shards),
+    );
+    part(
+        |a, b| a.signing != b.signing,
+        format!("signing {}", load.signing),
+    );
+    parts.join(", ")
+}
+
+/// For each pair of cases that differ in the size of their calls alone.
+fn small_traffic(all: &[Measured]) -> impl Iterator<Item = Goal> {
+    let small = all.iter().filter(|it| {
+        it.load.batch_size == SMALL_BATCH && it.load.value_bytes == SMALL_TRAFFIC_VALUE_BYTES
+    });
+    small.filter_map(|small| {
+        let load = Load {
+            batch_size: USUAL_BATCH,
+            ..small.load
+        };
+        let usual = all.iter().find(|it| it.load == load)?;
+        let ratio = small.cpu_microseconds_per_record() / usual.cpu_microseconds_per_record();
+        let what = format!(
+            "CPU of a record in a call of {SMALL_BATCH} over one of {USUAL_BATCH}, {}",
+            case(all, &small.load)
+        );
+        Some(Goal::at_most(what, ratio, SMALL_TRAFFIC))
+    })
+}
+
+/// Rates over what varies most, a line for each case of the rest.
+fn lines(all: &[Measured]) -> Shape {
+    type Axis = (&'static str, fn(&Load) -> f64, fn(&mut Load));
+    const AXES: [Axis; 5] = [
+        (
+            "bytes of a value",
+            |it| it.value_bytes as f64,
+            |it| it.value_bytes = 0,
+        ),
+        (
+            "records in a call at most",
+            |it| f64::from(it.batch_size),
+            |it| it.batch_size = 0,
+        ),
+        ("mappings", |it| it.mappings as f64, |it| it.mappings = 0),
+        (
+            "partitions",
+            |it| f64::from(it.partitions),
+            |it| it.partitions = 0,
+        ),
+        ("shards", |it| f64::from(it.shards), |it| it.shards = 0),
+    ];
+    let values = |(_, of, _): &Axis| {
+        let mut values: Vec<f64> = all.iter().map(|it| of(&it.load)).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values.len()
+    };
+    // The last of the greatest: so the first goes last.
+    let widest = AXES.into_iter().rev().max_by_key(values);
+    let (axis, of, forget) = widest.unwrap_or(AXES[0]);
+    let mut rests: Vec<(Load, &Measured)> = Vec::new();
+    for it in all {
+        let mut rest = it.load;
+        forget(&mut rest);
+        if !rests.iter().any(|(known, _)| *known == rest) {
+            rests.push((rest, it));
+        }
+    }
+    let line = |rest: &Load, rate: fn(&Measured) -> f64| {
+        let of_rest = all.iter().filter(|it| {
+            let mut load = it.load;
+            forget(&mut load);
+            load == *rest
+        });
+        of_rest.map(|it| (of(&it.load), rate(it))).collect()
+    };
+    let mut series = Vec::new();
+    for (rest, first) in &rests {
+        let named = |name: &str| match rests.len() {
+            1 => name.to_owned(),
+            _ => format!("{name}, {}", case(all, &first.load)),
+        };
+        let forebay = line(rest, |it| it.value_megabytes_per_cpu_second);
+        series.push((named("forebay"), forebay));
+        let floor = line(rest, |it| it.floor_megabytes_per_cpu_second);
+        series.push((named("floor"), floor));
+    }
+    Shape::Lines {
+        axis,
+        by_multiples: true,
+        series,
     }
 }
 
@@ -169,107 +309,149 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     results::finish(&arguments.output, || measure_all(arguments))
 }
 
+/// One run of one case.
+struct Run {
+    cost: Cost,
+    /// Megabytes of values per CPU-second.
+    rate: f64,
+    /// What the bare loop reached beside it.
+    floor: f64,
+}
+
 fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
-    let program = match &arguments.forebay {
-        Some(program) => program.clone(),
-        None => Node::program()?,
+    let appliance = Appliance {
+        program: arguments.forebay.as_deref(),
+        variables: &[],
     };
-    let mut runs: Vec<Vec<Run>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
+    let cases = arguments.cases();
+    let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
-        for (value_bytes, runs) in arguments.value_bytes.iter().zip(&mut runs) {
-            let run = measure(arguments, *value_bytes, &program)?;
-            let floor = floor::measure(
-                *value_bytes,
-                arguments.batch_size as usize,
-                arguments.megabytes * 1_000_000,
-            )?;
-            runs.push(Run { floor, ..run });
+        // What the bare loop does not know of makes no difference to it.
+        let mut floors: HashMap<(usize, u32, Signing), f64> = HashMap::new();
+        for (load, runs) in cases.iter().zip(&mut runs) {
+            let per_batch = stage::usual_batch(load.value_bytes);
+            let begun = Begun::new(load, arguments.megabytes, per_batch, &appliance);
+            let cost = begun
+                .and_then(Begun::carry)
+                .map_err(|error| format!("{load:?}: {error}"))?;
+            let key = (load.value_bytes, load.batch_size, load.signing);
+            let floor = match floors.get(&key) {
+                Some(floor) => *floor,
+                None => floor::measure(
+                    load.value_bytes,
+                    load.batch_size as usize,
+                    arguments.megabytes * 1_000_000,
+                    load.signing,
+                )?,
+            };
+            floors.insert(key, floor);
+            runs.push(Run {
+                cost,
+                rate: load.value_bytes as f64 / cost.cpu_microseconds_per_record(),
+                floor,
+            });
         }
     }
-    let measured = arguments.value_bytes.iter().zip(&runs);
-    Ok(measured
-        .map(|(value_bytes, runs)| summary(arguments, *value_bytes, runs))
-        .collect())
+    let measured = cases.iter().zip(&runs);
+    Ok(measured.map(|(load, runs)| summary(load, runs)).collect())
 }
 
-/// One run: a full topic, a fresh appliance, until everything has arrived.
-fn measure(arguments: &Arguments, value_bytes: usize, program: &Path) -> Result<Run, String> {
-    let bytes = arguments.megabytes * 1_000_000;
-    let filling = Filling {
-        value_bytes,
-        records: (bytes / value_bytes.max(1)).min(1_000_000),
-        partitions: arguments.partitions,
-        ..Filling::default()
-    };
-    let mut stage = Stage::start(&filling)?;
-    let site = site(arguments, &stage);
-    let mut appliance = Node::start(program, &site)?;
-    let mut heard = clock::monotonic_micros();
-    let mut first = None;
-    let mut last = 0;
-    loop {
-        let arrived = stage.arrived()?;
-        if !arrived.is_clean {
-            return Err("records were missing, came twice or out of order".to_owned());
-        }
-        if arrived.records > last {
-            (last, heard) = (arrived.records, clock::monotonic_micros());
-        } else if since(heard) > PATIENCE {
-            return Err(format!("{last} records arrived, then nothing"));
-        }
-        let cpu = appliance.cpu_time()?;
-        if arrived.records == 0 {
-            pause(POLL);
-            continue;
-        }
-        let (cpu_before, began, records_before) =
-            *first.get_or_insert((cpu, clock::monotonic_micros(), arrived.records));
-        if arrived.records < stage.addresses.records {
-            pause(POLL);
-            continue;
-        }
-        let records = (arrived.records - records_before) as f64;
-        let megabytes = records * value_bytes as f64 / 1e6;
-        let cpu = (cpu - cpu_before).as_secs_f64();
-        return Ok(Run {
-            per_cpu_second: megabytes / cpu,
-            records_per_cpu_second: records / cpu,
-            per_wall_second: megabytes / since(began).as_secs_f64(),
-            records_per_call: arrived.records as f64 / arrived.calls as f64,
-            peak_bytes: appliance.peak_bytes()?,
-            floor: 0.0,
-        });
-    }
-}
-
-/// A node with one mapping whose calls are signed, as AWS wants them.
-fn site(arguments: &Arguments, stage: &Stage) -> Site {
-    let site = Site::new(&stage.addresses.bootstrap, &stage.addresses.url)
-        .key("shards", &arguments.shards.to_string());
-    let members = format!(
-        "MaximumBatchingWindowInSeconds = 0\nBatchSize = {}\n",
-        arguments.batch_size
-    );
-    site.declare_signed(&Declared::new(TOPIC).with(&members));
-    site
-}
-
-fn summary(arguments: &Arguments, value_bytes: usize, runs: &[Run]) -> Measured {
+fn summary(load: &Load, runs: &[Run]) -> Measured {
     let median = |of: fn(&Run) -> f64| cpu::median(runs.iter().map(of).collect());
-    let rates: Vec<f64> = runs.iter().map(|run| run.per_cpu_second).collect();
+    let rates: Vec<f64> = runs.iter().map(|run| run.rate).collect();
+    let value_megabytes = load.value_bytes as f64 / 1e6;
     Measured {
-        value_bytes,
-        batch_size: arguments.batch_size,
-        partitions: arguments.partitions,
-        shards: arguments.shards,
+        load: *load,
         rounds: runs.len(),
-        value_megabytes_per_cpu_second: median(|run| run.per_cpu_second),
+        value_megabytes_per_cpu_second: median(|run| run.rate),
         spread: cpu::spread(&rates),
         floor_megabytes_per_cpu_second: median(|run| run.floor),
-        share_of_floor: median(|run| run.per_cpu_second / run.floor),
-        records_per_cpu_second: median(|run| run.records_per_cpu_second),
-        value_megabytes_per_second: median(|run| run.per_wall_second),
-        records_per_call: median(|run| run.records_per_call),
-        peak_megabytes: median(|run| run.peak_bytes as f64 / 1e6),
+        share_of_floor: median(|run| run.rate / run.floor),
+        records_per_cpu_second: median(|run| 1e6 / run.cost.cpu_microseconds_per_record()),
+        value_megabytes_per_second: value_megabytes
+            * median(|run| run.cost.records as f64 / run.cost.wall.as_secs_f64()),
+        records_per_call: median(|run| run.cost.records_per_call()),
+        peak_megabytes: median(|run| run.cost.peak_bytes as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(value_bytes: usize, batch_size: u32, microseconds: f64) -> Measured {
+        let load = Load {
+            value_bytes,
+            batch_size,
+            mappings: 1,
+            partitions: 8,
+            shards: 1,
+            signing: Signing::Sigv4,
+        };
+        let rate = value_bytes as f64 / microseconds;
+        Measured {
+            load,
+            rounds: 1,
+            value_megabytes_per_cpu_second: rate,
+            spread: [rate; 2],
+            floor_megabytes_per_cpu_second: rate,
+            share_of_floor: 1.0,
+            records_per_cpu_second: 1e6 / microseconds,
+            value_megabytes_per_second: rate,
+            records_per_call: f64::from(batch_size),
+            peak_megabytes: 1.0,
+        }
+    }
+
+    #[test]
+    fn small_traffic_is_judged_where_its_pair_was_measured() {
+        let pair = vec![
+            measured(1024, 10, 8.0),
+            measured(1024, 1000, 2.0),
+            measured(100, 10, 8.0),
+        ];
+        let goals: Vec<Goal> = small_traffic(&pair).collect();
+        assert_eq!(goals.len(), 1);
+        let [what, ratio, ..] = goals[0].cells();
+        assert!(what.ends_with("1 KB, batches of 10"), "{what}");
+        assert_eq!(ratio, "4.000");
+        assert_eq!(small_traffic(&pair[..1]).count(), 0);
+    }
+
+    #[test]
+    fn only_large_calls_are_held_to_the_floor() {
+        let all = vec![measured(1024, 10, 8.0), measured(1024, 10_000, 2.0)];
+        let goals = all.goals();
+        assert_eq!(goals.len(), 1);
+        assert!(goals[0].cells()[0].ends_with("1 KB, batches of 10000"));
+        assert_eq!(
+            vec![measured(1024, 10_000, 2.0)].goals()[0].cells()[0],
+            "share of the floor at 1 KB"
+        );
+    }
+
+    #[test]
+    fn plot_has_what_varies_as_its_axis_and_a_line_for_each_of_the_rest() {
+        let shape = |all: &[Measured]| match lines(all) {
+            Shape::Lines { axis, series, .. } => {
+                let names: Vec<String> = series.into_iter().map(|(name, _)| name).collect();
+                (axis, names.join("; "))
+            }
+            Shape::Bars { .. } => ("", String::new()),
+        };
+        let by_size = [measured(100, 10, 1.0), measured(1024, 10, 2.0)];
+        assert_eq!(
+            shape(&by_size),
+            ("bytes of a value", "forebay; floor".to_owned())
+        );
+        let by_batch = [measured(1024, 10, 8.0), measured(1024, 1000, 2.0)];
+        assert_eq!(shape(&by_batch).0, "records in a call at most");
+    }
+
+    #[test]
+    fn data_of_before_there_were_choices_are_read() {
+        let kept = r#"{"value_bytes":100,"batch_size":10000,"partitions":8,"shards":1}"#;
+        let load: Load = serde_json::from_str(kept).unwrap();
+        assert_eq!((load.mappings, load.signing), (1, Signing::Sigv4));
     }
 }

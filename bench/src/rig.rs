@@ -3,14 +3,16 @@
 //!
 //! Invariant: the appliance has the defaults of its configuration, but for what a run is about.
 
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_tests::clock;
 use forebay_tests::harness::{Declared, Site};
 use forebay_tests::node::Node;
+use serde::{Deserialize, Serialize};
 
-use crate::stage::{Arrived, Filling, Stage, TOPIC};
+use crate::stage::{Arrived, Filling, Stage, topic};
 use crate::wait::{pause, since};
 
 /// How often is looked whether something has come.
@@ -32,6 +34,36 @@ pub(crate) struct Setup {
     pub(crate) window_millis: u32,
     /// `BatchSize`.
     pub(crate) batch_size: u32,
+    /// Mappings of the stage's first topics.
+    pub(crate) mappings: usize,
+    /// How their calls are signed.
+    pub(crate) signing: Signing,
+    /// `heartbeat_interval_ms`.
+    pub(crate) heartbeat_millis: u32,
+    /// Environment variables of the process.
+    pub(crate) variables: Vec<(&'static str, &'static str)>,
+}
+
+/// Whether calls are signed.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Signing {
+    /// As AWS wants it: every body is hashed.
+    #[default]
+    Sigv4,
+    /// As an endpoint of one's own may have it: no body is.
+    None,
+}
+
+impl Display for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sigv4 => "sigv4",
+            Self::None => "none",
+        })
+    }
 }
 
 impl Setup {
@@ -44,21 +76,31 @@ impl Setup {
             memory_bytes: None,
             window_millis: 0,
             batch_size: 10_000,
+            mappings: 1,
+            signing: Signing::Sigv4,
+            heartbeat_millis: 3000,
+            variables: Vec::new(),
         })
     }
 
-    /// A node's directory with one mapping of the stage's topic, whose calls are signed as AWS wants them.
+    /// A node's directory with a mapping for each of the stage's topics.
     pub(crate) fn site(&self, stage: &Stage) -> Result<Site, String> {
         let mut site = Site::new(&stage.addresses.bootstrap, &stage.addresses.url)
             .key("shards", &self.shards.to_string())
-            .key("heartbeat_interval_ms", "3000")
+            .key("heartbeat_interval_ms", &self.heartbeat_millis.to_string())
             .key("session_timeout_ms", "45000");
         if let Some(bytes) = self.memory_bytes {
             site = site.key("memory_bytes", &bytes.to_string());
         }
         let window = window(self.window_millis)?;
         let members = format!("{window}BatchSize = {}\n", self.batch_size);
-        site.declare_signed(&Declared::new(TOPIC).with(&members));
+        for topic in (0..self.mappings).map(topic) {
+            let mapping = Declared::new(&topic).with(&members);
+            match self.signing {
+                Signing::Sigv4 => site.declare_signed(&mapping),
+                Signing::None => site.declare(&mapping),
+            }
+        }
         Ok(site)
     }
 }
@@ -94,7 +136,7 @@ impl Rig {
         let stage = Stage::start(filling)?;
         let site = setup.site(&stage)?;
         let started_micros = clock::monotonic_micros();
-        let node = Node::start(&setup.program, &site)?;
+        let node = Node::start_with(&setup.program, &site, &setup.variables)?;
         Ok(Self {
             stage,
             node,

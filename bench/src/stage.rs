@@ -1,10 +1,11 @@
 //! The cluster and the function of a run, in a process of their own so that the appliance's CPU time is the
 //! appliance's alone.
 //!
-//! The parent reads one line, [`Addresses`], when the topic is filled; it may then ask what one may ask a
-//! [`sink`], or for a [`Trouble`]; the process ends with its standard input.
+//! The parent reads one line, [`Addresses`], when the topics are filled; it may then ask what one may ask a
+//! [`sink`], for a [`Trouble`], or for [`More`]; the process ends with its standard input.
 //!
-//! Invariant: the topic is filled before anything is told, so that no producer runs beside a measurement.
+//! Invariant: topics are filled in one step of the cluster, which answers nobody meanwhile, so that no producer
+//! runs beside a measurement.
 
 use std::time::Duration;
 
@@ -21,13 +22,16 @@ use crate::helper::{Helper, tell};
 use crate::sample::Noise;
 use crate::sink::{self, ARRIVED, LATENCY, Latency};
 
-/// The one topic, which is also the function and the group.
+/// The first topic, which is also the function and the group.
 pub(crate) const TOPIC: &str = "bench";
+
+/// Asks how often a group has changed.
+const CHANGES: &str = "changes";
 
 /// A batch is closed at about this many bytes of values.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// What the topic holds, and how the stage behaves.
+/// What the topics hold, and how the stage behaves.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Filling {
     /// Bytes of each value; the key has eight.
@@ -36,9 +40,12 @@ pub(crate) struct Filling {
     /// Records at least; whole batches are written.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) records: usize,
-    /// Partitions.
+    /// Partitions of a topic.
     #[arg(long, default_value_t = 8)]
     pub(crate) partitions: i32,
+    /// Topics, each with a function and a group of its own; the records are spread over them.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) mappings: usize,
     /// A batch is closed at about this many bytes of values.
     #[arg(long, default_value_t = BATCH_BYTES)]
     pub(crate) batch_bytes: usize,
@@ -59,6 +66,7 @@ impl Default for Filling {
             value_bytes: 1024,
             records: 0,
             partitions: 8,
+            mappings: 1,
             batch_bytes: BATCH_BYTES,
             call_millis: 0,
             has_group: false,
@@ -68,6 +76,19 @@ impl Default for Filling {
 }
 
 impl Filling {
+    /// Partitions of all topics.
+    pub(crate) fn lanes(&self) -> usize {
+        self.mappings.max(1) * usize::try_from(self.partitions).unwrap_or(1).max(1)
+    }
+
+    /// Where so many batches go: into all topics' first partitions, then into their second.
+    fn places(&self, batches: usize) -> impl Iterator<Item = (String, i32)> + use<> {
+        let (topics, partitions) = (self.mappings.max(1), self.partitions.max(1));
+        let places = (0..partitions).flat_map(move |at| (0..topics).map(move |it| (topic(it), at)));
+        let places: Vec<_> = places.take(batches).collect();
+        places.into_iter().cycle().take(batches)
+    }
+
     /// The arguments that say the same.
     fn arguments(&self) -> Vec<String> {
         let mut arguments = vec![
@@ -75,6 +96,7 @@ impl Filling {
             format!("--value-bytes={}", self.value_bytes),
             format!("--records={}", self.records),
             format!("--partitions={}", self.partitions),
+            format!("--mappings={}", self.mappings),
             format!("--batch-bytes={}", self.batch_bytes),
             format!("--call-millis={}", self.call_millis),
         ];
@@ -86,6 +108,23 @@ impl Filling {
         arguments.extend(raised.map(|(flag, _)| flag.to_owned()));
         arguments
     }
+}
+
+/// The topic, group and function of the mapping with that number.
+pub(crate) fn topic(mapping: usize) -> String {
+    match mapping {
+        0 => TOPIC.to_owned(),
+        _ => format!("{TOPIC}-{mapping}"),
+    }
+}
+
+/// Asks for more records; the answer is how many they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct More {
+    /// At least; whole batches are written.
+    pub(crate) records: usize,
+    /// Records of a batch.
+    pub(crate) per_batch: usize,
 }
 
 /// Where the stage is reached.
@@ -143,27 +182,33 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     cluster.forgets_committed = filling.forgets_committed;
     let kafka = FakeKafkaServer::start(cluster).map_err(broken)?;
     let lambda = FakeLambda::start_lean().map_err(broken)?;
+    let filling = *filling;
+    let topics = move || (0..filling.mappings.max(1)).map(topic);
     if filling.call_millis > 0 {
         let late = Reply::ok().after(Duration::from_millis(filling.call_millis));
-        runtime.block_on(lambda.with(|functions| functions.always(TOPIC, late)));
+        runtime.block_on(lambda.with(move |functions| {
+            topics().for_each(|topic| functions.always(&topic, late.clone()));
+        }));
     }
-    let (batch, per_batch) = batch_of(filling.value_bytes, filling.batch_bytes);
-    let batches = filling.records.div_ceil(per_batch);
-    let partitions = filling.partitions.max(1);
-    let has_group = filling.has_group;
-    runtime.block_on(kafka.with(move |kafka| {
-        kafka.create_topic(TOPIC, partitions);
-        for partition in (0..partitions).filter(|_| has_group) {
-            kafka.set_committed(TOPIC, TOPIC, partition, 0);
+    let per_batch = per_batch(filling.value_bytes, filling.batch_bytes);
+    let more = More {
+        records: filling.records,
+        per_batch,
+    };
+    let records = runtime.block_on(kafka.with(move |kafka| {
+        let partitions = filling.partitions.max(1);
+        for topic in topics() {
+            kafka.create_topic(&topic, partitions);
+            for partition in (0..partitions).filter(|_| filling.has_group) {
+                kafka.set_committed(&topic, &topic, partition, 0);
+            }
         }
-        for (_, partition) in (0..batches).zip((0..partitions).cycle()) {
-            kafka.append_raw(TOPIC, partition, batch.clone(), Offsets::Assign);
-        }
+        more.fill(&filling, kafka)
     }));
     tell(&Addresses {
         bootstrap: kafka.bootstrap(),
         url: lambda.url(),
-        records: (batches * per_batch) as u64,
+        records,
     })?;
     for line in std::io::stdin().lines() {
         let line = line.map_err(|error| format!("standard input: {error}"))?;
@@ -171,6 +216,15 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
             runtime.block_on(lambda.with(move |functions| trouble.befalls_functions(functions)));
             runtime.block_on(kafka.with(move |kafka| trouble.befalls_kafka(kafka)));
             tell(&())?;
+            continue;
+        }
+        if line == CHANGES {
+            let changes = runtime.block_on(kafka.with(|kafka| kafka.group_events().len()));
+            tell(&changes)?;
+            continue;
+        }
+        if let Ok(more) = serde_json::from_str::<More>(&line) {
+            tell(&runtime.block_on(kafka.with(move |kafka| more.fill(&filling, kafka))))?;
             continue;
         }
         runtime.block_on(lambda.with(move |functions| {
@@ -249,14 +303,36 @@ impl Trouble {
     }
 }
 
-/// One batch of values of that size, and how many.
-pub(crate) fn batch(value_bytes: usize) -> (Bytes, usize) {
-    batch_of(value_bytes, BATCH_BYTES)
+impl More {
+    /// Fills the topics; with how many records.
+    fn fill(self, filling: &Filling, kafka: &mut FakeKafka) -> u64 {
+        let per_batch = self.per_batch.max(1);
+        let batch = batch_of(filling.value_bytes, per_batch);
+        let batches = self.records.div_ceil(per_batch);
+        for (topic, partition) in filling.places(batches) {
+            kafka.append_raw(&topic, partition, batch.clone(), Offsets::Assign);
+        }
+        (batches * per_batch) as u64
+    }
 }
 
-fn batch_of(value_bytes: usize, batch_bytes: usize) -> (Bytes, usize) {
+/// One batch of values of that size, and how many.
+pub(crate) fn batch(value_bytes: usize) -> (Bytes, usize) {
+    let count = usual_batch(value_bytes);
+    (batch_of(value_bytes, count), count)
+}
+
+/// How many values of that size a batch of the usual size has.
+pub(crate) fn usual_batch(value_bytes: usize) -> usize {
+    per_batch(value_bytes, BATCH_BYTES)
+}
+
+fn per_batch(value_bytes: usize, batch_bytes: usize) -> usize {
+    (batch_bytes / value_bytes.max(1)).max(1)
+}
+
+fn batch_of(value_bytes: usize, count: usize) -> Bytes {
     let mut noise = Noise::default();
-    let count = (batch_bytes / value_bytes.max(1)).max(1);
     let records: Vec<NewRecord> = (0..count)
         .map(|at| {
             NewRecord::value(noise.bytes(value_bytes))
@@ -264,7 +340,7 @@ fn batch_of(value_bytes: usize, batch_bytes: usize) -> (Bytes, usize) {
                 .at(1_700_000_000_000)
         })
         .collect();
-    (encode(&records, BatchOptions::default()), count)
+    encode(&records, BatchOptions::default())
 }
 
 /// The parent's side. It ends the child when it is dropped.
@@ -275,7 +351,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Fills a topic in a child and waits for it.
+    /// Fills the topics in a child and waits for it.
     pub(crate) fn start(filling: &Filling) -> Result<Self, String> {
         let mut helper = Helper::start(&filling.arguments())?;
         let addresses = helper.hear()?;
@@ -285,6 +361,17 @@ impl Stage {
     /// What has arrived by now.
     pub(crate) fn arrived(&mut self) -> Result<Arrived, String> {
         self.helper.ask(ARRIVED)
+    }
+
+    /// How often a group has changed by now.
+    pub(crate) fn group_changes(&mut self) -> Result<u64, String> {
+        self.helper.ask(CHANGES)
+    }
+
+    /// Fills the topics with more; how many records it was.
+    pub(crate) fn fill(&mut self, more: More) -> Result<u64, String> {
+        let question = serde_json::to_string(&more).map_err(|error| error.to_string())?;
+        self.helper.ask(&question)
     }
 
     /// Lets that befall what comes next.
@@ -301,6 +388,25 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn load_is_spread_over_all_mappings_before_a_second_partition_gets_some() {
+        let filling = Filling {
+            mappings: 2,
+            partitions: 2,
+            ..Filling::default()
+        };
+        let places: Vec<_> = filling.places(5).collect();
+        let places: Vec<_> = places
+            .iter()
+            .map(|(topic, at)| (topic.as_str(), *at))
+            .collect();
+        let round = [("bench", 0), ("bench-1", 0), ("bench", 1), ("bench-1", 1)];
+        assert_eq!(places[..4], round);
+        assert_eq!(places[4], round[0]);
+        assert_eq!(filling.lanes(), 4);
+        assert_eq!(filling.places(0).count(), 0);
+    }
 
     #[test]
     fn trouble_is_known_by_its_name() {

@@ -30,7 +30,18 @@ impl Node {
 
     /// Starts it, without waiting for anything. Calls are signed with keys that are nobody's.
     pub fn start(program: &Path, site: &Site) -> Result<Self, String> {
-        Process::start("the appliance", &mut Self::command(program, site)).map(Self)
+        Self::start_with(program, site, &[])
+    }
+
+    /// The same with those environment variables.
+    pub fn start_with(
+        program: &Path,
+        site: &Site,
+        variables: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let mut command = Self::command(program, site);
+        command.envs(variables.iter().copied());
+        Process::start("the appliance", &mut command).map(Self)
     }
 
     /// How it is started.

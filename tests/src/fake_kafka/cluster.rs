@@ -54,6 +54,7 @@ impl FakeKafka {
     /// Starts a stopped broker; it leads nothing until leaders are moved.
     pub fn start_broker(&mut self, node: i32) {
         self.set_up(node, true);
+        self.dirty = true;
     }
 
     /// Lets another broker coordinate `group`.

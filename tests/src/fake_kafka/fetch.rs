@@ -65,10 +65,21 @@ impl FakeKafka {
 
     /// Answers the parked fetches whose time or bytes have come.
     pub(super) fn settle_fetches(&mut self) {
+        self.answer_parked(|kafka, parked| {
+            parked.deadline <= kafka.now || kafka.is_worth_an_answer(parked)
+        });
+    }
+
+    /// Answers the parked fetches whose time has come. Bytes come only with a change of the cluster, and
+    /// looking for them at each deadline would be quadratic in a thousand consumers.
+    pub(super) fn expire_fetches(&mut self) {
+        self.answer_parked(|kafka, parked| parked.deadline <= kafka.now);
+    }
+
+    fn answer_parked(&mut self, is_due: impl Fn(&Self, &ParkedFetch) -> bool) {
         let mut at = 0;
         while at < self.fetches.len() {
-            let parked = &self.fetches[at];
-            if parked.deadline <= self.now || self.is_worth_an_answer(parked) {
+            if is_due(self, &self.fetches[at]) {
                 let parked = self.fetches.remove(at);
                 self.answer_fetch(parked);
             } else {
@@ -250,11 +261,10 @@ impl FakeKafka {
 
     fn fetched_topic(&self, version: i16, asked: &FetchTopic) -> Result<&Topic, ErrorCode> {
         if version >= 13 {
-            let by_id = self
-                .topics
-                .values()
-                .find(|known| known.id == asked.topic_id);
-            return by_id.ok_or(ErrorCode::UNKNOWN_TOPIC_ID);
+            return self
+                .topic_by_id(asked.topic_id)
+                .map(|(_, known)| known)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID);
         }
         let by_name = self.topics.get(asked.topic.as_str());
         by_name.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)

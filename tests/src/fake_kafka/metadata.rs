@@ -43,10 +43,7 @@ impl FakeKafka {
                 for topic in asked {
                     let found = match &topic.name {
                         Some(name) => self.topics.get_key_value(name.as_str()),
-                        None => self
-                            .topics
-                            .iter()
-                            .find(|(_, known)| known.id == topic.topic_id),
+                        None => self.topic_by_id(topic.topic_id),
                     };
                     let Some((name, known)) = found else {
                         if call.version < 4 || request.allow_auto_topic_creation {

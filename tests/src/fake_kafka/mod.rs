@@ -18,6 +18,7 @@ use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::time::Instant;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use uuid::Uuid;
 
 mod api_versions;
 pub mod batch;
@@ -143,6 +144,8 @@ pub struct FakeKafka {
     config: Config,
     now: Instant,
     topics: BTreeMap<String, topic::Topic>,
+    /// The same topics' names.
+    topic_names: BTreeMap<Uuid, String>,
     groups: BTreeMap<StrBytes, group::Group>,
     consumer_groups: BTreeMap<StrBytes, consumer_group::ConsumerGroup>,
     /// Coordinators that a test has moved.
@@ -201,6 +204,7 @@ impl FakeKafka {
             config,
             now: Instant::ZERO,
             topics: BTreeMap::new(),
+            topic_names: BTreeMap::new(),
             groups: BTreeMap::new(),
             consumer_groups: BTreeMap::new(),
             coordinators: BTreeMap::new(),
@@ -277,7 +281,7 @@ impl FakeKafka {
             self.flush_group(&id);
         }
         self.expire_consumer_groups();
-        self.settle_fetches();
+        self.expire_fetches();
     }
 
     /// The next thing to send or close; drain it after every other call.

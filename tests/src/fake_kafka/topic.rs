@@ -51,6 +51,7 @@ impl FakeKafka {
             partitions: Vec::new(),
         };
         self.topics.insert(name.to_owned(), topic);
+        self.topic_names.insert(id, name.to_owned());
         self.add_partitions(name, partitions);
     }
 
@@ -70,7 +71,9 @@ impl FakeKafka {
 
     /// Deletes a topic with all its records. Commits of groups remain, as they do for a while in Kafka.
     pub fn delete_topic(&mut self, name: &str) {
-        self.topics.remove(name);
+        if let Some(topic) = self.topics.remove(name) {
+            self.topic_names.remove(&topic.id);
+        }
         self.dirty = true;
     }
 
@@ -170,6 +173,12 @@ impl FakeKafka {
     fn partition(&mut self, topic: &str, partition: i32) -> &mut Partition {
         let topic = self.topics.get_mut(topic).expect("the topic was created");
         &mut topic.partitions[usize::try_from(partition).expect("partitions count from 0")]
+    }
+
+    /// The topic of that id, with its name.
+    pub(super) fn topic_by_id(&self, id: Uuid) -> Option<(&String, &Topic)> {
+        let found = self.topics.get_key_value(self.topic_names.get(&id)?);
+        found.filter(|(_, topic)| topic.id == id)
     }
 
     /// A partition that a request names, if it exists.
