@@ -22,6 +22,9 @@ use crate::wait::{pause, since};
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A node is at rest so long after its last work: buffers are kept for 2 s.
+const SETTLE: Duration = Duration::from_secs(3);
+
 /// The most records of a run: of small values that is long enough.
 const RECORDS_MAX: usize = 1_000_000;
 
@@ -124,6 +127,15 @@ impl Begun {
                 per_batch,
             },
         })
+    }
+
+    /// The CPU time that it takes to have nothing to do for so long.
+    pub(crate) fn idle(&mut self, time: Duration) -> Result<Duration, String> {
+        // What comes after work, the commit and the giving back of buffers, is no part of it.
+        pause(SETTLE);
+        let before = self.rig.node.cpu_time()?;
+        pause(time);
+        Ok(self.rig.node.cpu_time()? - before)
     }
 
     /// Carries all records, after a third as many that do not count.

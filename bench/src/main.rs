@@ -20,6 +20,7 @@ mod report;
 mod results;
 mod rig;
 mod sample;
+mod scale;
 mod sink;
 mod soak;
 mod stage;
@@ -51,6 +52,8 @@ enum Command {
     Floor(floor::Arguments),
     /// The real appliance between an embedded broker and function: what a record costs it.
     Pipeline(pipeline::Arguments),
+    /// Whether a record costs the same with more shards and more mappings, and what an idle node costs.
+    Scale(scale::Arguments),
     /// Forebay beside the consumers that others would write, on a real Kafka.
     Peers(peers::Arguments),
     /// How long a record takes through the real appliance, and how long its start takes.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Codec(arguments) => codec::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
+        Command::Scale(arguments) => scale::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),

@@ -15,13 +15,14 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, memory, peers, pipeline, say, soak};
+use crate::{codec, floor, latency, memory, peers, pipeline, say, scale, soak};
 
 /// Runs stand on the page in this order.
-const ORDER: [&str; 7] = [
+const ORDER: [&str; 8] = [
     <Vec<codec::Measured>>::COMMAND,
     <Vec<floor::Measured>>::COMMAND,
     <Vec<pipeline::Measured>>::COMMAND,
+    scale::Found::COMMAND,
     peers::Found::COMMAND,
     latency::Found::COMMAND,
     <Vec<memory::Measured>>::COMMAND,
@@ -107,6 +108,7 @@ impl Run {
             "codec" => Self::of::<Vec<codec::Measured>>,
             "floor" => Self::of::<Vec<floor::Measured>>,
             "pipeline" => Self::of::<Vec<pipeline::Measured>>,
+            "scale" => Self::of::<scale::Found>,
             "peers" => Self::of::<peers::Found>,
             "memory" => Self::of::<Vec<memory::Measured>>,
             "soak" => Self::of::<soak::Found>,
