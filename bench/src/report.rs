@@ -219,8 +219,7 @@ fn machines(results: &Path) -> Result<Vec<Machine>, String> {
 fn page(results: &Path, machines: &[Machine], near: &Path) -> Result<String, String> {
     let mut lines = vec![HEAD.to_owned()];
     for machine in machines {
-        // Its title is the page's second level.
-        lines.push(format!("#{}", machine.words.trim_end()));
+        lines.push(demoted(&machine.words));
         lines.push(String::new());
         let mut table = Table::new(2, &["run", "goal", "measured", "wanted", "verdict"]);
         for run in &machine.runs {
@@ -233,8 +232,17 @@ fn page(results: &Path, machines: &[Machine], near: &Path) -> Result<String, Str
         lines.push(String::new());
         lines.extend(machine.runs.iter().flat_map(|run| run.section(near)));
     }
-    lines.push(read(&results.join("notes.md"))?);
+    lines.push(demoted(&read(&results.join("notes.md"))?) + "\n");
     Ok(lines.join("\n"))
+}
+
+/// A page as a part of another: each title one level lower.
+fn demoted(page: &str) -> String {
+    let lines = page.trim_end().lines().map(|line| {
+        let mark = if line.starts_with('#') { "#" } else { "" };
+        format!("{mark}{line}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn read(file: &Path) -> Result<String, String> {
