@@ -141,15 +141,12 @@ def bench(part):
     # What others do on the machine only makes a ratio worse: one run of several that meets the goals has shown it.
     # Not in pairs: those figures rise as soon as the core's other hardware thread is busy, whatever we do.
     part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=3)
-    part.check(program, "pipeline", "--gate", "--value-bytes", "1024,10240", "--rounds", "3", "--megabytes", "100", "--slack", "15", tries=4)
 
 
 # Short runs show that a sub-command works; their figures say nothing.
 SHORT_BENCH = [
     "codec --rounds 1 --value-bytes 1024 --sources none,gzip,snappy,lz4,zstd",
     "floor --rounds 1 --megabytes 10 --value-bytes 1024",
-    # The peers that are built quickest; the others need minutes, and all are built alike.
-    "peers --rounds 1 --megabytes 5 --value-bytes 1024 --peer go-by-hand,python",
 ]
 
 
