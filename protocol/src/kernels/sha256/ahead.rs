@@ -143,6 +143,19 @@ macro_rules! block_words {
     };
 }
 
+/// Into register `$into` a lower sigma of the words in `$of`, by the registers 20 and 21.
+#[rustfmt::skip]
+macro_rules! lower_sigma {
+    ($of:literal, $into:literal, $rotate:literal, $and:literal, $shift:literal) => {
+        concat!(
+            "vprord ymm20, ymm", $of, ", ", $rotate, "\n",
+            "vprord ymm21, ymm", $of, ", ", $and, "\n",
+            "vpsrld ymm", $into, ", ymm", $of, ", ", $shift, "\n",
+            "vpternlogd ymm", $into, ", ymm20, ymm21, 0x96\n",
+        )
+    };
+}
+
 /// Makes a row of the four before it: the function of FIPS 180-4, section 6.2.2, step 1.
 #[rustfmt::skip]
 macro_rules! next_words {
@@ -155,24 +168,14 @@ macro_rules! next_words {
             "vpalignr ymm17, ymm17, ymm16, 4\n", // the words fifteen before
             "vpalignr ymm18, ymm19, ymm18, 4\n", // seven before
             "vpaddd ymm16, ymm16, ymm18\n",
-            // The lower sigma 0.
-            "vprord ymm20, ymm17, 7\n",
-            "vprord ymm21, ymm17, 18\n",
-            "vpsrld ymm17, ymm17, 3\n",
-            "vpternlogd ymm17, ymm20, ymm21, 0x96\n",
+            lower_sigma!(17, 17, 7, 18, 3), // 0
             "vpaddd ymm16, ymm16, ymm17\n",
-            // The lower sigma 1 of the two words that are there: it completes the row's first two.
-            "vprord ymm20, ymm19, 17\n",
-            "vprord ymm21, ymm19, 19\n",
-            "vpsrld ymm19, ymm19, 10\n",
-            "vpternlogd ymm19, ymm20, ymm21, 0x96\n",
+            // 1, of the two words that are there: it completes the row's first two.
+            lower_sigma!(19, 19, 17, 19, 10),
             "vpsrldq ymm19, ymm19, 8\n",
             "vpaddd ymm16, ymm16, ymm19\n",
             // That of these completes the other two.
-            "vprord ymm20, ymm16, 17\n",
-            "vprord ymm21, ymm16, 19\n",
-            "vpsrld ymm19, ymm16, 10\n",
-            "vpternlogd ymm19, ymm20, ymm21, 0x96\n",
+            lower_sigma!(16, 19, 17, 19, 10),
             "vpslldq ymm19, ymm19, 8\n",
             "vpaddd ymm16, ymm16, ymm19\n",
             put_words!($of, $row),
