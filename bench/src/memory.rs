@@ -194,9 +194,7 @@ fn measure(arguments: &Arguments, case: &Case) -> Result<Run, String> {
     let mut began = None;
     let (arrived, took) = loop {
         let arrived = rig.arrived()?;
-        if !arrived.is_clean {
-            return Err("records were missing, came twice or out of order".to_owned());
-        }
+        arrived.must_be_clean()?;
         let waited = since(rig.started_micros);
         if arrived.records == 0 && waited > Duration::from_secs(arguments.seconds.max(60)) {
             return Err("nothing arrived".to_owned());

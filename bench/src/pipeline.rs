@@ -67,27 +67,33 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// All combinations.
     fn cases(&self) -> Vec<Load> {
-        let mut cases = Vec::new();
-        for &value_bytes in &self.value_bytes {
-            for &batch_size in &self.batch_size {
-                for &mappings in &self.mappings {
-                    for &partitions in &self.partitions {
-                        for &shards in &self.shards {
-                            cases.extend(self.signing.iter().map(|&signing| Load {
-                                value_bytes,
-                                batch_size,
-                                mappings,
-                                partitions,
-                                shards,
-                                signing,
-                            }));
-                        }
-                    }
-                }
-            }
-        }
-        cases
+        let none = Load {
+            value_bytes: 0,
+            batch_size: 0,
+            mappings: 0,
+            partitions: 0,
+            shards: 0,
+            signing: Signing::Sigv4,
+        };
+        let cases = each(&[none], &self.value_bytes, |it, to| it.value_bytes = to);
+        let cases = each(&cases, &self.batch_size, |it, to| it.batch_size = to);
+        let cases = each(&cases, &self.mappings, |it, to| it.mappings = to);
+        let cases = each(&cases, &self.partitions, |it, to| it.partitions = to);
+        let cases = each(&cases, &self.shards, |it, to| it.shards = to);
+        each(&cases, &self.signing, |it, to| it.signing = to)
     }
+}
+
+/// Every case with every value; the values of a case stand beside each other.
+fn each<T: Copy>(cases: &[Load], values: &[T], set: fn(&mut Load, T)) -> Vec<Load> {
+    let with = |(mut load, value): (Load, T)| {
+        set(&mut load, value);
+        load
+    };
+    let pairs = cases
+        .iter()
+        .flat_map(|case| values.iter().map(|value| (*case, *value)));
+    pairs.map(with).collect()
 }
 
 /// One case; medians of the rounds.
@@ -401,6 +407,15 @@ mod tests {
             records_per_call: f64::from(batch_size),
             peak_megabytes: 1.0,
         }
+    }
+
+    #[test]
+    fn cases_are_all_combinations_and_the_first_list_varies_slowest() {
+        let none = measured(0, 0, 1.0).load;
+        let cases = each(&[none], &[1, 2], |it, to| it.value_bytes = to);
+        let cases = each(&cases, &[8, 9], |it, to| it.batch_size = to);
+        let cases = cases.iter().map(|it| (it.value_bytes, it.batch_size));
+        assert_eq!(cases.collect::<Vec<_>>(), [(1, 8), (1, 9), (2, 8), (2, 9)]);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use plotters::chart::{ChartContext, SeriesLabelPosition};
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::{
-    ChartBuilder, Circle, IntoDrawingArea, IntoLogRange, LineSeries, PathElement, RGBColor,
-    Rectangle, SVGBackend, Text, WHITE,
+    Cartesian2d, ChartBuilder, Circle, IntoDrawingArea, IntoLogRange, LineSeries, PathElement,
+    RGBColor, Rectangle, SVGBackend, Text, WHITE,
 };
 use plotters::style::Color;
 
@@ -121,15 +122,7 @@ impl Plot {
             };
             chart.draw_series(there.map(figure)).map_err(text)?;
         }
-        if series.len() > 1 {
-            chart
-                .configure_series_labels()
-                .position(plotters::chart::SeriesLabelPosition::UpperLeft)
-                .background_style(WHITE.mix(0.8))
-                .label_font((FONT, 12))
-                .draw()
-                .map_err(text)?;
-        }
+        name_series(&mut chart, series.len())?;
         area.present().map_err(text)
     }
 
@@ -205,17 +198,30 @@ impl Picture<'_> {
                 .map(|point| Circle::new(*point, 3, colour.filled()));
             chart.draw_series(dots).map_err(text)?;
         }
-        if self.series.len() > 1 {
-            chart
-                .configure_series_labels()
-                .position(plotters::chart::SeriesLabelPosition::UpperLeft)
-                .background_style(WHITE.mix(0.8))
-                .label_font((FONT, 12))
-                .draw()
-                .map_err(text)?;
-        }
+        name_series(&mut chart, self.series.len())?;
         area.present().map_err(text)
     }
+}
+
+/// Says which colour is which, where there are several.
+fn name_series<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    series: usize,
+) -> Result<(), String>
+where
+    X: Ranged,
+    Y: Ranged,
+{
+    if series < 2 {
+        return Ok(());
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .label_font((FONT, 12))
+        .draw()
+        .map_err(text)
 }
 
 /// How far the axis goes beyond the greatest figure, so that the names of the series hide none.

@@ -17,17 +17,24 @@ use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
 use crate::{codec, floor, latency, memory, peers, pipeline, say, scale, soak};
 
+/// A sub-command, and how what it has found is read.
+type Kind = (&'static str, fn(PathBuf, Value) -> serde_json::Result<Run>);
+
 /// Runs stand on the page in this order.
-const ORDER: [&str; 8] = [
-    <Vec<codec::Measured>>::COMMAND,
-    <Vec<floor::Measured>>::COMMAND,
-    <Vec<pipeline::Measured>>::COMMAND,
-    scale::Found::COMMAND,
-    peers::Found::COMMAND,
-    latency::Found::COMMAND,
-    <Vec<memory::Measured>>::COMMAND,
-    soak::Found::COMMAND,
+const KINDS: [Kind; 8] = [
+    kind::<Vec<codec::Measured>>(),
+    kind::<Vec<floor::Measured>>(),
+    kind::<Vec<pipeline::Measured>>(),
+    kind::<scale::Found>(),
+    kind::<peers::Found>(),
+    kind::<latency::Found>(),
+    kind::<Vec<memory::Measured>>(),
+    kind::<soak::Found>(),
 ];
+
+const fn kind<F: Figures>() -> Kind {
+    (F::COMMAND, Run::of::<F>)
+}
 
 const HEAD: &str = "\
 # Results
@@ -103,17 +110,9 @@ impl Run {
         let data: Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
         let command = data.get("command").and_then(Value::as_str);
         let name = command.and_then(|command| command.split(' ').nth(1));
-        let name = name.unwrap_or_default().to_owned();
-        let of = match name.as_str() {
-            "codec" => Self::of::<Vec<codec::Measured>>,
-            "floor" => Self::of::<Vec<floor::Measured>>,
-            "pipeline" => Self::of::<Vec<pipeline::Measured>>,
-            "scale" => Self::of::<scale::Found>,
-            "peers" => Self::of::<peers::Found>,
-            "memory" => Self::of::<Vec<memory::Measured>>,
-            "soak" => Self::of::<soak::Found>,
-            "latency" => Self::of::<latency::Found>,
-            _ => return Err(wrong(&"is no result of forebay-bench --json")),
+        let kind = KINDS.iter().find(|(kind, _)| Some(*kind) == name);
+        let Some((_, of)) = kind else {
+            return Err(wrong(&"is no result of forebay-bench --json"));
         };
         of(file.clone(), data).map_err(|error| wrong(&error))
     }
@@ -145,9 +144,9 @@ impl Run {
 
     /// Where on the page.
     fn place(&self) -> usize {
-        let mut order = ORDER.iter();
-        let place = order.position(|name| *name == self.sub_command);
-        place.unwrap_or(ORDER.len())
+        let mut kinds = KINDS.iter();
+        let place = kinds.position(|(kind, _)| *kind == self.sub_command);
+        place.unwrap_or(KINDS.len())
     }
 
     fn stem(&self) -> String {

@@ -172,10 +172,11 @@ impl Rig {
     /// The same, each of them once and in order, and no more than that.
     pub(crate) fn wait_for_clean(&mut self, records: u64) -> Result<Arrived, String> {
         let arrived = self.wait_for(records)?;
-        if arrived.is_clean && arrived.records == records {
-            return Ok(arrived);
+        arrived.must_be_clean()?;
+        if arrived.records != records {
+            return Err(format!("{} records arrived of {records}", arrived.records));
         }
-        Err("records were missing, came twice or out of order".to_owned())
+        Ok(arrived)
     }
 }
 

@@ -170,6 +170,14 @@ impl Arrived {
             first_micros: lean.first,
         }
     }
+
+    /// Each record came once and in order so far; else there is no figure.
+    pub(crate) fn must_be_clean(&self) -> Result<(), String> {
+        if self.is_clean {
+            return Ok(());
+        }
+        Err("records were missing, came twice or out of order".to_owned())
+    }
 }
 
 /// The child's side.

@@ -127,9 +127,7 @@ fn measure(
         }
         pause(POLL);
     }
-    if !sink.arrived()?.is_clean {
-        return Err("records came twice or out of order".to_owned());
-    }
+    sink.arrived()?.must_be_clean()?;
     Ok(Run {
         latency,
         records_per_call: (after.records - before.records) as f64

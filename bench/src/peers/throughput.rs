@@ -142,9 +142,7 @@ fn measure(
     let (mut begin, mut end) = (None, None);
     loop {
         let arrived = sink.arrived()?;
-        if !arrived.is_clean {
-            return Err("records were missing, came twice or out of order".to_owned());
-        }
+        arrived.must_be_clean()?;
         if arrived.records > last {
             (last, heard) = (arrived.records, clock::monotonic_micros());
         } else if since(heard) > PATIENCE {
