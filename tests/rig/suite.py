@@ -126,7 +126,7 @@ def fuzz(part):
 
 
 def bench(part):
-    """A short run of every sub-command of forebay-bench, and the gates that are ratios of CPU time."""
+    """Short runs of forebay-bench's codec, floor and report, and the hot path's gate; goals are for these CPUs alone."""
     if not part.check("cargo", "build", "--locked", "--release", "--workspace", "--bins"):
         return
     program = os.path.join(TARGET, "release", "forebay-bench")
@@ -136,7 +136,7 @@ def bench(part):
     with open("/proc/cpuinfo") as info:
         lacking = {"avx2", "sha_ni", "sse4_2"} - set(info.read().split())
     if lacking:
-        part.skip(f"the gates' goals are for CPUs with {', '.join(sorted(lacking))}")
+        part.skip(f"the gate's goals are for CPUs with {', '.join(sorted(lacking))}")
         return
     # What others do on the machine only makes a ratio worse: one run of several that meets the goals has shown it.
     # Not in pairs: those figures rise as soon as the core's other hardware thread is busy, whatever we do.
