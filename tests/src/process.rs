@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A running process; it is killed when this is dropped.
 #[derive(Debug)]
@@ -33,6 +35,20 @@ impl Process {
             return Err(format!("{} has ended: {status}", self.name));
         }
         Ok(self.all().into_iter().map(cpu_time).sum())
+    }
+
+    /// Asks it to end, by SIGTERM.
+    pub fn terminate(&self) -> Result<(), String> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| format!("{} has no id", self.name))?;
+        kill_process(id, Signal::TERM).map_err(|error| format!("{}: {error}", self.name))
+    }
+
+    /// How it has ended, once it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
+        self.child
+            .try_wait()
+            .map_err(|error| format!("{}: {error}", self.name))
     }
 
     /// The memory that it holds.
@@ -156,6 +172,21 @@ mod tests {
         let tick = Duration::from_secs(1) / clock_ticks_per_second();
         assert!(process.cpu_time().unwrap() + tick * 2 >= most);
         assert!(process.peak_bytes().unwrap() >= process.resident_bytes().unwrap() / 2);
+    }
+
+    #[test]
+    fn asked_to_end_it_ends_by_the_signal() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut command = Command::new("sleep");
+        let mut process = Process::start("sleep", command.arg("60")).unwrap();
+        assert_eq!(process.ended(), Ok(None));
+        process.terminate().unwrap();
+        let status = loop {
+            if let Some(status) = process.ended().unwrap() {
+                break status;
+            }
+        };
+        assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
     }
 
     #[test]

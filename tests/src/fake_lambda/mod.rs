@@ -122,6 +122,7 @@ pub struct Functions {
     lean: Option<Lean>,
     scripts: BTreeMap<String, VecDeque<Reply>>,
     standing: BTreeMap<String, Reply>,
+    otherwise: Option<Reply>,
     timeouts: BTreeMap<String, u32>,
     missing: BTreeSet<String>,
     hook: Option<Hook>,
@@ -147,6 +148,7 @@ impl Functions {
             lean,
             scripts: BTreeMap::new(),
             standing: BTreeMap::new(),
+            otherwise: None,
             timeouts: BTreeMap::new(),
             missing: BTreeSet::new(),
             hook: None,
@@ -166,6 +168,11 @@ impl Functions {
     /// What every call of `function` gets when its script has ended; a success if never set.
     pub fn always(&mut self, function: &str, reply: Reply) {
         self.standing.insert(function.to_owned(), reply);
+    }
+
+    /// What every call gets that neither a script nor [`Self::always`] speaks for.
+    pub fn otherwise(&mut self, reply: Reply) {
+        self.otherwise = Some(reply);
     }
 
     /// Lets a closure decide over calls without a script.
@@ -220,5 +227,6 @@ impl Functions {
         }
         let next = self.scripts.get_mut(function).and_then(VecDeque::pop_front);
         next.or_else(|| self.standing.get(function).cloned())
+            .or_else(|| self.otherwise.clone())
     }
 }

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,17 +28,25 @@ pub struct FakeLambda {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Any free port.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 type Task = Box<dyn FnOnce(&mut Functions) + Send>;
 
 impl FakeLambda {
     /// An endpoint that enters every call in its ledger.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(None)
+        Self::start_with(None, LOOPBACK)
     }
 
     /// An endpoint that only counts.
     pub fn start_lean() -> io::Result<Self> {
-        Self::start_with(Some(Lean::new()))
+        Self::start_lean_at(LOOPBACK)
+    }
+
+    /// The same at an address of the caller's choice.
+    pub fn start_lean_at(address: SocketAddr) -> io::Result<Self> {
+        Self::start_with(Some(Lean::new()), address)
     }
 
     /// Where it listens.
@@ -71,8 +79,8 @@ impl FakeLambda {
             .expect("the endpoint answers before it stops")
     }
 
-    fn start_with(lean: Option<Lean>) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    fn start_with(lean: Option<Lean>, address: SocketAddr) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let (tasks, queue) = mpsc::unbounded_channel();
