@@ -5,6 +5,7 @@
 mod codec;
 mod cpu;
 mod floor;
+mod function;
 mod goal;
 mod helper;
 mod hop;
@@ -21,6 +22,7 @@ mod results;
 mod rig;
 mod sample;
 mod scale;
+mod signals;
 mod sink;
 mod soak;
 mod stage;
@@ -62,6 +64,8 @@ enum Command {
     Memory(memory::Arguments),
     /// Hours of steady load on the real appliance, with faults if wanted; exits 1 if anything grows.
     Soak(soak::Arguments),
+    /// A function that counts what it is called with, to stand in for yours.
+    Function(function::Arguments),
     /// Makes a page with plots of results that were kept with --json.
     Report(report::Arguments),
     /// A case of `codec` in a process of its own, for this program's own use.
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Function(arguments) => served("function", function::serve(&arguments)),
         Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),
         Command::Stage(filling) => served("stage", stage::serve(&filling)),
