@@ -27,6 +27,7 @@ mod sink;
 mod soak;
 mod stage;
 mod table;
+mod trial;
 mod wait;
 mod wire;
 
@@ -64,6 +65,11 @@ enum Command {
     Memory(memory::Arguments),
     /// Hours of steady load on the real appliance, with faults if wanted; exits 1 if anything grows.
     Soak(soak::Arguments),
+    /// The real appliance on your own Kafka and function, which WILL BE CALLED with the topic's records.
+    ///
+    /// The records are read from the beginning by a fresh consumer group, which stays behind: the output tells its
+    /// name. Credentials and region come from where forebay takes them, the environment or the AWS profile.
+    Trial(trial::Arguments),
     /// A function that counts what it is called with, to stand in for yours.
     Function(function::Arguments),
     /// Makes a page with plots of results that were kept with --json.
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),
         Command::Soak(arguments) => soak::run(&arguments),
+        Command::Trial(arguments) => trial::run(&arguments),
         Command::Function(arguments) => served("function", function::serve(&arguments)),
         Command::Report(arguments) => report::run(&arguments),
         Command::CodecCase(case) => served("codec-case", codec::serve(&case)),

@@ -15,13 +15,13 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, memory, peers, pipeline, say, scale, soak};
+use crate::{codec, floor, latency, memory, peers, pipeline, say, scale, soak, trial};
 
 /// A sub-command, and how what it has found is read.
 type Kind = (&'static str, fn(PathBuf, Value) -> serde_json::Result<Run>);
 
 /// Runs stand on the page in this order.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     kind::<Vec<codec::Measured>>(),
     kind::<Vec<floor::Measured>>(),
     kind::<Vec<pipeline::Measured>>(),
@@ -30,6 +30,7 @@ const KINDS: [Kind; 8] = [
     kind::<latency::Found>(),
     kind::<Vec<memory::Measured>>(),
     kind::<soak::Found>(),
+    kind::<trial::Found>(),
 ];
 
 const fn kind<F: Figures>() -> Kind {

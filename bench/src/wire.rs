@@ -127,6 +127,18 @@ impl Wire {
         topic: &str,
         partitions: i32,
     ) -> Result<i64, String> {
+        let each = self.committed_each(group, topic, partitions)?;
+        // -1 stands for nothing.
+        Ok(each.into_iter().map(|committed| committed.max(0)).sum())
+    }
+
+    /// What a group has committed of each of a topic's partitions; -1 for nothing.
+    pub(crate) fn committed_each(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<Vec<i64>, String> {
         let topic = OffsetFetchRequestTopic::default()
             .with_name(topic_name(topic))
             .with_partition_indexes((0..partitions).collect());
@@ -134,12 +146,28 @@ impl Wire {
             .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
             .with_topics(Some(vec![topic]));
         let answer = self.ask(OFFSET_FETCH_VERSION, &request)?;
-        let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-        // -1 stands for nothing.
-        Ok(partitions.map(|it| it.committed_offset.max(0)).sum())
+        let told: Vec<_> = answer.topics.iter().flat_map(|it| &it.partitions).collect();
+        let codes = told.iter().map(|it| it.error_code);
+        let mut wrong = codes.chain([answer.error_code]).filter(|code| *code != 0);
+        if let Some(code) = wrong.next() {
+            return Err(format!("the offsets of group {group}: error {code}"));
+        }
+        let mut each = vec![-1; usize::try_from(partitions).unwrap_or_default()];
+        for it in told {
+            let at = usize::try_from(it.partition_index).unwrap_or(usize::MAX);
+            if let Some(committed) = each.get_mut(at) {
+                *committed = it.committed_offset;
+            }
+        }
+        Ok(each)
     }
 
-    fn ask<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, String> {
+    /// Asks what has no method of its own.
+    pub(crate) fn ask<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> Result<R::Response, String> {
         self.send(version, request)?;
         self.hear::<R>(version)
     }
@@ -201,6 +229,6 @@ fn error_of(answer: &ProduceResponse) -> Option<i16> {
     partitions.map(|it| it.error_code).find(|code| *code != 0)
 }
 
-fn topic_name(name: &str) -> TopicName {
+pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))
 }
