@@ -66,6 +66,10 @@ pub const TURN_BYTES: usize = 1024 * 1024;
 /// takes to encode a full body, since hashed together they take half the time.
 pub const COMPANY_WAIT: Duration = Duration::from_millis(2);
 
+/// How long, for each MiB of it, a body waits for another of which nothing has come yet, while a broker has
+/// the records for it: about four times what its own hash takes.
+pub const BACKLOG_COMPANY_WAIT_PER_MIB: Duration = Duration::from_millis(2);
+
 /// Commits of one consumer are at least this far apart.
 pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 

@@ -235,6 +235,8 @@ impl EventLoop {
                 let _encoding = more.then(|| self.shard.hashing.encoding());
                 self.shard.turns.yield_now().await;
             } else {
+                let expects = self.signs.is_some() && self.machine.expects_records();
+                let _expecting = expects.then(|| self.shard.hashing.expecting());
                 self.wait(&mut timer).await;
             }
         }

@@ -2,22 +2,25 @@
 //!
 //! The hash is most of what a record costs, and one core hashes two bodies in the time of one (AMD's) or of
 //! one and a half (Intel's). One task of the shard does it for all calls, so that bodies meet there; one that
-//! is alone waits a little for company while another is being encoded.
+//! is alone waits a little for company while another is being encoded, and a large one while a broker is about
+//! to send what the next is made of.
 //!
 //! A body that cannot have company, since its lane is the only one of the shard, does not come here: its
 //! lane hashes it while it is written, in what the CPU has to spare.
 //!
-//! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits longer than [`COMPANY_WAIT`]
-//! for another.
+//! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits for another longer than
+//! [`COMPANY_WAIT`], or than four times what its own hash takes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::limits::{COMPANY_WAIT, TURN_BYTES};
+use forebay_protocol::limits::{BACKLOG_COMPANY_WAIT_PER_MIB, COMPANY_WAIT, TURN_BYTES};
 use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
 use forebay_protocol::time::Instant;
 
@@ -36,6 +39,8 @@ struct State {
     jobs: RefCell<VecDeque<Job>>,
     /// Event loops that have more to encode.
     encoding: Cell<usize>,
+    /// Event loops whose brokers owe them records for another body.
+    expecting: Cell<usize>,
     /// Consumers whose calls are signed.
     signers: Cell<usize>,
     worker: Cell<Option<Waker>>,
@@ -44,12 +49,17 @@ struct State {
 
 struct Job {
     hash: PayloadHash,
+    /// How long it may wait for a body of which nothing has come yet.
+    patience: Duration,
     since: Instant,
     answer: Queue<PayloadDigest>,
 }
 
 /// An event loop is between two turns of encoding while it holds this.
 pub(crate) struct Encoding(Rc<State>);
+
+/// An event loop waits for records that a broker has, and that make another body, while it holds this.
+pub(crate) struct Expecting(Rc<State>);
 
 /// A consumer of this shard signs its calls while it holds this.
 pub(super) struct Signs(Rc<State>);
@@ -76,13 +86,7 @@ impl Hashing {
 
     /// The hash of the body that `pieces` are.
     pub(crate) async fn hash(&self, pieces: Vec<Bytes>) -> PayloadDigest {
-        let answer = Queue::new(1);
-        self.0.jobs.borrow_mut().push_back(Job {
-            hash: PayloadHash::new(pieces),
-            since: clock::now(),
-            answer: answer.clone(),
-        });
-        self.0.wake_worker();
+        let answer = self.0.ask(pieces, clock::now());
         let digest = answer.next().await;
         digest.expect("nothing is asked of a shard that has ended")
     }
@@ -93,14 +97,22 @@ impl Hashing {
         Encoding(Rc::clone(&self.0))
     }
 
+    /// Says that records for another body are about to come, until the guard is dropped.
+    pub(crate) fn expecting(&self) -> Expecting {
+        self.0.expecting.update(|count| count + 1);
+        Expecting(Rc::clone(&self.0))
+    }
+
     /// Hashes, until [`end`](Self::end); the shard runs it as one task.
     pub(crate) async fn work(&self, turns: &Turns, metrics: &ShardMetrics) {
         while self.0.until_wanted().await {
             let started = clock::now();
             self.0.turn(started);
             metrics.note_turn(clock::now().saturating_since(started));
-            if self.0.has_jobs() {
-                turns.yield_now().await;
+            match self.0.waits_until() {
+                Some(until) => self.0.until_company(until).await,
+                None if self.0.has_jobs() => turns.yield_now().await,
+                None => {}
             }
         }
     }
@@ -118,7 +130,26 @@ impl Drop for Encoding {
     }
 }
 
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        self.0.expecting.update(|count| count - 1);
+        self.0.wake_worker();
+    }
+}
+
 impl State {
+    fn ask(&self, pieces: Vec<Bytes>, now: Instant) -> Queue<PayloadDigest> {
+        let answer = Queue::new(1);
+        self.jobs.borrow_mut().push_back(Job {
+            patience: patience(pieces.iter().map(Bytes::len).sum()),
+            hash: PayloadHash::new(pieces),
+            since: now,
+            answer: answer.clone(),
+        });
+        self.wake_worker();
+        answer
+    }
+
     fn turn(&self, now: Instant) {
         let mut jobs = self.jobs.borrow_mut();
         let mut budget = TURN_BYTES;
@@ -144,11 +175,34 @@ impl State {
         }
     }
 
-    /// Whether a body that is alone is better off with the one that is being encoded.
+    /// Whether a body that is alone is better off with the one that is being encoded, or that is to come.
     fn should_wait(&self, job: &Job, now: Instant) -> bool {
-        self.encoding.get() > 0
-            && job.hash.has_company_for_free()
-            && now.saturating_since(job.since) < COMPANY_WAIT
+        let waited = now.saturating_since(job.since);
+        let while_encoding = self.encoding.get() > 0 && waited < COMPANY_WAIT;
+        let while_expecting = self.expecting.get() > 0 && waited < job.patience;
+        (while_encoding || while_expecting) && job.hash.has_company_for_free()
+    }
+
+    /// Until when the only body waits for one of which nothing has come yet.
+    fn waits_until(&self) -> Option<Instant> {
+        let jobs = self.jobs.borrow();
+        let only = jobs.front().filter(|_| jobs.len() == 1)?;
+        let waits = self.encoding.get() == 0 && self.should_wait(only, clock::now());
+        waits.then(|| only.since + only.patience)
+    }
+
+    /// Sleeps until then, or until the wait has become useless or is rewarded.
+    async fn until_company(&self, until: Instant) {
+        let left = until.saturating_since(clock::now());
+        let mut sleep = pin!(monoio::time::sleep(left));
+        poll_fn(|cx| {
+            if self.waits_until().is_none() {
+                return Poll::Ready(());
+            }
+            self.worker.set(Some(cx.waker().clone()));
+            sleep.as_mut().poll(cx)
+        })
+        .await;
     }
 
     fn has_jobs(&self) -> bool {
@@ -174,6 +228,12 @@ impl State {
         })
         .await
     }
+}
+
+/// How long a body may wait for another of which nothing has come yet: it must be worth the delay.
+fn patience(body_bytes: usize) -> Duration {
+    let mebibytes = u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX);
+    BACKLOG_COMPANY_WAIT_PER_MIB.saturating_mul(mebibytes)
 }
 
 impl Job {
@@ -256,15 +316,7 @@ mod tests {
     fn company_ends_the_wait() {
         let hashing = Hashing::default();
         let _encoding = hashing.encoding();
-        let ask = |size| {
-            let answer = Queue::new(1);
-            hashing.0.jobs.borrow_mut().push_back(Job {
-                hash: PayloadHash::new(vec![body(size)]),
-                since: Instant::ZERO,
-                answer: answer.clone(),
-            });
-            answer
-        };
+        let ask = |size| hashing.0.ask(vec![body(size)], Instant::ZERO);
         let first = ask(1_000);
         let waits = PayloadHash::new(vec![]).has_company_for_free();
         hashing.0.turn(Instant::ZERO);
@@ -275,5 +327,48 @@ mod tests {
         assert_eq!(second.is_empty(), waits, "what is left is alone again");
         hashing.0.turn(Instant::ZERO + COMPANY_WAIT);
         assert!(!second.is_empty());
+    }
+    #[test]
+    fn a_large_body_waits_for_what_a_broker_is_about_to_send() {
+        const LARGE: usize = 3 << 20;
+        let hashing = Hashing::default();
+        let expecting = hashing.expecting();
+        let waits = PayloadHash::new(vec![]).has_company_for_free();
+        let small = hashing.0.ask(vec![body(1_000)], Instant::ZERO);
+        hashing.0.turn(Instant::ZERO);
+        assert!(!small.is_empty(), "it is not worth a delay");
+        let turns = |now| (0..4).for_each(|_| hashing.0.turn(now));
+        let large = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
+        turns(Instant::ZERO);
+        assert_eq!(large.is_empty(), waits);
+        let other = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
+        turns(Instant::ZERO);
+        assert!(!large.is_empty() && !other.is_empty(), "they have met");
+        let last = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
+        turns(Instant::ZERO + BACKLOG_COMPANY_WAIT_PER_MIB * 3);
+        assert!(!last.is_empty(), "patience has an end");
+        let in_vain = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
+        drop(expecting);
+        turns(Instant::ZERO);
+        assert!(!in_vain.is_empty(), "nothing is about to come");
+    }
+
+    #[test]
+    fn the_worker_sleeps_while_it_waits_for_company() {
+        const LARGE: usize = 3 << 20;
+        on_each_driver(async || {
+            working(async |hashing| {
+                let expecting = hashing.expecting();
+                let body = body(LARGE);
+                let started = clock::now();
+                let digest = hashing.hash(vec![body.clone()]).await;
+                assert_eq!(digest, PayloadDigest::of(&body));
+                let waits = PayloadHash::new(vec![]).has_company_for_free();
+                let patience = BACKLOG_COMPANY_WAIT_PER_MIB * 3;
+                assert!(!waits || clock::now().saturating_since(started) >= patience);
+                drop(expecting);
+            })
+            .await;
+        });
     }
 }

@@ -74,7 +74,7 @@ impl Consumer {
     /// Starts every call that may start.
     pub(super) fn pump_calls(&mut self) {
         self.expire_waiting_parts();
-        while self.concurrency.permits(self.calls.len()) {
+        while self.may_start_calls() {
             let Some(batch) = self.next_batch() else {
                 break;
             };
@@ -169,8 +169,13 @@ impl Consumer {
         (is_full || !in_time || self.pressure).then_some(joint)
     }
 
+    /// Whether another call may be open.
+    pub(super) fn may_start_calls(&self) -> bool {
+        self.concurrency.permits(self.calls.len())
+    }
+
     /// Whether a call for this lane's next records may start.
-    fn is_idle(&self, lane: &Lane) -> bool {
+    pub(super) fn is_idle(&self, lane: &Lane) -> bool {
         !lane.busy && !lane.revoking && self.may_call(lane.partition)
     }
 

@@ -166,6 +166,16 @@ impl Consumer {
         true
     }
 
+    /// Whether records of a lane that no call carries are about to come: brokers were asked, and the log is
+    /// known to hold more.
+    pub fn expects_records(&self) -> bool {
+        let lanes = || self.lanes.values();
+        !self.fetching.is_empty()
+            && self.ending.is_running()
+            && self.may_start_calls()
+            && lanes().any(|lane| lane.is_behind() && self.is_idle(lane))
+    }
+
     pub(super) fn handle_fetch(&mut self, fetching: Fetching, response: FetchResponse) {
         self.fetching.remove(&fetching.node);
         self.fetched.sub(fetching.reserved);
