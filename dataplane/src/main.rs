@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use forebay::config::{Config, LogFormat, Problems};
+use forebay::shard::{Driver, DriverError};
 use forebay::{Appliance, GiveUp, Listeners, ShutdownReport, StartError, clock, crash};
 use log::Log;
 use sd_notify::NotifyState;
@@ -29,6 +30,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EX_USAGE: u8 = 64;
 /// sysexits.h: the metrics' address is not to be had.
 const EX_UNAVAILABLE: u8 = 69;
+/// sysexits.h: the kernel refuses the ring that the environment asks for.
+const EX_OSERR: u8 = 71;
 /// sysexits.h: the configuration was wrong.
 const EX_CONFIG: u8 = 78;
 
@@ -91,6 +94,13 @@ where
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
+    if let Err(error) = Driver::of_environment().and_then(|driver| driver.check()) {
+        complain(format_args!("forebay: {error}"));
+        return match error {
+            DriverError::Unknown { .. } => EX_CONFIG.into(),
+            DriverError::Refused { .. } => EX_OSERR.into(),
+        };
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("blocking")

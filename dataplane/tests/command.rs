@@ -169,6 +169,29 @@ fn check_refuses_what_run_refuses() {
 }
 
 #[test]
+fn a_driver_that_is_not_to_be_had_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configured(dir.path(), free_port());
+    let check = |variable: &str, value: &str, code: i32, expected: &str| {
+        for arguments in [&["check", "--offline"][..], &["run"]] {
+            let mut command = forebay(arguments, &config);
+            let (said_code, text) = said(command.env(variable, value));
+            assert_eq!(said_code, Some(code), "{text}");
+            assert!(text.contains(expected), "{text}");
+        }
+    };
+    check("FOREBAY_DRIVER", "kqueue", 78, "io_uring, epoll");
+    check("FOREBAY_RING", "fast", 78, "single_issuer, defer_taskrun");
+    // The kernel defers only for a thread that submits alone.
+    check(
+        "FOREBAY_RING",
+        "defer_taskrun",
+        71,
+        "refused by this kernel",
+    );
+}
+
+#[test]
 fn a_section_that_fits_no_mapping_is_noted() {
     let dir = tempfile::tempdir().unwrap();
     let config = configured(dir.path(), free_port());

@@ -6,6 +6,7 @@
 
 mod broker;
 mod consumer;
+mod driver;
 mod exchange;
 mod frames;
 mod hashing;
@@ -18,26 +19,19 @@ mod turn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::Once;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use forebay_protocol::delivery::Budget;
-use monoio::time::TimeDriver;
-use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
 use tracing::{info, warn};
 
 use crate::contract::{Credentials, Request, ShardWires, mpsc, watch};
 use crate::metrics::ShardMetrics;
+pub use driver::{Driver, DriverError, Flag};
 use frames::ReceiveBuffers;
 use hashing::Hashing;
 use pool::Pool;
 use turn::Turns;
-
-/// Names the driver to take; `epoll` is there to compare with, and for kernels that forbid io_uring.
-const DRIVER_VARIABLE: &str = "FOREBAY_DRIVER";
-
-type Runtime = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
 
 /// What the tasks of one shard share.
 struct Shard {
@@ -56,7 +50,8 @@ struct Shard {
 /// every consumer has ended.
 ///
 /// # Panics
-/// If the thread cannot be started, or the machine has no descriptors or memory left for a ring.
+/// If the thread cannot be started, the machine has no descriptors or memory left for a ring, or the environment
+/// asks for a [`Driver`] that is not to be had.
 pub fn spawn(wires: ShardWires, cpu: Option<usize>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name(format!("shard-{}", wires.shard))
@@ -64,7 +59,8 @@ pub fn spawn(wires: ShardWires, cpu: Option<usize>) -> JoinHandle<()> {
             if let Some(cpu) = cpu {
                 pin(wires.shard, cpu);
             }
-            let mut runtime = match runtime() {
+            let driver = Driver::of_environment().map_err(io::Error::other);
+            let mut runtime = match driver.and_then(|driver| driver.runtime()) {
                 Ok(runtime) => runtime,
                 Err(error) => panic!("shard {} cannot have a ring: {error}", wires.shard),
             };
@@ -124,49 +120,6 @@ fn pin(shard: usize, cpu: usize) {
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         warn!(shard, cpu, %error, "Shard is not pinned");
     }
-}
-
-/// The ring, or epoll where the kernel or the operator forbids it.
-fn runtime() -> io::Result<Runtime> {
-    let wanted = std::env::var_os(DRIVER_VARIABLE);
-    if wanted.is_some_and(|driver| driver == "epoll") {
-        return epoll();
-    }
-    if !monoio::utils::detect_uring() {
-        say_no_ring();
-        return epoll();
-    }
-    let mut flags = io_uring::IoUring::builder();
-    // Completions are run when we enter the kernel anyway, and no other thread ever submits: 12 to 28 %
-    // less CPU at 64 connections. Kernels before 6.0 answer EINVAL.
-    flags.setup_coop_taskrun().setup_single_issuer();
-    let fast = RuntimeBuilder::<FusionDriver>::new()
-        .uring_builder(flags)
-        .enable_timer()
-        .build();
-    match fast {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            RuntimeBuilder::<FusionDriver>::new().enable_timer().build()
-        }
-        other => other,
-    }
-}
-
-fn epoll() -> io::Result<Runtime> {
-    let runtime = RuntimeBuilder::<LegacyDriver>::new()
-        .enable_timer()
-        .build()?;
-    Ok(FusionRuntime::Legacy(runtime))
-}
-
-fn say_no_ring() {
-    static SAID: Once = Once::new();
-    SAID.call_once(|| {
-        warn!(
-            "io_uring is not available here (old kernel, seccomp, or kernel.io_uring_disabled): \
-             the shards run on epoll"
-        );
-    });
 }
 
 #[cfg(test)]
