@@ -63,6 +63,11 @@ impl Node {
         self.0.cpu_time()
     }
 
+    /// How often one of its threads had nothing to do.
+    pub fn waits(&self) -> u64 {
+        self.0.waits()
+    }
+
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> Result<usize, String> {
         self.0.descriptors()

@@ -51,6 +51,13 @@ impl Process {
             .map_err(|error| format!("{}: {error}", self.name))
     }
 
+    /// How often one of the threads that it has now had nothing to do: its context switches, but for those that
+    /// the scheduler forced.
+    pub fn waits(&self) -> u64 {
+        let all = self.all().into_iter();
+        all.flat_map(tasks).map(|task| waits(&task)).sum()
+    }
+
     /// The memory that it holds.
     pub fn resident_bytes(&self) -> Result<u64, String> {
         self.memory("VmRSS:")
@@ -140,15 +147,26 @@ fn tasks(id: u32) -> impl Iterator<Item = std::path::PathBuf> {
         .map(|task| task.path())
 }
 
+/// What is voluntary of a thread's context switches (man proc_pid_status); one that has ended has none.
+fn waits(task: &Path) -> u64 {
+    let text = fs::read_to_string(task.join("status")).unwrap_or_default();
+    number(&text, "voluntary_ctxt_switches:").unwrap_or_default()
+}
+
 fn memory(id: u32, name: &str) -> Result<u64, String> {
     let path = format!("/proc/{id}/status");
     let text = fs::read_to_string(Path::new(&path)).map_err(|error| format!("{path}: {error}"))?;
-    let kilobytes = text.lines().find_map(|line| {
-        let line = line.strip_prefix(name)?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    });
+    let kilobytes = number(&text, name);
     let bytes = kilobytes.map(|kilobytes| kilobytes * 1024);
     bytes.ok_or_else(|| format!("{path} does not tell {name}"))
+}
+
+/// The number behind that name.
+fn number(status: &str, name: &str) -> Option<u64> {
+    status.lines().find_map(|line| {
+        let line = line.strip_prefix(name)?;
+        line.split_whitespace().next()?.parse().ok()
+    })
 }
 
 #[cfg(test)]
@@ -187,6 +205,17 @@ mod tests {
             }
         };
         assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+    }
+
+    #[test]
+    fn thread_that_sleeps_has_waited() {
+        let mut command = Command::new("sh");
+        let script = "sleep 0.01; sleep 0.01; echo; exec sleep 60";
+        let process = Process::start("sh", command.args(["-c", script]).stdout(Stdio::piped()));
+        let mut process = process.unwrap();
+        let mut told = process.child.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut told, &mut [0]).unwrap();
+        assert!(process.waits() >= 2, "{}", process.waits());
     }
 
     #[test]
