@@ -28,6 +28,7 @@ mod soak;
 mod stage;
 mod table;
 mod trial;
+mod tool;
 mod wait;
 mod wire;
 

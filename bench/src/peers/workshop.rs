@@ -3,10 +3,11 @@
 //! Invariant: a peer that cannot be built here is named with the reason; it is never skipped in silence.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::roster::Peer;
 use crate::say;
+use crate::tool::{self, is_in_path, run};
 
 /// What builds a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,30 +204,7 @@ fn pinned<'a>(lock: &'a str, library: &str) -> Option<&'a str> {
 
 /// `target/peers`, beside the folder of this program.
 fn folder() -> Result<PathBuf, String> {
-    let here = std::env::current_exe().map_err(|error| error.to_string())?;
-    let target = here.parent().and_then(Path::parent);
-    let folder = target.ok_or("this program is in no folder")?.join("peers");
-    std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
-/// Runs a tool; what it says is shown only if it fails.
-fn run(command: &mut Command) -> Result<(), String> {
-    let done = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{command:?} does not run: {error}"))?;
-    if done.status.success() {
-        return Ok(());
-    }
-    let said = [done.stdout, done.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    Err(format!("{command:?} failed, {}:\n{said}", done.status))
-}
-
-fn is_in_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    tool::folder("peers")
 }
 
 #[cfg(test)]
