@@ -63,7 +63,7 @@ pub(crate) struct Appliance<'a> {
     /// The binary beside this one if left out.
     pub(crate) program: Option<&'a Path>,
     /// Environment variables that choose how it runs.
-    pub(crate) variables: &'a [(&'static str, &'static str)],
+    pub(crate) variables: &'a [(&'static str, &'a str)],
 }
 
 /// What it took.
@@ -73,6 +73,8 @@ pub(crate) struct Cost {
     pub(crate) wall: Duration,
     pub(crate) records: u64,
     pub(crate) calls: u64,
+    /// How often a thread of the appliance had nothing to do.
+    pub(crate) waits: u64,
     pub(crate) peak_bytes: u64,
 }
 
@@ -151,7 +153,7 @@ impl Begun {
     /// Fills the topics, and waits until everything has arrived.
     fn carry_some(&mut self, more: More) -> Result<Cost, String> {
         let Rig { stage, node, .. } = &mut self.rig;
-        let cpu = node.cpu_time()?;
+        let (cpu, waits) = (node.cpu_time()?, node.waits());
         let records = stage.fill(more)?;
         let began = clock::monotonic_micros();
         let arrived = self.rig.wait_for_clean(self.before.records + records)?;
@@ -160,6 +162,7 @@ impl Begun {
             wall: since(began),
             records,
             calls: arrived.calls - self.before.calls,
+            waits: self.rig.node.waits().saturating_sub(waits),
             peak_bytes: self.rig.node.peak_bytes()?,
         };
         self.before = arrived;
@@ -182,7 +185,11 @@ impl Load {
                 0 | 1 => setup.heartbeat_millis,
                 _ => HEARTBEAT_OF_SEVERAL_MILLIS,
             },
-            variables: appliance.variables.to_vec(),
+            variables: appliance
+                .variables
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
             ..setup
         })
     }

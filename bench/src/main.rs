@@ -20,6 +20,7 @@ mod producer;
 mod report;
 mod results;
 mod rig;
+mod runtime;
 mod sample;
 mod scale;
 mod signals;
@@ -27,8 +28,8 @@ mod sink;
 mod soak;
 mod stage;
 mod table;
-mod trial;
 mod tool;
+mod trial;
 mod wait;
 mod wire;
 
@@ -58,6 +59,8 @@ enum Command {
     Pipeline(pipeline::Arguments),
     /// Whether a record costs the same with more shards and more mappings, and what an idle node costs.
     Scale(scale::Arguments),
+    /// What io_uring, the flags of its ring and mimalloc are worth to the real appliance.
+    Runtime(runtime::Arguments),
     /// Forebay beside the consumers that others would write, on a real Kafka.
     Peers(peers::Arguments),
     /// How long a record takes through the real appliance, and how long its start takes.
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Scale(arguments) => scale::run(&arguments),
+        Command::Runtime(arguments) => runtime::run(&arguments),
         Command::Peers(arguments) => peers::run(&arguments),
         Command::Latency(arguments) => latency::run(&arguments),
         Command::Memory(arguments) => memory::run(&arguments),

@@ -15,7 +15,7 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, memory, peers, pipeline, say, scale, soak, trial};
+use crate::{codec, floor, latency, memory, peers, pipeline, runtime, say, scale, soak, trial};
 
 /// A sub-command, and how what it has found is read.
 type Kind = (&'static str, fn(PathBuf, Value) -> serde_json::Result<Run>);
@@ -26,6 +26,7 @@ const KINDS: [Kind; 9] = [
     kind::<Vec<floor::Measured>>(),
     kind::<Vec<pipeline::Measured>>(),
     kind::<scale::Found>(),
+    kind::<runtime::Found>(),
     kind::<peers::Found>(),
     kind::<latency::Found>(),
     kind::<Vec<memory::Measured>>(),

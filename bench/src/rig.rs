@@ -41,7 +41,7 @@ pub(crate) struct Setup {
     /// `heartbeat_interval_ms`.
     pub(crate) heartbeat_millis: u32,
     /// Environment variables of the process.
-    pub(crate) variables: Vec<(&'static str, &'static str)>,
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// Whether calls are signed.
@@ -136,7 +136,11 @@ impl Rig {
         let stage = Stage::start(filling)?;
         let site = setup.site(&stage)?;
         let started_micros = clock::monotonic_micros();
-        let node = Node::start_with(&setup.program, &site, &setup.variables)?;
+        let variables = setup.variables.iter();
+        let variables: Vec<_> = variables
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let node = Node::start_with(&setup.program, &site, &variables)?;
         Ok(Self {
             stage,
             node,

@@ -351,6 +351,7 @@ mod tests {
             wall: Duration::from_secs(1),
             records: 100,
             calls: 1,
+            waits: 0,
             peak_bytes: 0,
         }
     }
