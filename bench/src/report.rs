@@ -21,7 +21,7 @@ use crate::{codec, floor, latency, memory, peers, pipeline, runtime, say, scale,
 type Kind = (&'static str, fn(PathBuf, Value) -> serde_json::Result<Run>);
 
 /// Runs stand on the page in this order.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     kind::<Vec<codec::Measured>>(),
     kind::<Vec<floor::Measured>>(),
     kind::<Vec<pipeline::Measured>>(),
