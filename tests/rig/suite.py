@@ -10,6 +10,7 @@ import sys
 import time
 
 import fetch
+import kafka
 
 ROOT = os.path.dirname(os.path.dirname(fetch.HERE))
 TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
@@ -126,28 +127,47 @@ def fuzz(part):
 
 
 def bench(part):
-    """Short runs of forebay-bench's codec, floor and report, and the hot path's gate; goals are for these CPUs alone."""
+    """A short run of each of forebay-bench's commands, and the hot path's gates; goals are for these CPUs alone."""
     if not part.check("cargo", "build", "--locked", "--release", "--workspace", "--bins"):
         return
     program = os.path.join(TARGET, "release", "forebay-bench")
-    for command in SHORT_BENCH:
-        part.check(program, *command.split())
+    fetch.kafka(fetch.VERSIONS[0])
+    for command in short_runs():
+        part.check(program, *command)
+    own_kafka_and_function(part, program)
     part.check(program, "report", "--page", os.path.join(LOGS, "RESULTS.md"))
     with open("/proc/cpuinfo") as info:
         lacking = {"avx2", "sha_ni", "sse4_2"} - set(info.read().split())
     if lacking:
-        part.skip(f"the gate's goals are for CPUs with {', '.join(sorted(lacking))}")
+        part.skip(f"the gates' goals are for CPUs with {', '.join(sorted(lacking))}")
         return
     # What others do on the machine only makes a ratio worse: one run of several that meets the goals has shown it.
     # Not in pairs: those figures rise as soon as the core's other hardware thread is busy, whatever we do.
     part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=3)
+    part.check(program, "pipeline", "--gate", "--value-bytes", "1024,10240", "--megabytes", "100", "--rounds", "2", "--slack", "15", tries=5)
 
 
-# Short runs show that a sub-command works; their figures say nothing.
-SHORT_BENCH = [
-    "codec --rounds 1 --value-bytes 1024 --sources none,gzip,snappy,lz4,zstd",
-    "floor --rounds 1 --megabytes 10 --value-bytes 1024",
-]
+def short_runs():
+    """Those of the page: they show that a sub-command works; their figures say nothing."""
+    with open(os.path.join(ROOT, "bench", "README.md")) as page:
+        commands = re.findall(r"^    target/release/forebay-bench (.*?) +# short", page.read(), re.M)
+    return [command.split() for command in commands]
+
+
+def own_kafka_and_function(part, program):
+    """The page's trial, on a topic of one's own, before the endpoint that stands in for a function."""
+    broker = kafka.Broker(fetch.VERSIONS[0], {})
+    function = subprocess.Popen([program, "function", "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        at = f"127.0.0.1:{broker.port}"
+        fetch.run(rig_java(broker.version, "Topic", at, "orders", "4"))
+        url = re.search(r"http://\S+", function.stdout.readline())[0]
+        part.check(program, "trial", "--bootstrap-servers", at, "--topic", "orders", "--fill", "10", "--records", "1000000",
+                   "--function", "orders", "--endpoint-url", url, "--signing", "none")
+    finally:
+        function.kill()
+        function.wait()
+        broker.stop()
 
 
 def docs(part):
@@ -189,6 +209,12 @@ def suite(functions):
     total = [sum(getattr(part, count) for part in parts) for count in ("passed", "failed", "skipped")]
     print(f"{total[0]} passed, {total[1]} failed" + (f", {total[2]} skipped" if total[2] else ""))
     return 1 if total[1] else 0
+
+
+def rig_java(version, program, *arguments):
+    """One of the rig's programs on that version's clients."""
+    folders = os.path.join(fetch.RIG, "classes", version), os.path.join(fetch.RIG, "jars", f"kafka-{version}", "*")
+    return ["java", "-XX:+UseSerialGC", "-cp", ":".join(folders), program, *arguments]
 
 
 def by_hand(version, broker):
