@@ -145,6 +145,7 @@ def bench(part):
     # Not in pairs: those figures rise as soon as the core's other hardware thread is busy, whatever we do.
     part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=3)
     part.check(program, "pipeline", "--gate", "--value-bytes", "1024,10240", "--megabytes", "100", "--rounds", "2", "--slack", "15", tries=5)
+    part.check(program, "pipeline", "--gate", "--value-bytes", "1024", "--batch-size", "10,1000", "--megabytes", "50", "--rounds", "2", "--slack", "15", tries=5)
 
 
 def short_runs():
