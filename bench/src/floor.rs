@@ -180,6 +180,8 @@ fn take() -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<usize>>)> {
     let near = TcpStream::connect(listener.local_addr()?)?;
     near.set_nodelay(true)?;
     let (mut far, _) = listener.accept()?;
+    // Else the second of two answers waits for the first one's acknowledgement.
+    far.set_nodelay(true)?;
     let taker = std::thread::spawn(move || {
         let mut room = vec![0; 1 << 20];
         let mut bodies = 0;
