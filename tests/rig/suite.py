@@ -162,9 +162,11 @@ def own_kafka_and_function(part, program):
     try:
         at = f"127.0.0.1:{broker.port}"
         fetch.run(rig_java(broker.version, "Topic", at, "orders", "4"))
-        url = re.search(r"http://\S+", function.stdout.readline())[0]
+        url = re.search(r"http://\S+", function.stdout.readline())
+        if not url:
+            raise RuntimeError("forebay-bench function has told no address")
         part.check(program, "trial", "--bootstrap-servers", at, "--topic", "orders", "--fill", "10", "--records", "1000000",
-                   "--function", "orders", "--endpoint-url", url, "--signing", "none")
+                   "--function", "orders", "--endpoint-url", url[0], "--signing", "none")
     finally:
         function.kill()
         function.wait()
