@@ -133,7 +133,10 @@ impl Drop for Encoding {
 impl Drop for Expecting {
     fn drop(&mut self) {
         self.0.expecting.update(|count| count - 1);
-        self.0.wake_worker();
+        // An event loop takes and drops one in every turn: only a body that waits is woken for it.
+        if self.0.has_jobs() {
+            self.0.wake_worker();
+        }
     }
 }
 
