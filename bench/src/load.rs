@@ -63,7 +63,7 @@ pub(crate) struct Appliance<'a> {
     /// The binary beside this one if left out.
     pub(crate) program: Option<&'a Path>,
     /// Environment variables that choose how it runs.
-    pub(crate) variables: &'a [(&'static str, &'a str)],
+    pub(crate) variables: &'a [(&'static str, String)],
 }
 
 /// What it took.
@@ -85,6 +85,19 @@ impl Cost {
 
     pub(crate) fn records_per_call(&self) -> f64 {
         self.records as f64 / self.calls as f64
+    }
+}
+
+/// A cost to test with: of a hundred records.
+#[cfg(test)]
+pub(crate) fn cost_to_test_with(microseconds_per_record: u64) -> Cost {
+    Cost {
+        cpu: Duration::from_micros(microseconds_per_record * 100),
+        wall: Duration::from_secs(1),
+        records: 100,
+        calls: 10,
+        waits: 20,
+        peak_bytes: 1_000_000,
     }
 }
 
@@ -185,11 +198,7 @@ impl Load {
                 0 | 1 => setup.heartbeat_millis,
                 _ => HEARTBEAT_OF_SEVERAL_MILLIS,
             },
-            variables: appliance
-                .variables
-                .iter()
-                .map(|(name, value)| (*name, (*value).to_owned()))
-                .collect(),
+            variables: appliance.variables.to_vec(),
             ..setup
         })
     }

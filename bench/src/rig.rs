@@ -69,9 +69,8 @@ impl Display for Signing {
 impl Setup {
     /// That binary, or the one beside this one, with one shard and without a window.
     pub(crate) fn of(program: Option<&Path>) -> Result<Self, String> {
-        let program = program.map_or_else(Node::program, |program| Ok(program.to_owned()))?;
         Ok(Self {
-            program,
+            program: Node::program(program)?,
             shards: 1,
             memory_bytes: None,
             window_millis: 0,
@@ -136,11 +135,7 @@ impl Rig {
         let stage = Stage::start(filling)?;
         let site = setup.site(&stage)?;
         let started_micros = clock::monotonic_micros();
-        let variables = setup.variables.iter();
-        let variables: Vec<_> = variables
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        let node = Node::start_with(&setup.program, &site, &variables)?;
+        let node = Node::start_with(&setup.program, &site, &setup.variables)?;
         Ok(Self {
             stage,
             node,

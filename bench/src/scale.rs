@@ -344,17 +344,7 @@ fn idles(mappings: &[usize], rounds: &[Vec<f64>]) -> Vec<Idle> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn cost(microseconds: u64) -> Cost {
-        Cost {
-            cpu: Duration::from_micros(microseconds * 100),
-            wall: Duration::from_secs(1),
-            records: 100,
-            calls: 1,
-            waits: 0,
-            peak_bytes: 0,
-        }
-    }
+    use crate::load::cost_to_test_with as cost;
 
     fn case(count: usize) -> (usize, Load) {
         let load = Load {

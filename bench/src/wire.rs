@@ -56,6 +56,13 @@ impl Wire {
         })
     }
 
+    /// To the first of those brokers that can be reached; else the first one's error.
+    pub(crate) fn connect_any(bootstrap: &[String]) -> Result<Self, String> {
+        let mut brokers = bootstrap.iter().map(|broker| Self::connect(broker));
+        let first = brokers.next().ok_or("there are no brokers")?;
+        first.or_else(|error| brokers.find_map(Result::ok).ok_or(error))
+    }
+
     pub(crate) fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), String> {
         let topic = CreatableTopic::default()
             .with_name(topic_name(name))

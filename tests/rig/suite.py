@@ -161,7 +161,7 @@ def own_kafka_and_function(part, program):
     function = subprocess.Popen([program, "function", "--listen", "127.0.0.1:0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
         at = f"127.0.0.1:{broker.port}"
-        fetch.run(rig_java(broker.version, "Topic", at, "orders", "4"))
+        fetch.run(["java", "-XX:+UseSerialGC", "-cp", rig_classes(broker.version), "Topic", at, "orders", "4"])
         url = re.search(r"http://\S+", function.stdout.readline())
         if not url:
             raise RuntimeError("forebay-bench function has told no address")
@@ -214,10 +214,9 @@ def suite(functions):
     return 1 if total[1] else 0
 
 
-def rig_java(version, program, *arguments):
-    """One of the rig's programs on that version's clients."""
-    folders = os.path.join(fetch.RIG, "classes", version), os.path.join(fetch.RIG, "jars", f"kafka-{version}", "*")
-    return ["java", "-XX:+UseSerialGC", "-cp", ":".join(folders), program, *arguments]
+def rig_classes(version):
+    """Where the rig's programs are, with that version's clients."""
+    return f"{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*"
 
 
 def by_hand(version, broker):
@@ -225,7 +224,7 @@ def by_hand(version, broker):
     at = broker["bootstrap"]
     # Their own words at start-up are pages long, and are of use only when something fails.
     quiet = "java -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=error"
-    own = f"{quiet} -cp '{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*'"
+    own = f"{quiet} -cp '{rig_classes(version)}'"
     if int(version.split(".")[0]) >= 3:
         tools = f"{quiet} -cp '{fetch.RIG}/jars/tools-4.3.1/*' org.apache.kafka.tools."
         names = ["ConsoleProducer", "consumer.ConsoleConsumer", "GetOffsetShell", "consumer.group.ConsumerGroupCommand"]

@@ -16,7 +16,10 @@ pub struct Node(Process);
 
 impl Node {
     /// The binary beside the running one.
-    pub fn program() -> Result<PathBuf, String> {
+    pub fn program(named: Option<&Path>) -> Result<PathBuf, String> {
+        if let Some(program) = named {
+            return Ok(program.to_owned());
+        }
         let here = std::env::current_exe().map_err(|error| error.to_string())?;
         let program = here.with_file_name("forebay");
         if program.is_file() {
@@ -37,10 +40,10 @@ impl Node {
     pub fn start_with(
         program: &Path,
         site: &Site,
-        variables: &[(&str, &str)],
+        variables: &[(&str, String)],
     ) -> Result<Self, String> {
         let mut command = Self::command(program, site);
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         Process::start("the appliance", &mut command).map(Self)
     }
 

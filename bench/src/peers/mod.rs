@@ -149,10 +149,7 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
     if peers.is_empty() {
         return Err("no peer can be built here".to_owned());
     }
-    let program = match &arguments.forebay {
-        Some(program) => program.clone(),
-        None => Node::program()?,
-    };
+    let program = Node::program(arguments.forebay.as_deref())?;
     let shards = arguments.shards;
     let mut contestants = vec![Contestant::Forebay { program, shards }];
     contestants.extend(peers.iter().copied().map(Contestant::Peer));

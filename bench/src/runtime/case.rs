@@ -43,10 +43,10 @@ impl Case {
     }
 
     /// What it is chosen by.
-    pub(super) fn variables(&self) -> Vec<(&'static str, &str)> {
+    pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Epoll => vec![("FOREBAY_DRIVER", "epoll")],
-            Self::Ring(flags) => vec![("FOREBAY_RING", flags)],
+            Self::Epoll => vec![("FOREBAY_DRIVER", "epoll".to_owned())],
+            Self::Ring(flags) => vec![("FOREBAY_RING", flags.clone())],
             Self::Shipped | Self::SystemAllocator => Vec::new(),
         }
     }
@@ -92,7 +92,10 @@ mod tests {
     fn case_is_chosen_by_the_variables_that_it_names() {
         let check = |case: Case, name: &str, variables: &[(&str, &str)]| {
             assert_eq!(case.name(), name);
-            assert_eq!(case.variables(), variables);
+            let expected = variables
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()));
+            assert_eq!(case.variables(), expected.collect::<Vec<_>>());
         };
         check(Case::Shipped, "shipped", &[]);
         check(Case::Epoll, "epoll", &[("FOREBAY_DRIVER", "epoll")]);

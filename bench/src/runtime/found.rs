@@ -212,20 +212,9 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use super::*;
-
-    fn cost(microseconds: u64) -> Cost {
-        Cost {
-            cpu: Duration::from_micros(microseconds * 100),
-            wall: Duration::from_secs(1),
-            records: 100,
-            calls: 10,
-            waits: 20,
-            peak_bytes: 1_000_000,
-        }
-    }
+    use crate::load::cost_to_test_with as cost;
 
     fn way(case: Case, is_refused: bool) -> Way {
         Way {

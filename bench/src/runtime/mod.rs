@@ -109,10 +109,7 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
 
 /// The shipped one and those that are measured beside it, and why the system's allocator is not among them.
 fn ways(arguments: &Arguments) -> Result<(Vec<Way>, Option<String>), String> {
-    let shipped = match &arguments.forebay {
-        Some(program) => program.clone(),
-        None => Node::program()?,
-    };
+    let shipped = Node::program(arguments.forebay.as_deref())?;
     let mut ways = vec![Way::new(Case::Shipped, &shipped)?];
     if arguments.choices.contains(&Choice::Driver) {
         ways.push(Way::new(Case::Epoll, &shipped)?);

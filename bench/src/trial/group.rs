@@ -61,9 +61,7 @@ fn coordinator(bootstrap: &[String], group: &str) -> Result<Wire, String> {
     let request =
         FindCoordinatorRequest::default().with_key(StrBytes::from_string(group.to_owned()));
     let began = clock::monotonic_micros();
-    let mut wires = bootstrap.iter().map(|broker| Wire::connect(broker));
-    let first = wires.next().ok_or("there are no brokers")?;
-    let mut wire = first.or_else(|error| wires.find_map(Result::ok).ok_or(error))?;
+    let mut wire = Wire::connect_any(bootstrap)?;
     loop {
         let answer = wire.ask(FIND_COORDINATOR_VERSION, &request)?;
         match answer.error_code {

@@ -106,10 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<Found, String> {
-    let program = match &arguments.forebay {
-        Some(program) => program.clone(),
-        None => Node::program()?,
-    };
+    let program = Node::program(arguments.forebay.as_deref())?;
     let group_name = format!("forebay-trial-{}", clock::unix_millis());
     let files = Files::write(&arguments.options, &group_name)?;
     for note in appliance::check(&program, &files)? {

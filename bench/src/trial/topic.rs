@@ -60,9 +60,7 @@ pub(super) struct Weighed {
 impl Topic {
     /// Asks the first broker that can be reached.
     pub(super) fn find(bootstrap: &[String], name: &str) -> Result<Self, String> {
-        let mut reached = bootstrap.iter().map(|broker| Wire::connect(broker));
-        let first = reached.next().ok_or("there are no brokers")?;
-        let mut wire = first.or_else(|error| reached.find_map(Result::ok).ok_or(error))?;
+        let mut wire = Wire::connect_any(bootstrap)?;
         let asked = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
         let request = MetadataRequest::default()
             .with_topics(Some(vec![asked]))

@@ -221,8 +221,7 @@ impl Seen {
         }
         if !self.counted.has_fault {
             self.faulty = None;
-        }
-        if self.counted.has_fault {
+        } else {
             let faulty = *self.faulty.get_or_insert_with(clock::monotonic_micros);
             if since(faulty) > FAULT_PATIENCE {
                 return Err("the mapping has a problem that lasts".to_owned());
