@@ -7,43 +7,71 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod ssse3;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 use base64_simd::{AsOut, STANDARD};
 
-/// Bytes past its result that [`Encoder::encode`] may overwrite.
-pub(crate) const SLACK_BYTES: usize = 31;
+use crate::kernels;
+
+/// Bytes past its result that [`Encoder::encode`] may overwrite: the widest kernel writes 64 at a time.
+pub(crate) const SLACK_BYTES: usize = 63;
 
 /// The way of this CPU, found once for all the values that it encodes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoder {
+pub(crate) struct Encoder(Way);
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
     #[cfg(target_arch = "x86_64")]
-    avx2: Option<avx2::Detected>,
+    Vbmi(vbmi::Detected),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Detected),
+    Safe,
 }
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self {
-            #[cfg(target_arch = "x86_64")]
-            avx2: avx2::Detected::new(),
-        }
+        let kernel = kernels::may_run().then(|| Self::kernels().next());
+        kernel.flatten().unwrap_or(Self(Way::Safe))
     }
 
     /// Writes the base64 of `bytes` to the beginning of `room`, which has [`SLACK_BYTES`] more than that
     /// needs, and tells its length.
     #[inline]
     pub(crate) fn encode(self, bytes: &[u8], room: &mut [u8]) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(detected) = self.avx2 {
-            return detected.encode(bytes, room);
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Way::Vbmi(detected) => detected.encode(bytes, room),
+            #[cfg(target_arch = "x86_64")]
+            Way::Avx2(detected) => detected.encode(bytes, room),
+            Way::Safe => encode_safely(bytes, room),
         }
-        STANDARD.encode(bytes, room.as_out()).len()
+    }
+
+    /// Those that this CPU can run, the fastest first.
+    fn kernels() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let ways = [
+            vbmi::Detected::new().map(Way::Vbmi),
+            avx2::Detected::new().map(Way::Avx2),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let ways: [Option<Way>; 0] = [];
+        ways.into_iter().flatten().map(Self)
     }
 }
 
 /// What [`Encoder::encode`] writes for that many bytes.
 #[inline]
-pub(crate) fn encoded_len(bytes: usize) -> usize {
+pub(crate) const fn encoded_len(bytes: usize) -> usize {
     bytes.div_ceil(3) * 4
+}
+
+/// Not inlined, so that what calls a kernel stays small.
+#[inline(never)]
+fn encode_safely(bytes: &[u8], room: &mut [u8]) -> usize {
+    STANDARD.encode(bytes, room.as_out()).len()
 }
 
 /// Writes the `=` at the end of `text`, which is the base64 of that many bytes.
@@ -104,18 +132,27 @@ mod tests {
 
     use super::*;
 
-    /// With `before` bytes of the room left alone, as those behind the slack must be.
+    /// By every way that this CPU has; with `before` bytes of the room left alone, as those behind the slack
+    /// must be.
     #[track_caller]
     fn check(bytes: &[u8], before: usize) {
-        const UNTOUCHED: u8 = 0xa5;
         let expected = STANDARD.encode_to_string(bytes);
+        for encoder in Encoder::kernels().chain([Encoder(Way::Safe)]) {
+            check_way(encoder, bytes, before, expected.as_bytes());
+        }
+    }
+
+    #[track_caller]
+    fn check_way(encoder: Encoder, bytes: &[u8], before: usize, expected: &[u8]) {
+        const UNTOUCHED: u8 = 0xa5;
         let end = before + expected.len();
         let mut room = vec![UNTOUCHED; end + SLACK_BYTES + 8];
-        let len = Encoder::new().encode(bytes, &mut room[before..end + SLACK_BYTES]);
-        assert_eq!(len, encoded_len(bytes.len()));
-        assert_eq!(&room[before..before + len], expected.as_bytes());
+        let len = encoder.encode(bytes, &mut room[before..end + SLACK_BYTES]);
+        assert_eq!(len, encoded_len(bytes.len()), "{encoder:?}");
+        assert_eq!(&room[before..before + len], expected, "{encoder:?}");
         let (front, back) = (&room[..before], &room[end + SLACK_BYTES..]);
-        assert!(front.iter().chain(back).all(|byte| *byte == UNTOUCHED));
+        let untouched = front.iter().chain(back).all(|byte| *byte == UNTOUCHED);
+        assert!(untouched, "{encoder:?}");
     }
 
     #[test]
