@@ -5,7 +5,9 @@
 
 pub(crate) mod deadline;
 pub(crate) mod resolve;
+pub(crate) mod stream;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 
 #[cfg(test)]
 pub(crate) mod trial;

@@ -243,7 +243,7 @@ mod tests {
     use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 
     use super::*;
-    use crate::net::trial::{LIMIT, on_each_driver, pair};
+    use crate::net::trial::{LIMIT, on_each_driver, tcp_pair};
 
     /// An address that never answers: its accept queue is full, so that SYNs are dropped.
     fn silent() -> (SocketAddr, Vec<Socket>) {
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn cutting_ends_a_pending_read_and_a_pending_write() {
         on_each_driver(async || {
-            let (stream, handle, _peer) = pair().await;
+            let (stream, handle, _peer) = tcp_pair().await;
             let Stream {
                 mut reader,
                 mut writer,
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn bytes_that_came_before_the_limit_are_not_lost() {
         on_each_driver(async || {
-            let (mut stream, handle, mut peer) = pair().await;
+            let (mut stream, handle, mut peer) = tcp_pair().await;
             let cutter = handle.clone();
             let read = deadline::within(
                 stream.reader.read(vec![0; 16]),
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn a_reset_discards_what_was_not_sent_yet() {
         on_each_driver(async || {
-            let (stream, handle, mut peer) = pair().await;
+            let (stream, handle, mut peer) = tcp_pair().await;
             let mut writer = stream.writer;
             let body = vec![0; 64 * 1024 * 1024];
             let writing = monoio::spawn(async move { writer.write_all(body).await.0 });
@@ -412,12 +412,12 @@ mod tests {
     #[test]
     fn an_idle_connection_is_good_until_it_has_something_to_read() {
         on_each_driver(async || {
-            let (_stream, handle, mut peer) = pair().await;
+            let (_stream, handle, mut peer) = tcp_pair().await;
             let socket = handle.detach().unwrap();
             assert!(is_idle_and_open(&socket));
             peer.write_all(b"x").unwrap();
             assert!(!is_idle_and_open(&socket));
-            let (_stream, handle, peer) = pair().await;
+            let (_stream, handle, peer) = tcp_pair().await;
             drop(peer);
             assert!(!is_idle_and_open(&handle.detach().unwrap()));
         });

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::tcp::{Handle, Stream, connect};
+use super::stream::Stream;
+use super::tcp::{self, Handle, connect};
 
 /// Longer than anything here takes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(5);
@@ -29,6 +30,12 @@ pub(crate) fn on_each_driver<F: Future<Output = ()>>(test: impl Fn() -> F) {
 
 /// A connection, and the other end of it.
 pub(crate) async fn pair() -> (Stream, Handle, TcpStream) {
+    let (stream, handle, peer) = tcp_pair().await;
+    (stream.into(), handle, peer)
+}
+
+/// The same without what may be between the socket and its user.
+pub(crate) async fn tcp_pair() -> (tcp::Stream, Handle, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let handle = Handle::default();
     let addresses = [listener.local_addr().unwrap()];

@@ -7,19 +7,21 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{ConnectionId, Disconnect, Endpoint, Input};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAMES_WAITING_MAX, RESOLVE_TIMEOUT};
-use monoio::io::AsyncWriteRentExt;
-use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use monoio::task::JoinHandle;
+use rustls::ClientConfig;
 
 use super::Shard;
 use super::frames::{FrameError, FrameReader};
 use super::queue::Queue;
 use crate::net::resolve::resolve;
-use crate::net::tcp::{self, Handle};
+use crate::net::stream::{OpenError, Stream, Writer};
+use crate::net::tcp::Handle;
+use crate::net::tls::{self, TlsError};
 
 /// A connection as its consumer holds it.
 pub(crate) struct Link {
@@ -29,10 +31,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Starts connecting. `inputs` gets `Connected`, then frames, then `Disconnected`, each with `id`.
+    /// Starts connecting, under TLS where there is a configuration for it. `inputs` gets `Connected`, then
+    /// frames, then `Disconnected`, each with `id`.
     pub(crate) fn open(
         id: ConnectionId,
         endpoint: Endpoint,
+        tls: Option<Arc<ClientConfig>>,
         shard: Rc<Shard>,
         inputs: Queue<Input>,
     ) -> Self {
@@ -48,7 +52,7 @@ impl Link {
         Self {
             outbox,
             handle,
-            task: monoio::spawn(task.run(endpoint)),
+            task: monoio::spawn(task.run(endpoint, tls)),
         }
     }
 
@@ -76,8 +80,8 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, endpoint: Endpoint) {
-        let reason = match self.connect(&endpoint).await {
+    async fn run(self, endpoint: Endpoint, tls: Option<Arc<ClientConfig>>) {
+        let reason = match self.connect(&endpoint, tls).await {
             Ok(stream) => {
                 self.inputs.push(Input::Connected(self.id)).await;
                 self.serve(stream).await
@@ -89,21 +93,32 @@ impl Task {
         self.inputs.push(Input::Disconnected(self.id, reason)).await;
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> Result<tcp::Stream, Disconnect> {
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Stream, Disconnect> {
+        let target = match tls {
+            Some(config) => Some(tls::Target::new(config, &endpoint.host).map_err(of_tls)?),
+            None => None,
+        };
         let requests = &self.shard.requests;
         let resolved = monoio::select! {
             resolved = resolve(&endpoint.host, endpoint.port, requests, RESOLVE_TIMEOUT) => resolved,
             () = self.handle.until_cut() => return Err(given_up()),
         };
         let addresses = resolved.map_err(|error| Disconnect::Unresolved(error.to_string()))?;
-        tcp::connect(&addresses, CONNECT_TIMEOUT, &self.handle)
+        Stream::open(&addresses, target.as_ref(), CONNECT_TIMEOUT, &self.handle)
             .await
-            .map_err(|error| Disconnect::Unreachable(error.to_string()))
+            .map_err(|error| match error {
+                OpenError::Tls(error) => of_tls(error),
+                error => Disconnect::Unreachable(error.to_string()),
+            })
     }
 
     /// Writes until the connection ends; says why it ended.
-    async fn serve(&self, stream: tcp::Stream) -> Disconnect {
-        let tcp::Stream { reader, writer } = stream;
+    async fn serve(&self, stream: Stream) -> Disconnect {
+        let Stream { reader, writer } = stream;
         let reading = monoio::spawn(read_frames(
             self.id,
             FrameReader::new(reader, Rc::clone(&self.shard.receive_buffers)),
@@ -118,13 +133,13 @@ impl Task {
             (_, error @ (FrameError::Length(_) | FrameError::Stranger(_))) => {
                 Disconnect::Protocol(error.to_string())
             }
-            (Err(error), FrameError::Closed) => Disconnect::Closed(error.to_string()),
+            (_, FrameError::Broken(error)) | (Err(error), FrameError::Closed) => broken(error),
             (_, read) => Disconnect::Closed(read.to_string()),
         }
     }
 }
 
-async fn write_frames(mut writer: TcpOwnedWriteHalf, outbox: &Queue<Bytes>) -> io::Result<()> {
+async fn write_frames(mut writer: Writer, outbox: &Queue<Bytes>) -> io::Result<()> {
     while let Some(frame) = outbox.next().await {
         let (written, _) = writer.write_all(frame).await;
         written?;
@@ -135,7 +150,7 @@ async fn write_frames(mut writer: TcpOwnedWriteHalf, outbox: &Queue<Bytes>) -> i
 /// Lives as long as the connection; its end makes the writer end too.
 async fn read_frames(
     id: ConnectionId,
-    mut frames: FrameReader<TcpOwnedReadHalf>,
+    mut frames: FrameReader,
     inputs: Queue<Input>,
     outbox: Queue<Bytes>,
     handle: Handle,
@@ -149,6 +164,24 @@ async fn read_frames(
     outbox.close();
     handle.cut();
     error
+}
+
+/// A connection that stood.
+fn broken(error: io::Error) -> Disconnect {
+    match error.downcast::<TlsError>() {
+        Ok(error) => of_tls(error),
+        Err(error) => Disconnect::Closed(error.to_string()),
+    }
+}
+
+fn of_tls(error: TlsError) -> Disconnect {
+    let text = error.to_string();
+    match error {
+        TlsError::ServerNotTrusted(_) => Disconnect::ServerNotTrusted(text),
+        TlsError::ClientNotTrusted(_) => Disconnect::ClientNotTrusted(text),
+        TlsError::Stranger(_) | TlsError::Failed(_) => Disconnect::Protocol(text),
+        TlsError::Broken(_) => Disconnect::Closed(text),
+    }
 }
 
 fn given_up() -> Disconnect {
@@ -288,7 +321,7 @@ mod tests {
     async fn connected() -> (Link, Queue<Input>, TcpStream) {
         let (listener, endpoint) = listen();
         let inputs = Queue::new(8);
-        let link = Link::open(ID, endpoint, shard().0, inputs.clone());
+        let link = Link::open(ID, endpoint, None, shard().0, inputs.clone());
         assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
         (link, inputs, listener.accept().unwrap().0)
     }
@@ -397,11 +430,11 @@ mod tests {
                 port: endpoint.port,
             };
             let inputs = Queue::new(8);
-            let first = Link::open(ID, named.clone(), Rc::clone(&shard), inputs.clone());
+            let first = Link::open(ID, named.clone(), None, Rc::clone(&shard), inputs.clone());
             assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
             first.close().await;
             inputs.next().await.unwrap();
-            let second = Link::open(ID, named, shard, inputs.clone());
+            let second = Link::open(ID, named, None, shard, inputs.clone());
             match inputs.next().await {
                 Some(Input::Disconnected(ID, Disconnect::Unresolved(reason))) => {
                     assert_eq!(reason, "cannot resolve kafka.test: no such name");
@@ -421,7 +454,7 @@ mod tests {
                 host: "silent.test".to_owned(),
                 port: 9,
             };
-            let link = Link::open(ID, named, shard, Queue::new(8));
+            let link = Link::open(ID, named, None, shard, Queue::new(8));
             monoio::time::sleep(Duration::from_millis(5)).await;
             link.close().await;
         });

@@ -328,7 +328,7 @@ impl EventLoop {
             match effect {
                 Effect::Connect(id, endpoint) => {
                     let inputs = self.desk.inputs.clone();
-                    let link = Link::open(id, endpoint, Rc::clone(&self.shard), inputs);
+                    let link = Link::open(id, endpoint, None, Rc::clone(&self.shard), inputs);
                     self.links.insert(id, link);
                 }
                 Effect::Send(id, frame) => {

@@ -12,11 +12,10 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use forebay_protocol::http::{Progress, Response, ResponseError, ResponseParser};
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
-use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use thiserror::Error;
 
-use crate::net::tcp::{Handle, Stream};
+use crate::net::stream::{Reader, Stream, Writer};
+use crate::net::tcp::Handle;
 
 /// Pieces up to this size are copied together, so that one send carries them.
 pub(super) const GATHERED_BYTES_MAX: usize = 16 * 1024;
@@ -87,7 +86,7 @@ pub(super) async fn exchange(
 
 /// Writes head and body in as few sends as the pieces allow: what is small is gathered, what is large is
 /// sent from where it lies.
-async fn send(writer: &mut TcpOwnedWriteHalf, head: Vec<u8>, pieces: Vec<Bytes>) -> io::Result<()> {
+async fn send(writer: &mut Writer, head: Vec<u8>, pieces: Vec<Bytes>) -> io::Result<()> {
     let mut gathered = head;
     for piece in pieces {
         if piece.len() <= GATHERED_BYTES_MAX {
@@ -105,18 +104,19 @@ async fn send(writer: &mut TcpOwnedWriteHalf, head: Vec<u8>, pieces: Vec<Bytes>)
 }
 
 /// Writes what there is, and gives the buffer back empty.
-async fn write(writer: &mut TcpOwnedWriteHalf, buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+async fn write(writer: &mut Writer, buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     let (written, mut buffer) = writer.write_all(buffer).await;
     written?;
     buffer.clear();
     Ok(buffer)
 }
 
-async fn receive(reader: &mut TcpOwnedReadHalf) -> Result<Response, ExchangeError> {
+async fn receive(reader: &mut Reader) -> Result<Response, ExchangeError> {
     let mut parser = ResponseParser::new();
     let mut buffer = Vec::with_capacity(READ_BYTES);
     loop {
-        let (read, filled) = reader.read(buffer).await;
+        buffer.clear();
+        let (read, filled) = reader.read(buffer, READ_BYTES).await;
         buffer = filled;
         match read {
             Ok(0) => return Ok(parser.close()?),

@@ -11,9 +11,9 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::kafka::stranger::stranger;
 use forebay_protocol::limits::{FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
-use monoio::buf::SliceMut;
-use monoio::io::AsyncReadRent;
 use thiserror::Error;
+
+use crate::net::stream::Reader;
 
 /// Frames from this size on are received into memory that is used again.
 const RECYCLED_BYTES_MIN: usize = 32 * 1024;
@@ -47,15 +47,15 @@ pub(crate) enum FrameError {
 }
 
 /// Cuts a stream into frames.
-pub(crate) struct FrameReader<R> {
-    stream: R,
+pub(crate) struct FrameReader {
+    stream: Reader,
     head: Vec<u8>,
     buffers: Rc<ReceiveBuffers>,
 }
 
-impl<R: AsyncReadRent> FrameReader<R> {
+impl FrameReader {
     /// Reads into `buffers`, which connections share.
-    pub(crate) fn new(stream: R, buffers: Rc<ReceiveBuffers>) -> Self {
+    pub(crate) fn new(stream: Reader, buffers: Rc<ReceiveBuffers>) -> Self {
         Self {
             stream,
             head: Vec::with_capacity(4),
@@ -74,8 +74,8 @@ impl<R: AsyncReadRent> FrameReader<R> {
                 buffer.reserve(arrived.min(length - arrived));
             }
             let end = length.min(buffer.capacity());
-            let (read, slice) = self.stream.read(SliceMut::new(buffer, arrived, end)).await;
-            buffer = slice.into_inner();
+            let (read, filled) = self.stream.read(buffer, end).await;
+            buffer = filled;
             if ended(read)? {
                 return Err(FrameError::Truncated { arrived, length });
             }
@@ -91,8 +91,8 @@ impl<R: AsyncReadRent> FrameReader<R> {
         while self.head.len() < 4 {
             let arrived = self.head.len();
             let head = std::mem::take(&mut self.head);
-            let (read, slice) = self.stream.read(SliceMut::new(head, arrived, 4)).await;
-            self.head = slice.into_inner();
+            let (read, filled) = self.stream.read(head, 4).await;
+            self.head = filled;
             if ended(read)? {
                 return match arrived {
                     0 => Err(FrameError::Closed),

@@ -24,7 +24,8 @@ use crate::contract::{Credentials, Request};
 use crate::mapping::{Mapping, Signing};
 use crate::net::deadline;
 use crate::net::resolve::{ResolveError, resolve};
-use crate::net::tcp::{self, ConnectError, Handle, Stream};
+use crate::net::stream::{OpenError, Stream};
+use crate::net::tcp::Handle;
 
 /// Room for a head with a session token, so that it grows rarely.
 const HEAD_BYTES: usize = 2 * 1024;
@@ -51,7 +52,7 @@ enum NotSent {
     #[error("{0}")]
     Unresolved(#[from] ResolveError),
     #[error("cannot connect: {0}")]
-    Unreachable(#[from] ConnectError),
+    Unreachable(#[from] OpenError),
     #[error("no AWS credentials were found within {CREDENTIALS_TIMEOUT:?}")]
     NoCredentials,
     #[error("the request cannot be written: {0}")]
@@ -233,7 +234,7 @@ impl Caller {
             () = handle.until_cut() => return Err(NotSent::GivenUp),
         };
         let limit = CONNECT_TIMEOUT.min(deadline.saturating_since(clock::now()));
-        Ok(tcp::connect(&resolved?, limit, handle).await?)
+        Ok(Stream::open(&resolved?, None, limit, handle).await?)
     }
 }
 

@@ -11,7 +11,8 @@ use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::limits::{IDLE_CONNECTION_AGE_MAX, IDLE_CONNECTIONS_MAX};
 use forebay_protocol::time::Instant;
 
-use crate::net::tcp::{self, Handle, Stream};
+use crate::net::stream::Stream;
+use crate::net::tcp::{self, Handle};
 
 /// The idle connections of a shard.
 #[derive(Default)]

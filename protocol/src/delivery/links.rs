@@ -481,6 +481,8 @@ fn describe(reason: &Disconnect) -> String {
         Disconnect::Unresolved(text)
         | Disconnect::Unreachable(text)
         | Disconnect::Closed(text)
-        | Disconnect::Protocol(text) => text.clone(),
+        | Disconnect::Protocol(text)
+        | Disconnect::ServerNotTrusted(text)
+        | Disconnect::ClientNotTrusted(text) => text.clone(),
     }
 }

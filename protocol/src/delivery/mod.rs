@@ -127,6 +127,10 @@ pub enum Disconnect {
     Closed(String),
     /// The peer broke the rules of framing.
     Protocol(String),
+    /// We do not trust the certificate of the peer.
+    ServerNotTrusted(String),
+    /// The peer does not trust our certificate, or wants one.
+    ClientNotTrusted(String),
 }
 
 /// What a consumer is told.

@@ -345,7 +345,9 @@ fn a_call_whose_deadline_has_passed_is_not_sent() {
         // It cannot even connect in no time, but a connection at hand must not tempt it either.
         let handle = Handle::default();
         let addresses = [([127, 0, 0, 1], port).into()];
-        let stream = tcp::connect(&addresses, LIMIT, &handle).await.unwrap();
+        let stream = Stream::open(&addresses, None, LIMIT, &handle)
+            .await
+            .unwrap();
         let pool = &caller.shard.pool;
         pool.put(&caller.endpoint, stream, &handle, clock::now());
         let outcome = call(&caller, late).await;
