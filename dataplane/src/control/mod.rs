@@ -19,6 +19,7 @@ mod probe;
 mod reading;
 mod region;
 mod scrape;
+mod secret;
 pub(crate) mod shards;
 mod store;
 mod verdict;
