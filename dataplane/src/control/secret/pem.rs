@@ -118,6 +118,13 @@ fn shown(label: &str) -> String {
     printable.take(LABEL_CHARS_MAX).collect()
 }
 
+impl Block {
+    /// The label, fit for an error.
+    pub(crate) fn shown_label(&self) -> String {
+        shown(&self.label)
+    }
+}
+
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Block({}, ***)", shown(&self.label))
