@@ -1,5 +1,7 @@
 //! For tests: runs them on each driver, because what may be assumed of one is not true of the other.
 
+pub(crate) mod tls;
+
 use std::future::Future;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

@@ -1,124 +1,18 @@
 //! Against rustls's own server, in each version of TLS.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::thread::JoinHandle;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::version::{TLS12, TLS13};
-use rustls::{
-    RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
-};
+use rustls::version::TLS13;
+use rustls::{ServerConnection, StreamOwned};
 
 use super::*;
 use crate::net::stream::OpenError;
 use crate::net::tcp::Handle;
-use crate::net::trial::{LIMIT, on_each_driver};
-
-const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
-
-/// A root, and what it has signed.
-struct Pki {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
-    }
-
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        roots
-    }
-
-    fn sign(&self, name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        (vec![certificate.der().clone()], key)
-    }
-
-    /// A client that trusts the root.
-    fn client(&self, version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap();
-        let roots = self.roots();
-        Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
-    }
-
-    /// A server at 127.0.0.1.
-    fn server(&self) -> ServerConfig {
-        let (chain, key) = self.sign("127.0.0.1");
-        server_builder()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap()
-    }
-}
-
-fn server_builder() -> rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS12, &TLS13])
-        .unwrap()
-}
-
-type Peer = StreamOwned<ServerConnection, TcpStream>;
-
-/// What a server does with its only connection, on a thread of its own.
-fn serve<T: Send + 'static>(
-    script: impl FnOnce(TcpStream) -> T + Send + 'static,
-) -> (SocketAddr, JoinHandle<T>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let thread = std::thread::spawn(move || script(listener.accept().unwrap().0));
-    (address, thread)
-}
-
-fn serve_tls<T: Send + 'static>(
-    config: ServerConfig,
-    script: impl FnOnce(Peer) -> T + Send + 'static,
-) -> (SocketAddr, JoinHandle<T>) {
-    serve(move |socket| {
-        let connection = ServerConnection::new(Arc::new(config)).unwrap();
-        script(StreamOwned::new(connection, socket))
-    })
-}
-
-async fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Stream, OpenError> {
-    open_as("127.0.0.1", address, config).await
-}
-
-async fn open_as(
-    host: &str,
-    address: SocketAddr,
-    config: Arc<ClientConfig>,
-) -> Result<Stream, OpenError> {
-    let target = Target::new(config, host).unwrap();
-    Stream::open(&[address], Some(&target), LIMIT, &Handle::default()).await
-}
-
-async fn refusal(address: SocketAddr, config: Arc<ClientConfig>) -> OpenError {
-    match open(address, config).await {
-        Ok(_) => panic!("it is to be refused"),
-        Err(error) => error,
-    }
-}
+use crate::net::trial::on_each_driver;
+use crate::net::trial::tls::{Pki, VERSIONS, open, open_as, refusal, serve, serve_tls};
 
 fn pattern(length: usize) -> Bytes {
     (0..length).map(|i| (i % 251) as u8).collect()
@@ -343,16 +237,7 @@ fn a_server_that_wants_a_certificate_says_so_sooner_or_later() {
     on_each_driver(async || {
         for version in VERSIONS {
             let pki = Pki::new("root");
-            let roots = Arc::new(pki.roots());
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-                .build()
-                .unwrap();
-            let (chain, key) = pki.sign("127.0.0.1");
-            let config = server_builder()
-                .with_client_cert_verifier(verifier)
-                .with_single_cert(chain, key)
-                .unwrap();
+            let config = pki.asking_server(&VERSIONS);
             let (address, server) = serve_tls(config, |mut peer| {
                 peer.read(&mut [0]).unwrap_err();
                 peer.flush().unwrap_or_default();
