@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod net;
 pub mod shard;
+mod trust;
 
 use std::io;
 use std::net::SocketAddr;

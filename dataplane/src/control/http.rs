@@ -13,6 +13,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::ClientConfig;
 
+use crate::trust;
+
 /// An answer of the control side's calls is at most this long.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -50,13 +52,13 @@ fn client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
 
 /// The system's root certificates; none at all where it has none, so that only `https` fails there.
 fn tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = trust::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
-    Ok(match rustls_platform_verifier::Verifier::new(provider) {
+    Ok(match trust::system(&provider) {
         Ok(verifier) => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_custom_certificate_verifier(verifier)
             .with_no_client_auth(),
         Err(_) => builder
             .with_root_certificates(rustls::RootCertStore::empty())

@@ -24,11 +24,12 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error as RustlsError};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error as RustlsError, OtherError};
 use thiserror::Error;
 
 use super::stream::{self, Stream};
 use super::tcp;
+use crate::trust::{self, NotAsked};
 
 /// Plain bytes that are encrypted and sent at once: eight records of the largest size.
 const SEALED_BYTES: usize = 8 * RECORD_BYTES;
@@ -69,8 +70,8 @@ pub(crate) enum TlsError {
     /// We do not trust the server.
     #[error("the server's certificate is refused: {0}")]
     ServerNotTrusted(String),
-    /// The server does not trust us.
-    #[error("the server refuses our certificate, or wants one: {0}")]
+    /// The server does not trust us, or does not care who we are.
+    #[error("{0}")]
     ClientNotTrusted(String),
     /// The server speaks something else.
     #[error("{0}")]
@@ -91,6 +92,8 @@ const CLOSED_IN_HANDSHAKE: &str =
 /// What both directions share.
 struct Session {
     tls: UnbufferedClientConnection,
+    /// The server has asked for a certificate.
+    asked: bool,
     /// What has come; behind `begun` it is not done with.
     incoming: Vec<u8>,
     begun: usize,
@@ -187,6 +190,7 @@ impl Session {
     fn new(tls: UnbufferedClientConnection) -> Self {
         Self {
             tls,
+            asked: false,
             incoming: Vec::new(),
             begun: 0,
             plain: BytesMut::new(),
@@ -200,8 +204,9 @@ impl Session {
     /// the others are kept.
     fn process(&mut self, mut take: impl FnMut(&[u8]) -> usize) -> Wants {
         while self.failed.is_none() {
-            let incoming = &mut self.incoming[self.begun..];
-            let UnbufferedStatus { mut discard, state } = self.tls.process_tls_records(incoming);
+            let (tls, incoming) = (&mut self.tls, &mut self.incoming[self.begun..]);
+            let UnbufferedStatus { mut discard, state } =
+                trust::step(&mut self.asked, move || tls.process_tls_records(incoming));
             let mut failed = None;
             let wants = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -449,7 +454,11 @@ impl TlsError {
         match error {
             RustlsError::InvalidCertificate(error) => Self::ServerNotTrusted(reason(error)),
             RustlsError::AlertReceived(alert) if is_about_us(*alert) => {
-                Self::ClientNotTrusted(format!("{alert:?}"))
+                let said = format!("the server refuses our certificate, or wants one: {alert:?}");
+                Self::ClientNotTrusted(said)
+            }
+            RustlsError::Other(OtherError(error)) if error.is::<NotAsked>() => {
+                Self::ClientNotTrusted(error.to_string())
             }
             RustlsError::InvalidMessage(_) if is_new => Self::Stranger(NO_TLS),
             error => Self::Failed(error.to_string()),
@@ -479,8 +488,12 @@ fn reason(error: &CertificateError) -> String {
         CertificateError::BadSignature => {
             "the trusted root with its issuer's name has not signed it".to_owned()
         }
-        CertificateError::Expired => "it has expired".to_owned(),
-        CertificateError::NotValidYet => "it is not valid yet".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
         error => error.to_string(),
     }
 }
