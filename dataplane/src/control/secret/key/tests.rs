@@ -286,6 +286,12 @@ fn what_this_machines_openssl_encrypts_is_decrypted() {
     }
     options.push("-scrypt".to_owned());
     options.push("-iter 100000 -v2 aes-256-cbc".to_owned());
+    let passwords = [
+        "Grüße, 世界",
+        "",
+        "a",
+        "long enough to fill more than a block of the hash, of which one has 64 bytes",
+    ];
     for kind in [
         "RSA -pkeyopt rsa_keygen_bits:2048",
         "EC -pkeyopt ec_paramgen_curve:P-256",
@@ -297,11 +303,9 @@ fn what_this_machines_openssl_encrypts_is_decrypted() {
         };
         let expected = public_half(&private_key(&text, None).unwrap());
         for options in &options {
-            for password in [
-                "a",
-                "Grüße, 世界",
-                "long enough to fill more than a block of the hash, of which one has 64 bytes",
-            ] {
+            // What is encrypted makes no difference to the password.
+            let all = kind.ends_with("P-256");
+            for password in passwords.iter().take(if all { passwords.len() } else { 1 }) {
                 let password = password.replace(' ', "_");
                 let command = format!("pkcs8 -topk8 -passout pass:{password} {options}");
                 if let Some(encrypted) = openssl(&command, &text) {
