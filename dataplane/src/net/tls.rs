@@ -483,19 +483,15 @@ fn is_about_us(alert: AlertDescription) -> bool {
 }
 
 fn reason(error: &CertificateError) -> String {
-    match error {
-        CertificateError::UnknownIssuer => "none of the trusted roots has signed it".to_owned(),
-        CertificateError::BadSignature => {
-            "the trusted root with its issuer's name has not signed it".to_owned()
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "it has expired".to_owned()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet".to_owned()
-        }
-        error => error.to_string(),
-    }
+    use CertificateError as Wrong;
+    let said = match error {
+        Wrong::UnknownIssuer => "none of the trusted roots has signed it",
+        Wrong::BadSignature => "the trusted root with its issuer's name has not signed it",
+        Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired",
+        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet",
+        error => return error.to_string(),
+    };
+    said.to_owned()
 }
 
 #[cfg(test)]
