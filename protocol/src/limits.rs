@@ -49,6 +49,18 @@ pub const ARRAY_ELEMENTS_MAX: usize = 1_000_000;
 /// Requests that wait for their answer on one connection.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
 
+/// What a broker may say in one step of an authentication; SCRAM takes some 200 bytes.
+pub const SASL_CHALLENGE_BYTES_MAX: usize = 16 * 1024;
+
+/// With fewer iterations a password is not safe from whoever sees the proof; Kafka takes no fewer either.
+pub const SCRAM_ITERATIONS_MIN: u32 = 4096;
+
+/// A server that asks for more wants to keep us busy: this takes a good half of a second.
+pub const SCRAM_ITERATIONS_MAX: u32 = 1_000_000;
+
+/// Keys derived from passwords that one consumer keeps; a cluster has one salt for each user and mechanism.
+pub const DERIVED_KEYS_MAX: usize = 4;
+
 /// How long a broker may look into tiered storage to answer a ListOffsets (v10, KIP-1075); Java's
 /// `request.timeout.ms`.
 pub const LIST_OFFSETS_WAIT: Duration = Duration::from_secs(30);

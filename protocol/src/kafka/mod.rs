@@ -4,7 +4,7 @@
 //! decoders, because an answer's counts must never make us reserve more than has arrived.
 //!
 //! Sources: Apache Kafka's message schemas (clients/src/main/resources/common/message), KIP-98, KIP-394,
-//! KIP-429, KIP-482, KIP-511.
+//! KIP-429, KIP-482, KIP-511; RFC 5802 (SCRAM).
 //!
 //! Invariant: knows nothing of `lambda` and `http`.
 
@@ -16,6 +16,7 @@ pub mod frame;
 pub mod membership;
 pub mod messages;
 pub mod records;
+pub mod sasl;
 pub mod stranger;
 pub mod versions;
 pub mod wire;
