@@ -463,6 +463,7 @@ fn throttle(response: &Response) -> Duration {
         Response::OffsetForLeaderEpoch(r) => r.throttle_ms,
         Response::Fetch(r) => r.throttle_ms,
         Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
+        Response::SaslHandshake(_) | Response::SaslAuthenticate(_) => 0,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

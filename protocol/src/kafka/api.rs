@@ -21,14 +21,16 @@ pub enum ApiKey {
     Heartbeat = 12,
     LeaveGroup = 13,
     SyncGroup = 14,
+    SaslHandshake = 17,
     ApiVersions = 18,
     OffsetForLeaderEpoch = 23,
+    SaslAuthenticate = 36,
     ConsumerGroupHeartbeat = 68,
 }
 
 impl ApiKey {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// All of them; the fuzzer's seeds name them by their place.
+    pub const ALL: [Self; 15] = [
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
@@ -42,6 +44,8 @@ impl ApiKey {
         Self::ApiVersions,
         Self::OffsetForLeaderEpoch,
         Self::ConsumerGroupHeartbeat,
+        Self::SaslHandshake,
+        Self::SaslAuthenticate,
     ];
 
     /// Whether that version has compact lengths and tagged fields.
@@ -53,7 +57,10 @@ impl ApiKey {
             Self::ListOffsets | Self::OffsetFetch | Self::JoinGroup => 6,
             Self::Heartbeat | Self::LeaveGroup | Self::SyncGroup | Self::OffsetForLeaderEpoch => 4,
             Self::FindCoordinator | Self::ApiVersions => 3,
+            Self::SaslAuthenticate => 2,
             Self::ConsumerGroupHeartbeat => 0,
+            // Whoever reads it does not know yet what the other side speaks (KIP-482).
+            Self::SaslHandshake => i16::MAX,
         };
         version >= first
     }

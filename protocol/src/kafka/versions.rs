@@ -79,7 +79,8 @@ pub const fn spoken(api: ApiKey) -> VersionRange {
         ApiKey::Heartbeat | ApiKey::ApiVersions => VersionRange::new(0, 4),
         ApiKey::LeaveGroup | ApiKey::SyncGroup => VersionRange::new(0, 5),
         ApiKey::OffsetForLeaderEpoch => VersionRange::new(2, 4),
-        ApiKey::ConsumerGroupHeartbeat => VersionRange::new(0, 1),
+        ApiKey::ConsumerGroupHeartbeat | ApiKey::SaslHandshake => VersionRange::new(0, 1),
+        ApiKey::SaslAuthenticate => VersionRange::new(0, 2),
     }
 }
 
@@ -106,7 +107,9 @@ pub(super) fn able(request: &Request) -> VersionRange {
         | Request::ListOffsets(_)
         | Request::OffsetForLeaderEpoch(_)
         | Request::Fetch(_)
-        | Request::ConsumerGroupHeartbeat(_) => {}
+        | Request::ConsumerGroupHeartbeat(_)
+        | Request::SaslHandshake(_)
+        | Request::SaslAuthenticate(_) => {}
     }
     VersionRange { min, max }
 }
@@ -115,6 +118,9 @@ pub(super) fn able(request: &Request) -> VersionRange {
 pub const fn is_optional(api: ApiKey) -> bool {
     matches!(
         api,
-        ApiKey::OffsetForLeaderEpoch | ApiKey::ConsumerGroupHeartbeat
+        ApiKey::OffsetForLeaderEpoch
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::SaslHandshake
+            | ApiKey::SaslAuthenticate
     )
 }

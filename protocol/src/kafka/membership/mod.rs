@@ -182,7 +182,9 @@ impl Membership {
             | Response::ListOffsets(_)
             | Response::OffsetForLeaderEpoch(_)
             | Response::Fetch(_)
-            | Response::ConsumerGroupHeartbeat(_) => {}
+            | Response::ConsumerGroupHeartbeat(_)
+            | Response::SaslHandshake(_)
+            | Response::SaslAuthenticate(_) => {}
         }
     }
 

@@ -12,7 +12,7 @@ use super::testing::{asked, versions};
 use super::{
     ApiKey, Response, api_versions, consumer_group_heartbeat, fetch, find_coordinator, heartbeat,
     join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch,
-    offset_for_leader_epoch, sync_group,
+    offset_for_leader_epoch, sasl_authenticate, sasl_handshake, sync_group,
 };
 use crate::kafka::wire::DecodeError;
 
@@ -32,6 +32,8 @@ fn answers(api: ApiKey, version: i16) -> BoxedStrategy<Bytes> {
         ApiKey::ApiVersions => api_versions::tests::answers(version),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::tests::answers(version),
         ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::tests::answers(version),
+        ApiKey::SaslHandshake => sasl_handshake::tests::answers(version),
+        ApiKey::SaslAuthenticate => sasl_authenticate::tests::answers(version),
     }
 }
 

@@ -16,6 +16,8 @@ mod metadata;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 
 #[cfg(test)]
@@ -45,6 +47,8 @@ pub use offset_fetch::{CommittedOffset, OffsetFetchRequest, OffsetFetchResponse}
 pub use offset_for_leader_epoch::{
     EpochEndOffset, LeaderEpochPartition, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
+pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 pub use sync_group::{GroupAssignment, SyncGroupRequest, SyncGroupResponse};
 
 use bytes::{Bytes, BytesMut};
@@ -75,6 +79,8 @@ pub enum Request {
     OffsetForLeaderEpoch(OffsetForLeaderEpochRequest),
     Fetch(FetchRequest),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
+    SaslHandshake(SaslHandshakeRequest),
+    SaslAuthenticate(SaslAuthenticateRequest),
 }
 
 /// Any answer that Forebay reads.
@@ -96,6 +102,8 @@ pub enum Response {
     OffsetForLeaderEpoch(OffsetForLeaderEpochResponse),
     Fetch(FetchResponse),
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
+    SaslHandshake(SaslHandshakeResponse),
+    SaslAuthenticate(SaslAuthenticateResponse),
 }
 
 impl Request {
@@ -115,6 +123,8 @@ impl Request {
             Self::OffsetForLeaderEpoch(_) => ApiKey::OffsetForLeaderEpoch,
             Self::Fetch(_) => ApiKey::Fetch,
             Self::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
+            Self::SaslHandshake(_) => ApiKey::SaslHandshake,
+            Self::SaslAuthenticate(_) => ApiKey::SaslAuthenticate,
         }
     }
 
@@ -134,6 +144,8 @@ impl Request {
             Self::OffsetForLeaderEpoch(request) => request.encode(version, out),
             Self::Fetch(request) => request.encode(version, out),
             Self::ConsumerGroupHeartbeat(request) => request.encode(version, out),
+            Self::SaslHandshake(request) => request.encode(version, out),
+            Self::SaslAuthenticate(request) => request.encode(version, out),
         }
     }
 
@@ -152,7 +164,9 @@ impl Request {
             | Self::SyncGroup(_)
             | Self::Heartbeat(_)
             | Self::LeaveGroup(_)
-            | Self::ConsumerGroupHeartbeat(_) => ("", "", Uuid::nil()),
+            | Self::ConsumerGroupHeartbeat(_)
+            | Self::SaslHandshake(_)
+            | Self::SaslAuthenticate(_) => ("", "", Uuid::nil()),
         };
         Asked {
             api: self.api(),
@@ -217,6 +231,10 @@ impl Response {
             ApiKey::Fetch => Self::Fetch(FetchResponse::decode(asked, reader)?),
             ApiKey::ConsumerGroupHeartbeat => {
                 Self::ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse::decode(reader)?)
+            }
+            ApiKey::SaslHandshake => Self::SaslHandshake(SaslHandshakeResponse::decode(reader)?),
+            ApiKey::SaslAuthenticate => {
+                Self::SaslAuthenticate(SaslAuthenticateResponse::decode(version, reader)?)
             }
         })
     }
