@@ -40,7 +40,7 @@ impl Probe {
     async fn introduce(stream: TcpStream, timeout: Duration) -> Result<Self, String> {
         let mut probe = Self {
             stream,
-            connection: Connection::new("forebay-check"),
+            connection: Connection::new("forebay-check", None),
             timeout,
         };
         let mut frame = probe.connection.open();
@@ -48,7 +48,7 @@ impl Probe {
             probe.write(&frame).await?;
             match probe.receive().await? {
                 Received::Send(again) => frame = again,
-                Received::Ready | Received::Response { .. } => break,
+                Received::Derive(_) | Received::Ready | Received::Response { .. } => break,
             }
         }
         Ok(probe)
@@ -68,7 +68,9 @@ impl Probe {
         self.write(&frame).await?;
         match self.receive().await? {
             Received::Response { response, .. } => Ok(response),
-            Received::Ready | Received::Send(_) => Err("answers something else".to_owned()),
+            Received::Ready | Received::Send(_) | Received::Derive(_) => {
+                Err("answers something else".to_owned())
+            }
         }
     }
 

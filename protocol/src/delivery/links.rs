@@ -213,7 +213,7 @@ impl<T> Links<T> {
         now: Instant,
         effects: &mut VecDeque<Effect>,
     ) {
-        let mut connection = Box::new(Connection::new(&self.client_id));
+        let mut connection = Box::new(Connection::new(&self.client_id, None));
         let handshake = now + self.request_timeout;
         let Some((_, link)) = self.find(id) else {
             return;
@@ -258,6 +258,7 @@ impl<T> Links<T> {
                 effects.push_back(Effect::Send(id, frame));
                 return Ok(None);
             }
+            Ok(Received::Derive(_)) => unreachable!("no connection authenticates"),
             Ok(Received::Response {
                 correlation,
                 response,

@@ -1,9 +1,12 @@
-//! One connection to a broker, without the socket: version negotiation, correlation, order of answers.
+//! One connection to a broker, without the socket: version negotiation, authentication, correlation, order of
+//! answers.
 //!
 //! ```text
-//! Fresh --open()--> Opening --ApiVersions answered--> Ready
-//!                    |   ^                              send() / receive()
-//!                    +---+ UNSUPPORTED_VERSION: asked again, once, in a version that the broker has
+//! Fresh --open()--> Opening --ApiVersions answered--> Open, ready
+//!                    |   ^            \                 |  ^  send() / receive()
+//!                    +---+             +--> Open, logging in
+//!     UNSUPPORTED_VERSION: asked again,     (SaslHandshake, then the mechanism's messages; once more on
+//!     once, in a version that the broker has   authenticate_again())
 //! ```
 //!
 //! An error of [`receive`](Connection::receive) ends the connection: the caller closes the socket. A broker
@@ -12,15 +15,21 @@
 //! Invariant: at most [`REQUESTS_IN_FLIGHT_MAX`] requests wait for an answer.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod authentication;
+
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
+use zeroize::{Zeroize, Zeroizing};
 
+use self::authentication::Login;
 use super::error::ErrorCode;
 use super::frame;
 use super::messages::{ApiKey, ApiVersionsResponse, Asked, EncodeError, Request, Response};
+use super::sasl::{Derivation, Exchange, SaslError};
 use super::versions::{self, BrokerVersions, VersionRange};
 use super::wire::DecodeError;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
@@ -30,15 +39,25 @@ use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 pub struct Connection {
     client_id: StrBytes,
     phase: Phase,
+    /// What the broker granted at the last authentication; `None` is for ever.
+    session_lifetime: Option<Duration>,
     next_correlation: i32,
     in_flight: VecDeque<(CorrelationId, Asked)>,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Fresh,
-    Opening { asked_again: bool },
-    Ready(BrokerVersions),
+    /// Nothing was said; how we shall authenticate, if at all.
+    Fresh(Option<Exchange>),
+    Opening {
+        asked_again: bool,
+        exchange: Option<Exchange>,
+    },
+    /// The broker's versions are known. While we log in nothing else may be said.
+    Open {
+        broker: BrokerVersions,
+        login: Option<Box<Login>>,
+    },
 }
 
 /// Joins an answer to its request; counts up on one connection.
@@ -48,10 +67,14 @@ pub struct CorrelationId(pub i32);
 /// What a frame brought.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Received {
-    /// The broker's versions are known; requests may be sent.
+    /// The broker's versions are known, and we are authenticated where we want to be (again): requests may be
+    /// sent.
     Ready,
-    /// Send this frame: ApiVersions once more, in a version that the broker has.
+    /// Send this frame: ApiVersions once more, in a version that the broker has, or a step of the
+    /// authentication.
     Send(Bytes),
+    /// Derive this key and give it to [`Connection::derived`].
+    Derive(Derivation),
     /// The answer to a request.
     Response {
         /// As `send` gave it.
@@ -111,6 +134,9 @@ pub enum ConnectionError {
         /// Bytes of the frame.
         bytes: usize,
     },
+    /// We are not authenticated.
+    #[error("SASL authentication failed: {0}")]
+    Sasl(#[from] SaslError),
     /// A frame too short for a correlation id.
     #[error("frame: {0}")]
     Frame(DecodeError),
@@ -121,15 +147,16 @@ pub enum ConnectionError {
 
 impl Connection {
     /// A connection on which nothing was said. `client_id`, at most 32,767 bytes, names us in the broker's
-    /// logs and quotas.
-    pub fn new(client_id: &str) -> Self {
+    /// logs and quotas; with an `exchange` we authenticate.
+    pub fn new(client_id: &str, exchange: Option<Exchange>) -> Self {
         assert!(
             i16::try_from(client_id.len()).is_ok(),
             "a client id fits its length"
         );
         Self {
             client_id: StrBytes::from_string(client_id.to_owned()),
-            phase: Phase::Fresh,
+            phase: Phase::Fresh(exchange),
+            session_lifetime: None,
             next_correlation: 0,
             in_flight: VecDeque::new(),
         }
@@ -137,11 +164,13 @@ impl Connection {
 
     /// The first frame to send. Called once, before anything else.
     pub fn open(&mut self) -> Bytes {
-        assert!(
-            matches!(self.phase, Phase::Fresh),
-            "a connection is opened once"
-        );
-        self.phase = Phase::Opening { asked_again: false };
+        let Phase::Fresh(exchange) = &mut self.phase else {
+            panic!("a connection is opened once");
+        };
+        self.phase = Phase::Opening {
+            asked_again: false,
+            exchange: exchange.take(),
+        };
         self.ask_versions(versions::spoken(ApiKey::ApiVersions).max)
     }
 
@@ -149,8 +178,12 @@ impl Connection {
     ///
     /// Asserts that the connection is ready.
     pub fn send(&mut self, request: &Request) -> Result<(CorrelationId, Bytes), ConnectionError> {
-        let Phase::Ready(broker) = &self.phase else {
-            panic!("a request before the broker's versions are known");
+        let Phase::Open {
+            broker,
+            login: None,
+        } = &self.phase
+        else {
+            panic!("a request before the connection is ready");
         };
         let (api, needed) = (request.api(), versions::able(request));
         let Some(version) = broker.choose(api, needed) else {
@@ -169,6 +202,9 @@ impl Connection {
 
     /// Takes one frame, without its length prefix.
     pub fn receive(&mut self, frame: Bytes) -> Result<Received, ConnectionError> {
+        if self.awaits_raw_token() {
+            return self.handle_challenge(&frame);
+        }
         let bytes = frame.len();
         let (found, rest) = frame::take_correlation(frame).map_err(ConnectionError::Frame)?;
         let Some((correlation, asked)) = self.in_flight.pop_front() else {
@@ -185,28 +221,29 @@ impl Connection {
             version: asked.version,
             error,
         })?;
-        match (&self.phase, response) {
-            (Phase::Opening { asked_again }, Response::ApiVersions(told)) => {
-                self.handle_versions(*asked_again, &told)
-            }
-            (_, response) => Ok(Received::Response {
+        match response {
+            // No caller asks for these.
+            Response::ApiVersions(told) => self.handle_versions(&told),
+            Response::SaslHandshake(told) => self.handle_handshake(&told),
+            Response::SaslAuthenticate(told) => self.handle_authenticate(&told),
+            response => Ok(Received::Response {
                 correlation,
                 response,
             }),
         }
     }
 
-    /// Whether the broker's versions are known, so that requests may be sent.
+    /// Whether the broker's versions are known and no authentication is under way, so that requests may be sent.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+        matches!(self.phase, Phase::Open { login: None, .. })
     }
 
     /// The highest version of that API that both sides speak; `None` when there is none, or before the
-    /// connection is ready. A request may go out in a lower one (a Fetch without topic id in 12 at most).
+    /// broker's versions are known. A request may go out in a lower one (a Fetch without topic id in 12 at most).
     pub fn version(&self, api: ApiKey) -> Option<i16> {
         match &self.phase {
-            Phase::Ready(broker) => broker.choose(api, versions::spoken(api)),
-            Phase::Fresh | Phase::Opening { .. } => None,
+            Phase::Open { broker, .. } => broker.choose(api, versions::spoken(api)),
+            Phase::Fresh(_) | Phase::Opening { .. } => None,
         }
     }
 
@@ -215,13 +252,16 @@ impl Connection {
         self.in_flight.len()
     }
 
-    fn handle_versions(
-        &mut self,
-        asked_again: bool,
-        told: &ApiVersionsResponse,
-    ) -> Result<Received, ConnectionError> {
-        if told.error == ErrorCode::UNSUPPORTED_VERSION && !asked_again {
-            self.phase = Phase::Opening { asked_again: true };
+    fn handle_versions(&mut self, told: &ApiVersionsResponse) -> Result<Received, ConnectionError> {
+        let Phase::Opening {
+            asked_again,
+            exchange,
+        } = &mut self.phase
+        else {
+            unreachable!("versions are asked for while opening alone");
+        };
+        if told.error == ErrorCode::UNSUPPORTED_VERSION && !*asked_again {
+            *asked_again = true;
             // Brokers from 2.4 on name the versions of ApiVersions in that answer; all have version 0.
             let broker = BrokerVersions::new(&told.ranges);
             let spoken = versions::spoken(ApiKey::ApiVersions);
@@ -231,6 +271,7 @@ impl Connection {
         if !told.error.is_ok() {
             return Err(ConnectionError::Refused(told.error));
         }
+        let exchange = exchange.take();
         let broker = BrokerVersions::new(&told.ranges);
         for api in ApiKey::ALL {
             let needed = versions::spoken(api);
@@ -242,8 +283,14 @@ impl Connection {
                 });
             }
         }
-        self.phase = Phase::Ready(broker);
-        Ok(Received::Ready)
+        self.phase = Phase::Open {
+            broker,
+            login: None,
+        };
+        match exchange {
+            Some(exchange) => Ok(Received::Send(self.authenticate_again(exchange)?)),
+            None => Ok(Received::Ready),
+        }
     }
 
     fn ask_versions(&mut self, version: i16) -> Bytes {
@@ -266,7 +313,7 @@ impl Connection {
             version,
             error,
         };
-        let mut out = BytesMut::with_capacity(256);
+        let mut out = BytesMut::with_capacity(self.room_for(request));
         out.put_bytes(0, frame::PREFIX_BYTES);
         frame::put_request_header(api, version, correlation, &self.client_id, &mut out)
             .map_err(failed)?;
@@ -276,8 +323,29 @@ impl Connection {
         let correlation = CorrelationId(correlation);
         self.in_flight
             .push_back((correlation, request.asked(version)));
-        Ok((correlation, out.freeze()))
+        let frame = match request {
+            Request::SaslAuthenticate(_) => sealed(out),
+            _ => out.freeze(),
+        };
+        Ok((correlation, frame))
     }
+
+    fn room_for(&self, request: &Request) -> usize {
+        match request {
+            // What grows leaves copies of what it held behind.
+            Request::SaslAuthenticate(request) => [256, self.client_id.len()]
+                .into_iter()
+                .fold(request.token.bytes().len(), usize::saturating_add),
+            _ => 256,
+        }
+    }
+}
+
+/// A frame whose memory is overwritten once it was sent.
+fn sealed(mut frame: BytesMut) -> Bytes {
+    let copy = Zeroizing::new(frame.to_vec());
+    frame.as_mut().zeroize();
+    Bytes::from_owner(copy)
 }
 
 /// Says what a broker offers.

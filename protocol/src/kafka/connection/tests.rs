@@ -32,7 +32,7 @@ fn frame(correlation: i32, header_tags: bool, version: i16, body: &impl Encodabl
 }
 
 fn ready(told: &WireVersions) -> Connection {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let received = connection.receive(frame(0, false, 4, told));
     assert_eq!(received, Ok(Received::Ready));
@@ -68,7 +68,7 @@ fn version_of(frame: &Bytes) -> i16 {
 
 #[test]
 fn opens_with_the_newest_api_versions_and_our_name() {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     let mut sent = BytesMut::from(connection.open());
     let mut sent = frame::split_frame(&mut sent).unwrap().unwrap();
     let header = RequestHeader::decode(&mut sent, 2).unwrap();
@@ -84,7 +84,7 @@ fn opens_with_the_newest_api_versions_and_our_name() {
 
 #[test]
 fn old_broker_is_asked_again_in_version_0() {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let refusal = WireVersions::default().with_error_code(35);
     let Ok(Received::Send(again)) = connection.receive(frame(0, false, 0, &refusal)) else {
@@ -98,7 +98,7 @@ fn old_broker_is_asked_again_in_version_0() {
 
 #[test]
 fn broker_that_names_its_api_versions_is_asked_again_in_the_highest() {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let own = ApiVersion::default().with_api_key(18).with_max_version(3);
     let refusal = WireVersions::default()
@@ -114,7 +114,7 @@ fn broker_that_names_its_api_versions_is_asked_again_in_the_highest() {
 
 #[test]
 fn second_refusal_ends_the_connection() {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let refusal = WireVersions::default().with_error_code(35);
     connection.receive(frame(0, false, 0, &refusal)).unwrap();
@@ -133,7 +133,7 @@ fn highest_common_version_is_chosen() {
 
 #[test]
 fn broker_without_a_common_version_is_refused_with_both_sides() {
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let error = connection
         .receive(frame(0, false, 4, &versions(1)))
@@ -142,7 +142,7 @@ fn broker_without_a_common_version_is_refused_with_both_sides() {
         error.to_string(),
         "Fetch: the broker offers version 0 to 1, 2 to 18 is needed"
     );
-    let mut connection = Connection::new("a-0");
+    let mut connection = Connection::new("a-0", None);
     connection.open();
     let error = connection
         .receive(frame(0, false, 4, &WireVersions::default()))
