@@ -6,96 +6,22 @@
 //!
 //! Invariant: every request sent ends exactly once, as an answer or as a ticket handed back.
 
+mod link;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub(super) use self::link::{Answer, Broken, Role};
+use self::link::{Asked, Link, State, describe, extra_time, take_down, throttle, without_address};
 use super::complaints::Complaints;
 use super::{ConnectionId, Disconnect, Effect, Endpoint};
-use crate::kafka::connection::{Connection, ConnectionError, CorrelationId, Received};
-use crate::kafka::messages::{ApiKey, Request, Response};
+use crate::kafka::connection::{Connection, ConnectionError, Received};
+use crate::kafka::messages::{ApiKey, Request};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Instant;
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
-    /// Metadata and coordinator look-ups, at any broker.
-    Seed,
-    /// JoinGroup and SyncGroup, at the coordinator: it holds them for as long as a rebalance takes.
-    Join,
-    /// Heartbeat, LeaveGroup, OffsetFetch and OffsetCommit, at the coordinator.
-    Coordinator,
-    /// Fetch and ListOffsets, at that broker.
-    Fetch(i32),
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seed => f.write_str("seed"),
-            Self::Join => f.write_str("join"),
-            Self::Coordinator => f.write_str("coordinator"),
-            Self::Fetch(node) => write!(f, "fetch-{node}"),
-        }
-    }
-}
-
-/// An answer, with the ticket of its request.
-#[derive(Debug)]
-pub(super) struct Answer<T> {
-    pub(super) ticket: T,
-    pub(super) response: Response,
-}
-
-/// What a connection's end leaves behind.
-#[derive(Debug)]
-pub(super) struct Broken<T> {
-    pub(super) role: Role,
-    pub(super) endpoint: Endpoint,
-    /// Whether the peer had answered before.
-    pub(super) was_open: bool,
-    pub(super) reason: String,
-    /// How many ends there were since one was last worth a line; `None` while this is not.
-    pub(super) worth_saying: Option<u32>,
-    /// The requests that will not be answered.
-    pub(super) tickets: Vec<T>,
-}
-
-#[derive(Debug)]
-struct Asked<T> {
-    correlation: CorrelationId,
-    ticket: T,
-    deadline: Instant,
-}
-
-#[derive(Debug)]
-enum State<T> {
-    Down,
-    Connecting {
-        id: ConnectionId,
-        deadline: Instant,
-    },
-    /// Connected; ready once the versions are known.
-    Open {
-        id: ConnectionId,
-        connection: Box<Connection>,
-        asked: VecDeque<Asked<T>>,
-        handshake: Instant,
-    },
-}
-
-#[derive(Debug)]
-struct Link<T> {
-    endpoint: Endpoint,
-    state: State<T>,
-    failures: u32,
-    /// No connecting and no sending before then (back-off, or the broker's throttle).
-    not_before: Instant,
-}
 
 /// All connections of one consumer. `T` says what was asked.
 #[derive(Debug)]
@@ -427,64 +353,5 @@ impl<T> Links<T> {
             worth_saying,
             tickets,
         })
-    }
-}
-
-fn take_down<T>(state: &mut State<T>) -> Option<(ConnectionId, Vec<T>)> {
-    match std::mem::replace(state, State::Down) {
-        State::Down => None,
-        State::Connecting { id, .. } => Some((id, Vec::new())),
-        State::Open { id, asked, .. } => {
-            Some((id, asked.into_iter().map(|asked| asked.ticket).collect()))
-        }
-    }
-}
-
-/// What a request may take beyond the request timeout, because the broker waits on purpose.
-fn extra_time(request: &Request) -> Duration {
-    let millis = match request {
-        Request::JoinGroup(join) => join.rebalance_timeout_ms.max(join.session_timeout_ms),
-        Request::Fetch(fetch) => fetch.max_wait_ms,
-        _ => 0,
-    };
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
-}
-
-fn throttle(response: &Response) -> Duration {
-    let millis = match response {
-        Response::ApiVersions(r) => r.throttle_ms,
-        Response::Metadata(r) => r.throttle_ms,
-        Response::FindCoordinator(r) => r.throttle_ms,
-        Response::JoinGroup(r) => r.throttle_ms,
-        Response::SyncGroup(r) => r.throttle_ms,
-        Response::Heartbeat(_) | Response::LeaveGroup(_) => 0,
-        Response::OffsetFetch(r) => r.throttle_ms,
-        Response::OffsetCommit(r) => r.throttle_ms,
-        Response::ListOffsets(r) => r.throttle_ms,
-        Response::OffsetForLeaderEpoch(r) => r.throttle_ms,
-        Response::Fetch(r) => r.throttle_ms,
-        Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
-        Response::SaslHandshake(_) | Response::SaslAuthenticate(_) => 0,
-    };
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
-}
-
-/// The address that stands before a reason is the endpoint's own, which is said beside it.
-fn without_address<'a>(reason: &'a str, endpoint: &Endpoint) -> &'a str {
-    let Endpoint { host, port } = endpoint;
-    [format!("{host}:{port}: "), format!("[{host}]:{port}: ")]
-        .iter()
-        .find_map(|address| reason.strip_prefix(address))
-        .unwrap_or(reason)
-}
-
-fn describe(reason: &Disconnect) -> String {
-    match reason {
-        Disconnect::Unresolved(text)
-        | Disconnect::Unreachable(text)
-        | Disconnect::Closed(text)
-        | Disconnect::Protocol(text)
-        | Disconnect::ServerNotTrusted(text)
-        | Disconnect::ClientNotTrusted(text) => text.clone(),
     }
 }
