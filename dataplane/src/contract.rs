@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus};
+use forebay_protocol::kafka::sasl::{Derivation, DerivedKey};
 use uuid::Uuid;
 
 pub use tokio::sync::{mpsc, oneshot, watch};
@@ -131,6 +132,13 @@ pub enum Request {
         port: u16,
         /// The addresses, or why there are none.
         answer: oneshot::Sender<Result<Vec<SocketAddr>, String>>,
+    },
+    /// A key from a password.
+    Derive {
+        /// Which key.
+        derivation: Derivation,
+        /// The key.
+        answer: oneshot::Sender<DerivedKey>,
     },
     /// Credentials were refused: fetch new ones if the chain has any.
     RefreshCredentials,

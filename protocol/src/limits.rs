@@ -152,6 +152,28 @@ pub const RECONNECT_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest back-off before a broker is connected to again: a cluster that heals is found in seconds.
 pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// First back-off after a broker has refused our credentials. Slow, because whoever tries a wrong password too
+/// often may lock the account.
+pub const AUTHENTICATION_BACKOFF: Duration = RECONNECT_BACKOFF_MAX;
+
+/// Longest back-off after a broker has refused our credentials; as much as a half may come on top.
+pub const AUTHENTICATION_BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// For how long a broker that refuses us is spoken of in the status after it last did: while it does, the next
+/// time comes earlier.
+pub const REFUSAL_SHOWN_MAX: Duration = Duration::from_secs(180);
+
+/// Brokers refuse a second authentication within a second of the one before.
+pub const REAUTHENTICATION_INTERVAL_MIN: Duration = Duration::from_millis(1100);
+
+/// A session is renewed at least this often, if it ends at all.
+pub const SESSION_LIFETIME_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+const _: () = assert!(
+    AUTHENTICATION_BACKOFF_MAX.as_secs() * 3 / 2 + CONNECTING_MAX.as_secs()
+        < REFUSAL_SHOWN_MAX.as_secs()
+);
+
 /// Longest silence that a broker's quota is believed to ask for.
 pub const THROTTLE_MAX: Duration = Duration::from_secs(60);
 

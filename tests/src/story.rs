@@ -14,6 +14,7 @@ use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Duty, Effect, Endpoint,
     GroupProtocol, Input, Notice, OnOversized, StartingPosition,
 };
+use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::lambda::invoke::Outcome;
 use forebay_protocol::limits;
 use forebay_protocol::time::Instant;
@@ -45,8 +46,8 @@ pub struct Call {
 /// What answers calls.
 pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
 
-/// Which of a member's connections are refused.
-pub type Refusal = Box<dyn FnMut(&Endpoint) -> bool>;
+/// How connections to an endpoint end before they stand, if they do.
+pub type Refusal = Box<dyn FnMut(&Endpoint) -> Option<Disconnect>>;
 
 /// Consumers of one group, their cluster and their function.
 pub struct Story {
@@ -58,6 +59,10 @@ pub struct Story {
     pub notices: Vec<Notice>,
     /// Calls that wait for [`Story::end_call`].
     pub open_calls: VecDeque<Call>,
+    /// Keys that consumers had derived.
+    pub derivations: u64,
+    /// The fewest connections that stood after one was closed by a consumer.
+    pub fewest_connections: usize,
     members: Vec<Member>,
     now: Instant,
     refuses: Refusal,
@@ -98,6 +103,7 @@ pub fn consumer_config() -> ConsumerConfig {
         request_timeout: Duration::from_secs(30),
         call_deadline: Duration::from_secs(60),
         max_in_flight: 4,
+        nonce_key: NonceKey::new([1; 32]),
         seed: 1,
     }
 }
@@ -124,15 +130,27 @@ impl Story {
             delivered: Vec::new(),
             notices: Vec::new(),
             open_calls: VecDeque::new(),
+            derivations: 0,
+            fewest_connections: usize::MAX,
             members: Vec::new(),
             now: Instant::ZERO,
-            refuses: Box::new(|_| false),
+            refuses: Box::new(|_| None),
             function: Some(Box::new(|_| succeeded())),
         }
     }
 
     /// One more consumer; its number.
     pub fn join(&mut self, config: ConsumerConfig, budget: Budget) -> usize {
+        self.join_told(config, budget, [])
+    }
+
+    /// The same, told something before all else.
+    pub fn join_told(
+        &mut self,
+        config: ConsumerConfig,
+        budget: Budget,
+        first: impl IntoIterator<Item = Input>,
+    ) -> usize {
         let consumer = Consumer::new(config, budget, self.now);
         self.members.push(Member {
             consumer,
@@ -140,6 +158,9 @@ impl Story {
             has_ended: false,
         });
         let member = self.members.len() - 1;
+        for input in first {
+            self.members[member].consumer.handle(input, self.now);
+        }
         self.members[member].consumer.handle_timeout(self.now);
         self.settle();
         member
@@ -166,7 +187,15 @@ impl Story {
     }
 
     /// From now on connections for which this says so are refused.
-    pub fn refuse(&mut self, refuses: impl FnMut(&Endpoint) -> bool + 'static) {
+    pub fn refuse(&mut self, mut refuses: impl FnMut(&Endpoint) -> bool + 'static) {
+        self.refuse_with(move |endpoint| {
+            let reason = || Disconnect::Unreachable("connection refused".to_owned());
+            refuses(endpoint).then(reason)
+        });
+    }
+
+    /// The same, with what each comes to.
+    pub fn refuse_with(&mut self, refuses: impl FnMut(&Endpoint) -> Option<Disconnect> + 'static) {
         self.refuses = Box::new(refuses);
     }
 
@@ -338,7 +367,14 @@ impl Story {
             Effect::Close(id) => {
                 if let Some(broker) = member.links.remove(&id) {
                     self.kafka.disconnect(broker);
+                    let standing = self.kafka.connections();
+                    self.fewest_connections = self.fewest_connections.min(standing);
                 }
+            }
+            Effect::Derive(id, derivation) => {
+                self.derivations += 1;
+                let key = Input::Derived(id, derivation.run());
+                member.consumer.handle(key, self.now);
             }
             Effect::Invoke(id, invocation) => {
                 let body = invocation.pieces.concat();
@@ -368,11 +404,11 @@ impl Story {
     }
 
     fn connect(&mut self, at: usize, id: ConnectionId, endpoint: &Endpoint) {
-        let is_refused = (self.refuses)(endpoint);
+        let refused = (self.refuses)(endpoint);
         let broker = self
             .kafka
             .broker_at(&endpoint.host, endpoint.port)
-            .filter(|_| !is_refused)
+            .filter(|_| refused.is_none())
             .and_then(|node| self.kafka.connect(node));
         let member = &mut self.members[at];
         let input = match broker {
@@ -381,7 +417,8 @@ impl Story {
                 Input::Connected(id)
             }
             None => {
-                Input::Disconnected(id, Disconnect::Unreachable("connection refused".to_owned()))
+                let nobody = || Disconnect::Unreachable("connection refused".to_owned());
+                Input::Disconnected(id, refused.unwrap_or_else(nobody))
             }
         };
         member.consumer.handle(input, self.now);

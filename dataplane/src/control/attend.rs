@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::keys::Keys;
 use super::names::Names;
 use crate::clock;
 use crate::contract::{Request, ShardStatus, mpsc, watch};
@@ -21,17 +22,19 @@ pub(super) async fn status(mut status: watch::Receiver<Arc<ShardStatus>>, news: 
 
 /// Answers the requests of all shards, until the last has ended.
 pub(super) async fn requests(mut requests: mpsc::Receiver<Request>, refresh: Arc<Notify>) {
-    let mut names = Names::default();
+    let (mut names, mut keys) = (Names::default(), Keys::default());
     loop {
         tokio::select! {
             request = requests.recv() => match request {
                 Some(Request::Resolve { host, port, answer }) => {
                     names.ask(host, (port, answer), clock::now());
                 }
+                Some(Request::Derive { derivation, answer }) => keys.ask(derivation, answer),
                 Some(Request::RefreshCredentials) => refresh.notify_one(),
                 None => break,
             },
             () = names.answer_next() => {}
+            () = keys.answer_next() => {}
         }
     }
 }

@@ -11,6 +11,7 @@ mod credentials;
 mod function;
 mod health;
 mod http;
+mod keys;
 mod memory;
 mod names;
 mod observe;

@@ -22,9 +22,13 @@ pub(super) struct Verdict {
 const CONNECTION: &str =
     "PROBLEM: Connection error. Please check your event source connection configuration.";
 const NOT_AUTHORIZED: &str = "PROBLEM: Cluster failed to authorize Lambda.";
+const SASL_FAILED: &str = "PROBLEM: SASL authentication failed.";
+const SERVER_NOT_TRUSTED: &str = "PROBLEM: Lambda failed to authenticate server.";
+const CLIENT_NOT_TRUSTED: &str = "PROBLEM: Server failed to authenticate Lambda.";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
 const USER_INITIATED: &str = "USER_INITIATED";
 const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";
+const AUTHENTICATION: &str = "EVENT_SOURCE_AUTHN_ERROR";
 const AUTHORIZATION: &str = "EVENT_SOURCE_AUTHZ_ERROR";
 const FUNCTION_CONFIG: &str = "FUNCTION_CONFIG_NOT_VALID";
 
@@ -86,6 +90,13 @@ impl Verdict {
         let own;
         let (result, reason, detail) = match fault {
             Fault::ClusterUnreachable(detail) => (CONNECTION, ESM_CONFIG, detail.as_str()),
+            Fault::AuthenticationFailed(detail) => (SASL_FAILED, AUTHENTICATION, detail.as_str()),
+            Fault::ServerNotTrusted(detail) => {
+                (SERVER_NOT_TRUSTED, AUTHENTICATION, detail.as_str())
+            }
+            Fault::ClientNotTrusted(detail) => {
+                (CLIENT_NOT_TRUSTED, AUTHENTICATION, detail.as_str())
+            }
             // AWS has a code for it, but no text, and that of a broken connection misleads.
             Fault::TopicMissing => {
                 own = format!("PROBLEM: Topic {topic} does not exist.");
@@ -141,6 +152,21 @@ mod tests {
             Fault::NotAuthorized(String::new()),
             "PROBLEM: Cluster failed to authorize Lambda.",
             "EVENT_SOURCE_AUTHZ_ERROR",
+        );
+        check(
+            Fault::AuthenticationFailed("broker a:1: PLAIN".to_owned()),
+            "PROBLEM: SASL authentication failed.",
+            "EVENT_SOURCE_AUTHN_ERROR",
+        );
+        check(
+            Fault::ServerNotTrusted(String::new()),
+            "PROBLEM: Lambda failed to authenticate server.",
+            "EVENT_SOURCE_AUTHN_ERROR",
+        );
+        check(
+            Fault::ClientNotTrusted(String::new()),
+            "PROBLEM: Server failed to authenticate Lambda.",
+            "EVENT_SOURCE_AUTHN_ERROR",
         );
         check(
             Fault::FunctionRefused("404".to_owned()),

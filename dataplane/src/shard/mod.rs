@@ -11,6 +11,7 @@ mod exchange;
 mod frames;
 mod hashing;
 mod invoker;
+mod keys;
 mod pool;
 mod queue;
 mod reconcile;

@@ -4,21 +4,28 @@
 //! so roles do not share one: joining, the coordinator's quick answers, the seed (metadata and coordinator
 //! look-ups) and each broker we fetch from have their own.
 //!
+//! Where brokers want to know who we are, each connection authenticates, and is renewed when its session ends or
+//! the credentials have changed (`renewal.rs`).
+//!
 //! Invariant: every request sent ends exactly once, as an answer or as a ticket handed back.
 
+mod access;
 mod link;
+mod renewal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::access::{Access, Session};
 pub(super) use self::link::{Answer, Broken, Role};
-use self::link::{Asked, Link, State, describe, extra_time, take_down, throttle, without_address};
+use self::link::{Asked, Failure, Link, State, extra_time, take_down, throttle};
 use super::complaints::Complaints;
-use super::{ConnectionId, Disconnect, Effect, Endpoint};
+use super::{ConnectionId, Disconnect, Effect, Endpoint, Fault};
 use crate::kafka::connection::{Connection, ConnectionError, Received};
 use crate::kafka::messages::{ApiKey, Request};
+use crate::kafka::sasl::{DerivedKey, NonceKey};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Instant;
@@ -32,10 +39,18 @@ pub(super) struct Links<T> {
     next_id: u64,
     random: Random,
     complaints: Complaints,
+    access: Access,
+    /// The link whose turn it is to take new credentials: it takes no new request.
+    turn: Option<Role>,
 }
 
 impl<T> Links<T> {
-    pub(super) fn new(client_id: &str, request_timeout: Duration, seed: u64) -> Self {
+    pub(super) fn new(
+        client_id: &str,
+        request_timeout: Duration,
+        seed: u64,
+        nonce_key: NonceKey,
+    ) -> Self {
         Self {
             links: BTreeMap::new(),
             client_id: client_id.to_owned(),
@@ -43,6 +58,8 @@ impl<T> Links<T> {
             next_id: 0,
             random: Random::new(seed),
             complaints: Complaints::default(),
+            access: Access::new(nonce_key),
+            turn: None,
         }
     }
 
@@ -69,25 +86,18 @@ impl<T> Links<T> {
                 return Err(broken);
             }
         }
-        let link = self.links.entry(role).or_insert_with(|| Link {
-            endpoint: endpoint.clone(),
-            state: State::Down,
-            failures: 0,
-            not_before: now,
-        });
+        let is_held = self.is_held(role, now);
+        let link = self.links.entry(role);
+        let link = link.or_insert_with(|| Link::new(endpoint, now));
         match &link.state {
             State::Down if now >= link.not_before => {
-                let id = ConnectionId(self.next_id);
-                self.next_id += 1;
-                link.state = State::Connecting {
-                    id,
-                    deadline: now + limits::CONNECTING_MAX,
-                };
-                effects.push_back(Effect::Connect(id, endpoint.clone()));
+                link.state = connecting(&mut self.next_id, endpoint, now, effects);
                 Ok(false)
             }
             State::Down | State::Connecting { .. } => Ok(false),
-            State::Open { connection, .. } => Ok(connection.is_ready() && now >= link.not_before),
+            State::Open { connection, .. } => {
+                Ok(connection.is_ready() && now >= link.not_before && !is_held)
+            }
         }
     }
 
@@ -139,8 +149,10 @@ impl<T> Links<T> {
         now: Instant,
         effects: &mut VecDeque<Effect>,
     ) {
-        let mut connection = Box::new(Connection::new(&self.client_id, None));
         let handshake = now + self.request_timeout;
+        let exchange = self.access.exchange();
+        let credentials = self.access.credentials().cloned();
+        let mut connection = Box::new(Connection::new(&self.client_id, exchange));
         let Some((_, link)) = self.find(id) else {
             return;
         };
@@ -153,6 +165,8 @@ impl<T> Links<T> {
             connection,
             asked: VecDeque::new(),
             handshake,
+            credentials,
+            session: None,
         };
     }
 
@@ -175,16 +189,20 @@ impl<T> Links<T> {
         };
         let problem = match connection.receive(frame) {
             Ok(Received::Ready) => {
-                link.failures = 0;
-                let endpoint = link.endpoint.clone();
-                self.complaints.forget(&endpoint);
+                self.handle_ready(role, now);
+                return Ok(None);
+            }
+            Ok(Received::Derive(derivation)) => {
+                match self.access.key(&derivation) {
+                    Some(key) => return self.give_key(id, &key, now, effects),
+                    None => effects.push_back(Effect::Derive(id, derivation)),
+                }
                 return Ok(None);
             }
             Ok(Received::Send(frame)) => {
                 effects.push_back(Effect::Send(id, frame));
                 return Ok(None);
             }
-            Ok(Received::Derive(_)) => unreachable!("no connection authenticates"),
             Ok(Received::Response {
                 correlation,
                 response,
@@ -201,14 +219,74 @@ impl<T> Links<T> {
                 }
                 front => {
                     asked.extend(front);
-                    "the answer is out of order".to_owned()
+                    Failure::new("the answer is out of order")
                 }
             },
-            Err(error) => error.to_string(),
+            Err(error) => Failure::of_error(&error, &link.endpoint),
         };
-        match self.fail(role, &problem, now, Some(effects)) {
+        match self.fail(role, problem, now, Some(effects)) {
             Some(broken) => Err(broken),
             None => Ok(None),
+        }
+    }
+
+    /// A key was derived that a connection had asked for; it serves later ones too.
+    pub(super) fn handle_derived(
+        &mut self,
+        id: ConnectionId,
+        key: &DerivedKey,
+        now: Instant,
+        effects: &mut VecDeque<Effect>,
+    ) -> Option<Broken<T>> {
+        self.access.learn(key);
+        self.give_key(id, key, now, effects).err()
+    }
+
+    fn give_key(
+        &mut self,
+        id: ConnectionId,
+        key: &DerivedKey,
+        now: Instant,
+        effects: &mut VecDeque<Effect>,
+    ) -> Result<Option<Answer<T>>, Broken<T>> {
+        let Some((role, link)) = self.find(id) else {
+            return Ok(None);
+        };
+        let State::Open { connection, .. } = &mut link.state else {
+            return Ok(None);
+        };
+        match connection.derived(key) {
+            Ok(frame) => effects.extend(frame.map(|frame| Effect::Send(id, frame))),
+            Err(error) => {
+                let problem = Failure::of_error(&error, &link.endpoint);
+                return self
+                    .fail(role, problem, now, Some(effects))
+                    .map_or(Ok(None), Err);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The broker lets us in, for the first time on this connection or again.
+    fn handle_ready(&mut self, role: Role, now: Instant) {
+        let Some(link) = self.links.get_mut(&role) else {
+            return;
+        };
+        link.failures = 0;
+        link.refusals = 0;
+        link.refusal = None;
+        self.complaints.forget(&link.endpoint);
+        if let State::Open {
+            connection,
+            credentials,
+            session,
+            ..
+        } = &mut link.state
+        {
+            let lifetime = connection.session_lifetime();
+            let begun = Session::new(credentials.clone(), lifetime, now, &mut self.random);
+            self.access.is_refused &= begun.is_stale(&self.access);
+            *session = Some(begun);
         }
     }
 
@@ -219,8 +297,13 @@ impl<T> Links<T> {
         reason: &Disconnect,
         now: Instant,
     ) -> Option<Broken<T>> {
-        let (role, _) = self.find(id)?;
-        self.fail(role, &describe(reason), now, None)
+        let (role, link) = self.find(id)?;
+        let open = match &link.state {
+            State::Open { connection, .. } => Some(&**connection),
+            State::Down | State::Connecting { .. } => None,
+        };
+        let failure = Failure::of_end(reason, &link.endpoint, open);
+        self.fail(role, failure, now, None)
     }
 
     /// Gives up what did not answer in time.
@@ -240,6 +323,13 @@ impl<T> Links<T> {
                     connection,
                     handshake,
                     ..
+                } if connection.is_authenticating() && now >= *handshake => {
+                    Some((*role, "the authentication has not ended in time"))
+                }
+                State::Open {
+                    connection,
+                    handshake,
+                    ..
                 } if !connection.is_ready() && now >= *handshake => Some((
                     *role,
                     "no answer to ApiVersions in time; it may not be Kafka, forebay check tells",
@@ -253,7 +343,7 @@ impl<T> Links<T> {
             })
             .collect();
         late.into_iter()
-            .filter_map(|(role, why)| self.fail(role, why, now, Some(effects)))
+            .filter_map(|(role, why)| self.fail(role, Failure::new(why), now, Some(effects)))
             .collect()
     }
 
@@ -272,6 +362,7 @@ impl<T> Links<T> {
             role,
             endpoint: link.endpoint.clone(),
             was_open,
+            is_refused: false,
             reason: reason.to_owned(),
             worth_saying: Some(1),
             tickets: asked,
@@ -294,6 +385,7 @@ impl<T> Links<T> {
                     connection,
                     handshake,
                     asked,
+                    session,
                     ..
                 } => {
                     let answer = if connection.is_ready() {
@@ -302,7 +394,9 @@ impl<T> Links<T> {
                         Some(*handshake)
                     };
                     let muted = (link.not_before > now).then_some(link.not_before);
-                    [answer, muted].into_iter().flatten().min()
+                    let session = session.as_ref();
+                    let renewal = session.and_then(|it| it.poll_timeout(&self.access, now));
+                    [answer, muted, renewal].into_iter().flatten().min()
                 }
             })
             .min()
@@ -323,25 +417,32 @@ impl<T> Links<T> {
     fn fail(
         &mut self,
         role: Role,
-        reason: &str,
+        failure: Failure,
         now: Instant,
         effects: Option<&mut VecDeque<Effect>>,
     ) -> Option<Broken<T>> {
+        let Failure { reason, refusal } = failure;
         let link = self.links.get_mut(&role)?;
-        let was_open =
-            matches!(&link.state, State::Open { connection, .. } if connection.is_ready());
+        let was_open = link.session().is_some();
+        if let (Some(Fault::AuthenticationFailed(_)), State::Open { credentials, .. }) =
+            (&refusal, &link.state)
+        {
+            self.access.is_refused |= credentials.as_ref() == self.access.credentials();
+        }
         let (id, tickets) = take_down(&mut link.state)?;
         if let Some(effects) = effects {
             effects.push_back(Effect::Close(id));
         }
-        let cap = limits::RECONNECT_BACKOFF * 2u32.saturating_pow(link.failures.min(10));
-        link.failures = link.failures.saturating_add(1);
-        // Half of the back-off is fixed, so that a broker that refuses is never asked in a tight loop.
-        let cap = cap.min(limits::RECONNECT_BACKOFF_MAX) / 2;
-        link.not_before = now + cap + self.random.jitter(cap);
+        let wait = match refusal {
+            Some(Fault::AuthenticationFailed(_)) => link.back_off_refused(&mut self.random),
+            _ => link.back_off(&mut self.random),
+        };
+        link.not_before = now + wait;
+        if let Some(fault) = &refusal {
+            link.refusal = Some((now, fault.clone()));
+        }
         let endpoint = link.endpoint.clone();
-        let reason = without_address(reason, &endpoint).to_owned();
-        let worth_saying = match was_open {
+        let worth_saying = match was_open && refusal.is_none() {
             true => Some(1),
             false => self.complaints.note(&endpoint, &reason, now),
         };
@@ -349,9 +450,24 @@ impl<T> Links<T> {
             role,
             endpoint,
             was_open,
+            is_refused: refusal.is_some(),
             reason,
             worth_saying,
             tickets,
         })
     }
+}
+
+/// Begins to connect.
+fn connecting<T>(
+    next_id: &mut u64,
+    endpoint: &Endpoint,
+    now: Instant,
+    effects: &mut VecDeque<Effect>,
+) -> State<T> {
+    let id = ConnectionId(*next_id);
+    *next_id += 1;
+    effects.push_back(Effect::Connect(id, endpoint.clone()));
+    let deadline = now + limits::CONNECTING_MAX;
+    State::Connecting { id, deadline }
 }

@@ -3,10 +3,12 @@
 //! [`Consumer`] takes [`Input`]s and the time, and yields [`Effect`]s; the shell moves frames, makes the
 //! calls and keeps the timer. Exactly one task owns a consumer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::kafka::sasl::{Derivation, DerivedKey, NonceKey, SaslCredentials};
 use crate::lambda::invoke::Outcome;
 use crate::sigv4::PayloadDigest;
 use crate::time::Instant;
@@ -93,6 +95,8 @@ pub struct ConsumerConfig {
     pub call_deadline: Duration,
     /// Calls in flight at once; the machine goes below it while the function throttles.
     pub max_in_flight: u32,
+    /// Makes nonces of its own: 32 random bytes, a secret.
+    pub nonce_key: NonceKey,
     /// Seeds jitter, and makes a member's id its own: no two consumers have the same.
     pub seed: u64,
 }
@@ -142,6 +146,11 @@ pub enum Input {
     Disconnected(ConnectionId, Disconnect),
     /// One whole frame arrived, without its length prefix.
     Frame(ConnectionId, Bytes),
+    /// What connections authenticate with from now on; before the first it is nothing. Those that stand take it
+    /// one by one, without a lost request.
+    Credentials(Option<Arc<SaslCredentials>>),
+    /// The key that a connection asked for.
+    Derived(ConnectionId, DerivedKey),
     /// A call ended, one way or another. Each call ends exactly once.
     CallEnded(CallId, Outcome),
     /// Calls in flight at once, from now on.
@@ -181,6 +190,8 @@ pub enum Effect {
     Send(ConnectionId, Bytes),
     /// Close the connection; answer with nothing more.
     Close(ConnectionId),
+    /// Derive a key where that holds up nobody; answer with `Derived`.
+    Derive(ConnectionId, Derivation),
     /// Make a call; answer with `CallEnded`.
     Invoke(CallId, Invocation),
     /// Close that call's connection now; answer with `CallEnded` all the same.

@@ -22,6 +22,12 @@ pub enum Phase {
 pub enum Fault {
     /// No broker of the list can be reached.
     ClusterUnreachable(String),
+    /// A broker does not take our credentials; it is tried again.
+    AuthenticationFailed(String),
+    /// We do not trust a broker's certificate; it is tried again.
+    ServerNotTrusted(String),
+    /// A broker does not trust our certificate, or wants one; it is tried again.
+    ClientNotTrusted(String),
     /// The topic does not exist.
     TopicMissing,
     /// The topic or the group is denied.
@@ -44,6 +50,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, detail) = match self {
             Self::ClusterUnreachable(detail) => ("cluster unreachable", detail.as_str()),
+            Self::AuthenticationFailed(detail) => ("authentication failed", detail.as_str()),
+            Self::ServerNotTrusted(detail) => ("broker not trusted", detail.as_str()),
+            Self::ClientNotTrusted(detail) => ("not trusted by the broker", detail.as_str()),
             Self::TopicMissing => ("topic missing", ""),
             Self::NotAuthorized(detail) => ("not authorized", detail.as_str()),
             Self::Incompatible(detail) => ("cluster incompatible", detail.as_str()),

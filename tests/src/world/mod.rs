@@ -22,6 +22,7 @@ use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Duty, Effect, Endpoint, GroupProtocol,
     Input, OnOversized, StartingPosition,
 };
+use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
 
@@ -342,6 +343,7 @@ impl World {
             request_timeout: Duration::from_secs(5),
             call_deadline: Duration::from_secs(15),
             max_in_flight: 4,
+            nonce_key: NonceKey::new([node as u8; 32]),
             seed: schedule.seed ^ (node as u64) << 32 ^ life << 48,
         }
     }
@@ -431,6 +433,11 @@ impl World {
             }
             Effect::Send(id, frame) => self.send_to_broker(of, id, frame),
             Effect::Close(id) => self.close(of, id),
+            Effect::Derive(id, derivation) => {
+                let input = Input::Derived(id, derivation.run());
+                let after = self.delay_a_little();
+                self.after(after, Event::ToNode { node: of, input });
+            }
             Effect::Invoke(call, invocation) => self.invoke(of, call, invocation)?,
             Effect::CancelCall(call) => self.cancel_call(of, call),
             Effect::Stopped => {}

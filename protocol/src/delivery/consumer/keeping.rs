@@ -95,6 +95,7 @@ impl Consumer {
                 self.handle_unanswered(ticket);
             }
         }
+        self.links.forget_refusals();
         self.coordinator.forget(self.now);
     }
 }

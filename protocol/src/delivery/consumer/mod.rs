@@ -152,7 +152,12 @@ impl Consumer {
             notices: VecDeque::new(),
             counters: Counters::default(),
             faults: Faults::default(),
-            links: Links::new(&config.client_id, config.request_timeout, config.seed),
+            links: Links::new(
+                &config.client_id,
+                config.request_timeout,
+                config.seed,
+                config.nonce_key.clone(),
+            ),
             cluster: Cluster::new(config.bootstrap.clone(), now),
             seed_failures: 0,
             coordinator: Coordinator::unknown(now),
@@ -203,6 +208,13 @@ impl Consumer {
                     Ok(Some(answer)) => self.handle_answer(answer),
                     Ok(None) => {}
                     Err(broken) => self.handle_broken(broken),
+                }
+            }
+            Input::Credentials(credentials) => self.links.set_credentials(credentials, now),
+            Input::Derived(id, key) => {
+                let effects = &mut self.effects;
+                if let Some(broken) = self.links.handle_derived(id, &key, now, effects) {
+                    self.handle_broken(broken);
                 }
             }
             Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
@@ -283,6 +295,10 @@ impl Consumer {
         if self.ending.has_ended() || self.is_resting() {
             return;
         }
+        // Before anything is sent: what is to be renewed takes no more.
+        for replaced in self.links.renew(self.now, &mut self.effects) {
+            self.handle_closed(replaced);
+        }
         // First: a leader that is to assign needs the numbers of partitions, which the seed is asked for.
         self.drain_membership_events();
         self.pump_seed();
@@ -345,8 +361,11 @@ impl Consumer {
     fn handle_broken(&mut self, broken: Broken<Ticket>) {
         let (role, endpoint, reason) =
             (broken.role, broken.endpoint.clone(), broken.reason.clone());
+        let is_refused = broken.is_refused;
         self.handle_closed(broken);
         match role {
+            // A broker that answers is no cluster that cannot be reached.
+            Role::Seed if is_refused => self.cluster.rotate_seed(),
             Role::Seed => self.handle_seed_broken(&endpoint, &reason),
             Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
             Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
@@ -359,12 +378,21 @@ impl Consumer {
             role,
             endpoint,
             was_open,
+            is_refused,
             reason,
             worth_saying,
             tickets,
         } = broken;
         let broker = format!("broker={}:{} role={role}", endpoint.host, endpoint.port);
-        if was_open {
+        if is_refused {
+            if let Some(attempts) = worth_saying {
+                self.notice(
+                    Severity::Error,
+                    "Authentication with a broker failed; it is tried again",
+                    format!("{broker} attempts={attempts} reason={reason:?}"),
+                );
+            }
+        } else if was_open {
             self.notice(
                 Severity::Info,
                 "Connection to a broker ended",

@@ -52,6 +52,9 @@ impl Consumer {
             )))
         });
         let faults = &self.faults;
+        if let Some(refusal) = self.links.refusal(self.now) {
+            return Some(refusal.clone());
+        }
         [
             &faults.cluster,
             &faults.topic,

@@ -4,11 +4,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{ConnectionId, Disconnect, Endpoint};
-use crate::kafka::connection::{Connection, CorrelationId};
+use super::access::Session;
+use crate::delivery::{ConnectionId, Disconnect, Endpoint, Fault};
+use crate::kafka::connection::{Connection, ConnectionError, CorrelationId};
 use crate::kafka::messages::{Request, Response};
+use crate::kafka::sasl::{SaslCredentials, SaslError};
+use crate::limits;
+use crate::random::Random;
 use crate::time::Instant;
 
 /// What a connection is for.
@@ -49,6 +54,8 @@ pub(in crate::delivery) struct Broken<T> {
     pub(in crate::delivery) endpoint: Endpoint,
     /// Whether the peer had answered before.
     pub(in crate::delivery) was_open: bool,
+    /// We are not let in, or do not trust the broker.
+    pub(in crate::delivery) is_refused: bool,
     pub(in crate::delivery) reason: String,
     /// How many ends there were since one was last worth a line; `None` while this is not.
     pub(in crate::delivery) worth_saying: Option<u32>,
@@ -70,12 +77,17 @@ pub(super) enum State<T> {
         id: ConnectionId,
         deadline: Instant,
     },
-    /// Connected; ready once the versions are known.
+    /// Connected; ready once the versions are known and the broker has let us in.
     Open {
         id: ConnectionId,
         connection: Box<Connection>,
         asked: VecDeque<Asked<T>>,
+        /// When it must be ready.
         handshake: Instant,
+        /// What it authenticates with, or did last.
+        credentials: Option<Arc<SaslCredentials>>,
+        /// `None` until it was ready.
+        session: Option<Session>,
     },
 }
 
@@ -84,8 +96,109 @@ pub(super) struct Link<T> {
     pub(super) endpoint: Endpoint,
     pub(super) state: State<T>,
     pub(super) failures: u32,
+    /// How often in a row our credentials were refused.
+    pub(super) refusals: u32,
+    /// Until the broker can be used.
+    pub(super) refusal: Option<(Instant, Fault)>,
     /// No connecting and no sending before then (back-off, or the broker's throttle).
     pub(super) not_before: Instant,
+}
+
+impl<T> Link<T> {
+    pub(super) fn new(endpoint: &Endpoint, now: Instant) -> Self {
+        Self {
+            endpoint: endpoint.clone(),
+            state: State::Down,
+            failures: 0,
+            refusals: 0,
+            refusal: None,
+            not_before: now,
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.state {
+            State::Open { session, .. } => session.as_ref(),
+            State::Down | State::Connecting { .. } => None,
+        }
+    }
+
+    /// Whether we were not let in when it was last tried, not long ago.
+    pub(super) fn is_refused(&self, now: Instant) -> bool {
+        let since = self.refusal.as_ref().map(|(since, _)| *since);
+        since.is_some_and(|since| now.saturating_since(since) <= limits::REFUSAL_SHOWN_MAX)
+    }
+
+    /// Whether something is in flight.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(&self.state, State::Open { asked, .. } if !asked.is_empty())
+    }
+
+    /// How long nothing is tried after another failure: half of it is fixed, so that a broker that refuses is
+    /// never asked in a tight loop.
+    pub(super) fn back_off(&mut self, random: &mut Random) -> Duration {
+        let cap = limits::RECONNECT_BACKOFF * 2u32.saturating_pow(self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        let cap = cap.min(limits::RECONNECT_BACKOFF_MAX) / 2;
+        cap + random.jitter(cap)
+    }
+
+    /// The same after our credentials were refused.
+    pub(super) fn back_off_refused(&mut self, random: &mut Random) -> Duration {
+        let cap = limits::AUTHENTICATION_BACKOFF * 2u32.saturating_pow(self.refusals.min(10));
+        self.refusals = self.refusals.saturating_add(1);
+        let cap = cap.min(limits::AUTHENTICATION_BACKOFF_MAX);
+        cap + random.jitter(cap / 2)
+    }
+}
+
+/// Why a connection is over.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) reason: String,
+    pub(super) refusal: Option<Fault>,
+}
+
+impl Failure {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            refusal: None,
+        }
+    }
+
+    pub(super) fn of_error(error: &ConnectionError, endpoint: &Endpoint) -> Self {
+        let refusal = match error {
+            ConnectionError::Sasl(sasl) => Some(authentication_failed(sasl, endpoint)),
+            _ => None,
+        };
+        Self {
+            reason: error.to_string(),
+            refusal,
+        }
+    }
+
+    /// The connection to `endpoint` ended by itself.
+    pub(super) fn of_end(end: &Disconnect, endpoint: &Endpoint, open: Option<&Connection>) -> Self {
+        let reason = without_address(describe(end), endpoint).to_owned();
+        let said = || format!("broker {}:{}: {reason}", endpoint.host, endpoint.port);
+        let refusal = match end {
+            Disconnect::ServerNotTrusted(_) => Some(Fault::ServerNotTrusted(said())),
+            Disconnect::ClientNotTrusted(_) => Some(Fault::ClientNotTrusted(said())),
+            Disconnect::Closed(_) => open
+                .and_then(Connection::refused_by_closing)
+                .map(|sasl| authentication_failed(&sasl, endpoint)),
+            Disconnect::Unresolved(_) | Disconnect::Unreachable(_) | Disconnect::Protocol(_) => {
+                None
+            }
+        };
+        Self { reason, refusal }
+    }
+}
+
+fn authentication_failed(error: &SaslError, endpoint: &Endpoint) -> Fault {
+    let Endpoint { host, port } = endpoint;
+    Fault::AuthenticationFailed(format!("broker {host}:{port}: {error}"))
 }
 
 pub(super) fn take_down<T>(state: &mut State<T>) -> Option<(ConnectionId, Vec<T>)> {
@@ -136,13 +249,13 @@ pub(super) fn without_address<'a>(reason: &'a str, endpoint: &Endpoint) -> &'a s
         .unwrap_or(reason)
 }
 
-pub(super) fn describe(reason: &Disconnect) -> String {
+fn describe(reason: &Disconnect) -> &str {
     match reason {
         Disconnect::Unresolved(text)
         | Disconnect::Unreachable(text)
         | Disconnect::Closed(text)
         | Disconnect::Protocol(text)
         | Disconnect::ServerNotTrusted(text)
-        | Disconnect::ClientNotTrusted(text) => text.clone(),
+        | Disconnect::ClientNotTrusted(text) => text,
     }
 }

@@ -1,0 +1,58 @@
+//! From a plan to what the machine is told once.
+//!
+//! Invariant: no two consumers have the same seed, or make the same nonces.
+
+use std::time::Duration;
+
+use forebay_protocol::delivery::{ConsumerConfig, Duty};
+use forebay_protocol::kafka::sasl::NonceKey;
+use forebay_protocol::limits::DEFAULT_WINDOW;
+use uuid::Uuid;
+
+use crate::contract::ConsumerPlan;
+
+/// What that plan's consumer is told once.
+pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
+    let mapping = &*plan.mapping;
+    let kafka = &mapping.kafka;
+    let name = format!("{}-{}", mapping.uuid, plan.ordinal);
+    ConsumerConfig {
+        bootstrap: mapping.bootstrap.clone(),
+        bootstrap_servers: mapping.bootstrap_servers.clone(),
+        topic: mapping.topic.clone(),
+        group_id: mapping.group_id.clone(),
+        group_instance_id: kafka.node_id.as_ref().map(|node| format!("{node}-{name}")),
+        client_id: name,
+        rack_id: kafka.client_rack.clone(),
+        duty: match mapping.enabled {
+            true => Duty::Serve,
+            false => Duty::KeepPlace,
+        },
+        starting_position: mapping.starting_position,
+        batch_size: mapping.batch_size,
+        window: mapping.window_seconds.map_or(DEFAULT_WINDOW, |seconds| {
+            Duration::from_secs(u64::from(seconds))
+        }),
+        body_limit: mapping.body_limit,
+        on_oversized: mapping.on_oversized,
+        read_committed: kafka.read_committed,
+        group_protocol: kafka.group_protocol,
+        session_timeout: kafka.session_timeout,
+        rebalance_timeout: kafka.rebalance_timeout,
+        heartbeat_interval: kafka.heartbeat_interval,
+        request_timeout: kafka.request_timeout,
+        call_deadline: plan.call_deadline,
+        max_in_flight: plan.permits,
+        nonce_key: NonceKey::new(random()),
+        seed: Uuid::new_v4().as_u64_pair().0,
+    }
+}
+
+/// 244 random bits, and a few that say how they were made.
+fn random() -> [u8; 32] {
+    let mut random = [0; 32];
+    let (first, second) = random.split_at_mut(16);
+    first.copy_from_slice(Uuid::new_v4().as_bytes());
+    second.copy_from_slice(Uuid::new_v4().as_bytes());
+    random
+}
