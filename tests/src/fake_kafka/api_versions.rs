@@ -9,7 +9,7 @@ use kafka_protocol::protocol::VersionRange;
 use super::{Call, FakeKafka};
 
 /// What this broker can speak at most: where the crate's request and response schemas both reach.
-const SPOKEN: [ApiKey; 15] = [
+const SPOKEN: [ApiKey; 17] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -25,6 +25,8 @@ const SPOKEN: [ApiKey; 15] = [
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::SaslHandshake,
+    ApiKey::SaslAuthenticate,
 ];
 
 pub(super) fn refuse(_: &ApiVersionsRequest, _: i16, code: i16) -> ApiVersionsResponse {

@@ -7,7 +7,7 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 
 use super::group::State;
-use super::{Broker, Commit, Committed, FakeKafka, GroupEvent};
+use super::{Broker, Commit, Committed, ConnectionId, FakeKafka, GroupEvent};
 
 impl FakeKafka {
     /// Sets where a broker says that it can be reached.
@@ -165,6 +165,13 @@ impl FakeKafka {
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Open connections to that broker.
+    pub fn connections_to(&self, node: i32) -> Vec<ConnectionId> {
+        let connections = self.connections.iter();
+        let to = connections.filter(|(_, connection)| connection.node == node);
+        to.map(|(id, _)| *id).collect()
     }
 
     fn set_up(&mut self, node: i32, is_up: bool) {

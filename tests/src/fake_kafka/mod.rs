@@ -41,6 +41,10 @@ mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sasl;
+mod sasl_authenticate;
+mod sasl_handshake;
+mod scram;
 pub mod server;
 mod sync_group;
 mod topic;
@@ -49,6 +53,7 @@ pub use events::{Commit, GroupChange, GroupEvent};
 pub use faults::{Fault, Hook, Seen};
 pub use log::Offsets;
 pub use offset_commit::Committed;
+pub use sasl::{Lie, Sasl};
 
 /// Names one connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +96,8 @@ pub struct Config {
     /// Whether what any group has committed is deleted, and no commit remembered: for runs of hours, with
     /// one group.
     pub forgets_committed: bool,
+    /// Who may come in; without it nobody is asked.
+    pub sasl: Option<Sasl>,
 }
 
 impl Config {
@@ -113,6 +120,7 @@ impl Config {
             initial_rebalance_delay: Duration::ZERO,
             follower_fetching: false,
             forgets_committed: false,
+            sasl: None,
         }
     }
 
@@ -155,6 +163,7 @@ pub struct FakeKafka {
     /// Answers that a fault keeps back, by the time they are due.
     delayed: BTreeMap<(Instant, u64), Delayed>,
     faults: faults::Faults,
+    doors: sasl::Doors,
     outputs: VecDeque<Output>,
     /// Answered connections with more requests waiting.
     unblocked: Vec<ConnectionId>,
@@ -176,6 +185,7 @@ struct Connection {
     node: i32,
     is_busy: bool,
     waiting: VecDeque<Bytes>,
+    login: sasl::Login,
 }
 
 /// One request on its way to an answer.
@@ -212,6 +222,7 @@ impl FakeKafka {
             fetches: Vec::new(),
             delayed: BTreeMap::new(),
             faults: faults::Faults::default(),
+            doors: sasl::Doors::default(),
             outputs: VecDeque::new(),
             unblocked: Vec::new(),
             events: Vec::new(),
@@ -239,6 +250,7 @@ impl FakeKafka {
             node,
             is_busy: false,
             waiting: VecDeque::new(),
+            login: sasl::Login::default(),
         };
         self.connections.insert(id, connection);
         Some(id)
@@ -346,6 +358,9 @@ impl FakeKafka {
 
     /// Reads the header, asks for a fault, and hands the body to its API.
     fn serve(&mut self, connection: ConnectionId, node: i32, mut frame: Bytes) {
+        if self.speaks_raw(connection) {
+            return self.raw_token(connection, &frame);
+        }
         if frame.len() < 8 {
             return self.close(connection);
         }
@@ -364,6 +379,9 @@ impl FakeKafka {
             drops_answer: false,
         };
         *self.requests.entry(key).or_default() += 1;
+        if !self.lets_through(connection, api) {
+            return self.close(connection);
+        }
         let spoken = self.spoken(api);
         if !spoken.is_some_and(|range| (range.min..=range.max).contains(&version)) {
             return match api {
@@ -423,6 +441,8 @@ impl FakeKafka {
             ApiKey::ConsumerGroupHeartbeat => serve!(consumer_group_heartbeat),
             ApiKey::Fetch => serve!(fetch),
             ApiKey::Produce => serve!(produce),
+            ApiKey::SaslHandshake => serve!(sasl_handshake),
+            ApiKey::SaslAuthenticate => serve!(sasl_authenticate),
             ApiKey::InitProducerId => serve!(init_producer_id),
             _ => self.close(call.connection),
         }
