@@ -1,6 +1,7 @@
 //! Stories of the delivery core: each sets up an order of events that once lost records, stopped a lane or
 //! ended the process, or that no random schedule would find, and says what must come of it.
 
+mod authentication;
 mod consumer_group;
 mod expiry;
 mod group;
