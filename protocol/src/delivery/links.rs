@@ -166,6 +166,7 @@ impl<T> Links<T> {
             asked: VecDeque::new(),
             handshake,
             credentials,
+            said_at: now,
             session: None,
         };
     }
@@ -182,14 +183,17 @@ impl<T> Links<T> {
             return Ok(None);
         };
         let State::Open {
-            connection, asked, ..
+            connection,
+            asked,
+            said_at,
+            ..
         } = &mut link.state
         else {
             return Ok(None);
         };
         let problem = match connection.receive(frame) {
             Ok(Received::Ready) => {
-                self.handle_ready(role, now);
+                self.handle_ready(role);
                 return Ok(None);
             }
             Ok(Received::Derive(derivation)) => {
@@ -200,6 +204,7 @@ impl<T> Links<T> {
                 return Ok(None);
             }
             Ok(Received::Send(frame)) => {
+                *said_at = now;
                 effects.push_back(Effect::Send(id, frame));
                 return Ok(None);
             }
@@ -252,11 +257,20 @@ impl<T> Links<T> {
         let Some((role, link)) = self.find(id) else {
             return Ok(None);
         };
-        let State::Open { connection, .. } = &mut link.state else {
+        let State::Open {
+            connection,
+            said_at,
+            ..
+        } = &mut link.state
+        else {
             return Ok(None);
         };
         match connection.derived(key) {
-            Ok(frame) => effects.extend(frame.map(|frame| Effect::Send(id, frame))),
+            Ok(None) => {}
+            Ok(Some(frame)) => {
+                *said_at = now;
+                effects.push_back(Effect::Send(id, frame));
+            }
             Err(error) => {
                 let problem = Failure::of_error(&error, &link.endpoint);
                 return self
@@ -268,7 +282,7 @@ impl<T> Links<T> {
     }
 
     /// The broker lets us in, for the first time on this connection or again.
-    fn handle_ready(&mut self, role: Role, now: Instant) {
+    fn handle_ready(&mut self, role: Role) {
         let Some(link) = self.links.get_mut(&role) else {
             return;
         };
@@ -279,12 +293,13 @@ impl<T> Links<T> {
         if let State::Open {
             connection,
             credentials,
+            said_at,
             session,
             ..
         } = &mut link.state
         {
             let lifetime = connection.session_lifetime();
-            let begun = Session::new(credentials.clone(), lifetime, now, &mut self.random);
+            let begun = Session::new(credentials.clone(), lifetime, *said_at, &mut self.random);
             self.access.is_refused &= begun.is_stale(&self.access);
             *session = Some(begun);
         }

@@ -97,21 +97,22 @@ impl Access {
 }
 
 impl Session {
-    /// A session that begins now; `lifetime` as the broker told it, `None` is for ever.
+    /// A session whose proof was sent at `began`; `lifetime` as the broker told it, `None` is for ever. The broker
+    /// counts from a later moment, and an answer may have taken long.
     pub(super) fn new(
         credentials: Option<Arc<SaslCredentials>>,
         lifetime: Option<Duration>,
-        now: Instant,
+        began: Instant,
         random: &mut Random,
     ) -> Self {
         let renewal = lifetime.map(|lifetime| {
             let lifetime = lifetime.min(limits::SESSION_LIFETIME_MAX);
             let after = lifetime * 85 / 100 + random.jitter(lifetime / 10);
-            now + after.max(limits::REAUTHENTICATION_INTERVAL_MIN)
+            began + after.max(limits::REAUTHENTICATION_INTERVAL_MIN)
         });
         Self {
             credentials,
-            began: now,
+            began,
             renewal,
         }
     }

@@ -86,6 +86,8 @@ pub(super) enum State<T> {
         handshake: Instant,
         /// What it authenticates with, or did last.
         credentials: Option<Arc<SaslCredentials>>,
+        /// When its last step was said: a session counts from there at the latest.
+        said_at: Instant,
         /// `None` until it was ready.
         session: Option<Session>,
     },
