@@ -73,6 +73,11 @@ impl Derivation {
         }
     }
 
+    /// How long it takes, in rounds.
+    pub fn iterations(&self) -> u32 {
+        self.iterations.get()
+    }
+
     /// Whose password it is made of.
     pub fn credentials(&self) -> &Arc<SaslCredentials> {
         &self.credentials
