@@ -55,6 +55,8 @@ fn rules_hold_in_every_schedule() {
                         total.calls += report.calls;
                         total.hashed_along += report.hashed_along;
                         total.faults += report.faults;
+                        total.authentications += report.authentications;
+                        total.refusals += report.refusals;
                     }
                     Err(failure) => failures.push(failure),
                 }
@@ -86,6 +88,11 @@ fn rules_hold_in_every_schedule() {
     assert!(
         records > count * 5 && calls > count * 5 && faults > count,
         "{records} {calls} {faults}"
+    );
+    let (let_in, refused) = (sum(|r| r.authentications), sum(|r| r.refusals));
+    assert!(
+        let_in > 2 * count && refused > count / 20,
+        "{let_in} {refused}"
     );
     let (along, can) = (sum(|r| r.hashed_along), hash_can_follow());
     assert_eq!(

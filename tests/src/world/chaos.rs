@@ -76,7 +76,8 @@ impl World {
         let node = usize::try_from(self.random.below(self.schedule.nodes as u64)).unwrap_or(0);
         let broker =
             1 + i32::try_from(self.random.below(self.schedule.brokers as u64)).unwrap_or(0);
-        match self.random.below(9) {
+        let kinds = if self.schedule.sasl.is_some() { 12 } else { 9 };
+        match self.random.below(kinds) {
             0 => self.kill(node),
             1 => {
                 let pause = self.random_micros(100_000, 30_000_000);
@@ -101,6 +102,8 @@ impl World {
                 self.kafka.move_leader(TOPIC, partition, Some(broker));
             }
             7 => self.kafka.move_coordinator(super::GROUP, broker),
+            9 => self.change_password(),
+            10 | 11 => self.shut(broker),
             _ => self.script_faults(),
         }
         let every = self.schedule.chaos_every;
@@ -208,6 +211,9 @@ impl World {
     pub(super) fn heal(&mut self) -> Result<(), Violation> {
         self.healed = true;
         self.kafka.clear_faults();
+        if self.schedule.sasl.is_some() {
+            self.open_doors();
+        }
         for broker in 1..=self.schedule.brokers {
             self.kafka.start_broker(broker);
         }

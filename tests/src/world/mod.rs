@@ -10,6 +10,7 @@
 
 mod chaos;
 mod function;
+mod guarding;
 mod ledger;
 mod network;
 mod schedule;
@@ -22,7 +23,6 @@ use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Duty, Effect, Endpoint, GroupProtocol,
     Input, OnOversized, StartingPosition,
 };
-use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
 
@@ -60,6 +60,10 @@ pub struct Report {
     pub hashed_along: u64,
     /// Faults that struck.
     pub faults: u64,
+    /// How often a broker has let a connection in.
+    pub authentications: u64,
+    /// How often one was not let in.
+    pub refusals: u64,
 }
 
 /// What happens next.
@@ -78,6 +82,10 @@ enum Event {
     ToNode {
         node: NodeRef,
         input: Input,
+    },
+    /// The node learns the newest password.
+    Password {
+        node: NodeRef,
     },
     Wake {
         node: NodeRef,
@@ -141,6 +149,8 @@ pub struct World {
     commits_seen: usize,
     group_events_seen: usize,
     broker_wake: Option<Instant>,
+    /// How often the password has changed.
+    passwords: u64,
     healed: bool,
     report: Report,
 }
@@ -151,6 +161,7 @@ impl World {
         let mut config = fake_kafka::Config::new(schedule.brokers);
         config.consumer_session_timeout = Duration::from_secs(10);
         config.consumer_heartbeat_interval = Duration::from_secs(2);
+        config.sasl = guarding::sasl(&schedule);
         let mut kafka = FakeKafka::new(config);
         kafka.create_topic(TOPIC, schedule.partitions);
         let nodes = (0..schedule.nodes)
@@ -176,6 +187,7 @@ impl World {
             commits_seen: 0,
             group_events_seen: 0,
             broker_wake: None,
+            passwords: 0,
             healed: false,
             report: Report::default(),
             schedule,
@@ -226,6 +238,8 @@ impl World {
             self.step(event)?;
             self.observe_broker()?;
             if self.healed && self.function.is_idle() && self.ledger.is_complete() {
+                self.report.authentications = self.kafka.authentications();
+                self.report.refusals = self.kafka.refusals();
                 return Ok(());
             }
             if self.now > deadline {
@@ -254,6 +268,7 @@ impl World {
             Event::Connect { node, id, endpoint } => self.connect(node, id, &endpoint),
             Event::ToBroker { node, id, frame } => self.reach_broker(node, id, frame),
             Event::ToNode { node, input } => self.hand_to_node(node, input),
+            Event::Password { node } => self.tell_password(node),
             Event::Wake { node } => self.wake(node),
             Event::BrokerWake => {
                 if self.broker_wake.is_some_and(|at| at <= self.now) {
@@ -302,6 +317,7 @@ impl World {
         let now = self.node_now(node);
         let mut consumer = Consumer::new(config, budget, now);
         let along = self.schedule.seed.is_multiple_of(2);
+        consumer.handle(self.credentials(), now);
         consumer.handle(Input::HashAlong(along), now);
         self.nodes[node].consumer = Some(consumer);
         self.wake(of)
@@ -343,7 +359,7 @@ impl World {
             request_timeout: Duration::from_secs(5),
             call_deadline: Duration::from_secs(15),
             max_in_flight: 4,
-            nonce_key: NonceKey::new([node as u8; 32]),
+            nonce_key: self.nonce_key(node),
             seed: schedule.seed ^ (node as u64) << 32 ^ life << 48,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay_protocol::delivery::GroupProtocol;
+use forebay_protocol::kafka::sasl::Mechanism;
 use forebay_protocol::limits;
 use forebay_protocol::random::Random;
 
@@ -67,6 +68,9 @@ pub struct Schedule {
     pub group_protocol: GroupProtocol,
     /// The members are static. Half of the schedules with consumer groups.
     pub has_static_members: bool,
+    /// How brokers know who is there, and for how long: one schedule in six. Passwords change among the faults, and
+    /// brokers let nobody in.
+    pub sasl: Option<(Mechanism, Option<Duration>)>,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -100,6 +104,7 @@ impl Schedule {
                 GroupProtocol::Classic
             },
             has_static_members: seed % 10 == 7,
+            sasl: (seed % 6 == 4).then(|| sasl(seed / 6)),
             mutation: None,
         }
     }
@@ -119,4 +124,16 @@ impl Schedule {
             + self.shared_bytes
             + 2 * limits::FETCH_PARTITION_BYTES_MAX
     }
+}
+
+fn sasl(seed: u64) -> (Mechanism, Option<Duration>) {
+    // Hashing passwords is most of the work of a schedule that does.
+    let mechanism = match seed % 8 {
+        0 => Mechanism::ScramSha256,
+        4 => Mechanism::ScramSha512,
+        _ => Mechanism::Plain,
+    };
+    let lifetimes = [2, 5, 20, 3600].map(Duration::from_secs);
+    let at = usize::try_from(seed / 8 % 5).unwrap_or(0);
+    (mechanism, lifetimes.get(at).copied())
 }
