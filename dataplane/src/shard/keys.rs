@@ -27,3 +27,53 @@ pub(super) fn derive(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use forebay_protocol::kafka::sasl::{Exchange, Mechanism, SaslCredentials, Step};
+
+    use super::*;
+    use crate::net::trial::on_each_driver;
+    use crate::shard::tests::shard;
+
+    fn derivation() -> Derivation {
+        let credentials = SaslCredentials {
+            mechanism: Mechanism::ScramSha512,
+            username: "user".to_owned(),
+            password: "pencil".to_owned().into(),
+        };
+        let mut exchange = Exchange::new(Arc::new(credentials), "ours".to_owned());
+        match exchange.receive(b"r=ours1,s=AAAA,i=4096") {
+            Ok(Step::Derive(derivation)) => derivation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_comes_as_an_input_or_not_at_all() {
+        on_each_driver(async || {
+            let (shard, mut asked) = shard();
+            let (id, inputs) = (ConnectionId(7), Queue::new(8));
+            let ask = || derive(id, derivation(), shard.requests.clone(), inputs.clone());
+            let task = ask();
+            match asked.recv().await {
+                Some(Request::Derive { derivation, answer }) => {
+                    answer.send(derivation.run()).unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+            match inputs.next().await {
+                Some(Input::Derived(ConnectionId(7), key)) => {
+                    assert_eq!(key.derivation(), &derivation());
+                }
+                other => panic!("{other:?}"),
+            }
+            task.await;
+            drop(asked);
+            ask().await;
+            assert!(inputs.is_empty());
+        });
+    }
+}
