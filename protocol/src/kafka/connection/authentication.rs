@@ -123,6 +123,7 @@ impl Connection {
         &mut self,
         told: &SaslHandshakeResponse,
     ) -> Result<Received, ConnectionError> {
+        let is_first = self.session_lifetime.is_none();
         let exchange = &self.logging_in().exchange;
         match told.error {
             ErrorCode::NONE => {
@@ -132,7 +133,8 @@ impl Connection {
             ErrorCode::UNSUPPORTED_SASL_MECHANISM => {
                 Err(exchange.not_offered(&told.mechanisms).into())
             }
-            ErrorCode::ILLEGAL_SASL_STATE => Err(SaslError::NotExpected.into()),
+            // Of a broker that has let us in before it means something else, as that it is asked too soon.
+            ErrorCode::ILLEGAL_SASL_STATE if is_first => Err(SaslError::NotExpected.into()),
             code => Err(exchange.refused(code, "").into()),
         }
     }

@@ -149,6 +149,20 @@ fn session_is_renewed_on_the_same_connection() {
 }
 
 #[test]
+fn a_renewal_that_comes_too_soon_is_no_wrong_port() {
+    let (mut connection, _) = opened(Mechanism::Plain, &versions(Some(1), Some(2)));
+    sent(connection.receive(frame(1, false, 1, &agreed())));
+    connection.receive(said(2, b"", 1000)).unwrap();
+    connection
+        .authenticate_again(exchange(Mechanism::Plain))
+        .unwrap();
+    check_refusal(
+        connection.receive(frame(3, false, 1, &agreed().with_error_code(34))),
+        "PLAIN: the broker answers ILLEGAL_SASL_STATE (34)",
+    );
+}
+
+#[test]
 fn old_brokers_take_the_messages_as_they_are() {
     for told in [versions(Some(0), None), versions(Some(1), None)] {
         let (mut connection, handshake) = opened(Mechanism::ScramSha256, &told);
