@@ -317,6 +317,7 @@ impl Consumer {
         }
         self.pump_commit();
         self.pump_release();
+        self.links.probe(self.now, &mut self.effects);
         self.pump_ending();
     }
 

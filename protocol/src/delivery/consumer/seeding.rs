@@ -126,7 +126,10 @@ impl Consumer {
             Err(broken) => {
                 // The broker has another address: what we know of the cluster stands.
                 self.handle_closed(broken);
-                false
+                let (links, effects) = (&mut self.links, &mut self.effects);
+                links
+                    .ready(role, endpoint, self.now, effects)
+                    .is_ok_and(|ready| ready)
             }
         }
     }

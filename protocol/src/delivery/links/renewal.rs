@@ -64,7 +64,6 @@ impl<T> Links<T> {
         for role in due {
             replaced.extend(self.renew_link(role, now, effects));
         }
-        self.probe(now, effects);
         self.turn = self.next_turn(now);
         if let Some(role) = self.turn {
             replaced.extend(self.renew_link(role, now, effects));
@@ -72,9 +71,9 @@ impl<T> Links<T> {
         replaced
     }
 
-    /// Tries again where we were not let in, whether that connection is wanted at the moment or not: what the
-    /// status says is to hold.
-    fn probe(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
+    /// Tries again where we were not let in, although nobody wants that connection at the moment: what the status
+    /// says is to hold. Whoever wants one has asked before.
+    pub(in crate::delivery) fn probe(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
         for link in self.links.values_mut() {
             if matches!(link.state, State::Down) && now >= link.not_before && link.is_refused(now) {
                 link.state = connecting(&mut self.next_id, &link.endpoint, now, effects);
