@@ -358,6 +358,29 @@ fn one_broker_of_three_that_refuses_is_told_all_the_time() {
 }
 
 #[test]
+fn a_seed_that_refuses_is_passed_over_and_told() {
+    let mut config = consumer_config();
+    let mut second = config.bootstrap[0].clone();
+    second.host = "fake-2".to_owned();
+    config.bootstrap.push(second);
+    let mut story = Story::of_cluster_with(guarded(2), 2);
+    story.kafka.shut(1, true);
+    let right = credentials(Mechanism::ScramSha256, "anna", "swordfish");
+    story.join_told(config, Budget::new(64 << 20), [right]);
+    story.play(Duration::from_secs(10));
+    assert_eq!(story.consumer(0).status().topic_partitions, Some(2));
+    for _ in 0..300 {
+        let fault = fault(&story);
+        assert!(fault.contains("broker fake-1:9092: SCRAM"), "{fault}");
+        story.play(Duration::from_secs(1));
+    }
+    assert!(!story.was_said("Broker cannot be used; it is tried again"));
+    story.kafka.shut(1, false);
+    delivers(&mut story, "a");
+    assert_eq!(fault(&story), "");
+}
+
+#[test]
 fn hostile_servers_are_named_and_not_believed() {
     let large = vec![b'r'; 20_000];
     for (lie, expected) in [
