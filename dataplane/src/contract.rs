@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus};
-use forebay_protocol::kafka::sasl::{Derivation, DerivedKey};
+use forebay_protocol::kafka::sasl::{Derivation, DerivedKey, SaslCredentials};
+use rustls::ClientConfig;
 use uuid::Uuid;
 
 pub use tokio::sync::{mpsc, oneshot, watch};
@@ -46,6 +47,31 @@ pub struct ConsumerPlan {
     /// How long a call may take: the function's timeout and a margin, once it is known. A change of it
     /// holds for the next calls and restarts nothing.
     pub call_deadline: Duration,
+    /// How its connections are made. A change of it holds for the next ones and restarts nothing.
+    pub access: Arc<Access>,
+}
+
+/// How brokers and functions are reached; `None` is without TLS.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// To brokers.
+    pub brokers: Option<Arc<ClientConfig>>,
+    /// Who we are, where brokers ask for it by SASL.
+    pub sasl: Option<Arc<SaslCredentials>>,
+    /// To the function's endpoint.
+    pub function: Option<Arc<ClientConfig>>,
+}
+
+impl PartialEq for Access {
+    /// A configuration of TLS is the same only if it is the very same.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |one: &Option<Arc<ClientConfig>>, other: &Option<Arc<ClientConfig>>| {
+            one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
+        };
+        same(&self.brokers, &other.brokers)
+            && same(&self.function, &other.function)
+            && self.sasl == other.sasl
+    }
 }
 
 /// Keys for signing, newest wins.

@@ -15,6 +15,8 @@ fn config(dir: &Path) -> Config {
         machine: Machine::here(),
         region: None,
         endpoint_url: None,
+        flavour: Default::default(),
+        ca_bundle: None,
     };
     Config::parse(text, &dir.join("forebay.toml"), &around).unwrap()
 }

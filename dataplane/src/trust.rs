@@ -13,10 +13,7 @@
 //! Invariant: rustls with ring, passed explicitly, is the only TLS; the signature of a handshake is always
 //! verified.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the configuration does not name secrets yet")
-)]
+mod failure;
 
 use std::cell::Cell;
 use std::fmt;
@@ -34,6 +31,10 @@ use rustls::{
 };
 use thiserror::Error;
 use x509_cert::der::Decode;
+
+#[cfg(test)]
+pub(crate) use failure::NO_TLS;
+pub(crate) use failure::{CLOSED_IN_HANDSHAKE, TlsError, server_name};
 
 /// Who may vouch for a server.
 #[derive(Clone, Debug)]
@@ -95,14 +96,23 @@ pub(crate) fn client_config(
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for both versions")
         .dangerous();
-    Ok(Arc::new(match identity {
-        None => builder
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth(),
-        Some(identity) => builder
-            .with_custom_certificate_verifier(Arc::new(Presenting(verifier)))
-            .with_client_cert_resolver(Arc::new(Identity(identity))),
-    }))
+    let verifier = match identity {
+        Some(_) => Arc::new(Presenting(verifier)),
+        None => verifier,
+    };
+    let builder = builder.with_custom_certificate_verifier(verifier);
+    Ok(Arc::new(
+        builder.with_client_cert_resolver(Arc::new(Identity(identity))),
+    ))
+}
+
+/// Trusts nobody: for a client that is never to speak TLS.
+pub(crate) fn nobody() -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for both versions");
+    let roots = RootCertStore::empty();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The cryptography of all TLS.
@@ -294,17 +304,17 @@ impl ServerCertVerifier for Presenting {
     }
 }
 
-/// Presents the same certificate to all who ask, and notes that they did.
-struct Identity(Arc<CertifiedKey>);
+/// Presents the same certificate to all who ask, if there is one, and notes that they did.
+struct Identity(Option<Arc<CertifiedKey>>);
 
 impl ResolvesClientCert for Identity {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         ASKED.set(true);
-        Some(Arc::clone(&self.0))
+        self.0.clone()
     }
 
     fn has_certs(&self) -> bool {
-        true
+        self.0.is_some()
     }
 }
 

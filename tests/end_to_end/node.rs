@@ -221,10 +221,10 @@ async fn a_draining_node_is_healthy_but_not_ready() {
 }
 
 #[tokio::test]
-async fn authentication_is_refused_before_anything_starts() {
+async fn authentication_that_is_not_carried_out_is_refused_before_anything_starts() {
     let stage = Stage::new();
     let mut site = stage.site();
-    let auth = "SourceAccessConfigurations = [{ Type = \"BASIC_AUTH\", URI = \"file:/none\" }]\n";
+    let auth = "SourceAccessConfigurations = [{ Type = \"IAM_AUTH\" }]\n";
     site.declare(&Declared::new("orders").with(auth));
     let started = forebay::Appliance::start(site.config(), forebay::Listeners::default()).await;
     let Err(forebay::StartError::Config(problems)) = started else {

@@ -1,15 +1,18 @@
 //! The URL of a Lambda endpoint.
 //!
-//! Invariant: an endpoint that exists can be reached by this version, which speaks plain HTTP only.
+//! Invariant: an endpoint has a host and a port, and nothing that would have to be left out of a request.
 
 use reqwest::Url;
 use toml::Spanned;
 
+use super::partition::{Flavour, Partition};
 use super::{Findings, Surroundings, without_userinfo};
 
-/// Where to send calls, over plain HTTP.
+/// Where to send calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointUrl {
+    /// Under TLS.
+    pub tls: bool,
     /// The host, without brackets.
     pub host: String,
     /// The port.
@@ -18,21 +21,17 @@ pub struct EndpointUrl {
     pub host_header: String,
 }
 
+const HOW: &str = "write http://host:port or https://host:port";
+
 impl EndpointUrl {
     /// Reads a URL, or says what is wrong with it and what to do.
     pub fn read(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text)
-            .map_err(|error| format!("is not a URL ({error}); write http://host:port"))?;
-        match url.scheme() {
-            "http" => {}
-            "https" => {
-                return Err(
-                    "this version speaks plain HTTP only and TLS comes in a later release; give an http:// URL"
-                        .to_owned(),
-                );
-            }
-            other => return Err(format!("has the scheme {other}; write http://host:port")),
-        }
+        let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); {HOW}"))?;
+        let tls = match url.scheme() {
+            "http" => false,
+            "https" => true,
+            other => return Err(format!("has the scheme {other}; {HOW}")),
+        };
         let host = url.host_str().unwrap_or_default();
         let extra = !matches!(url.path(), "" | "/")
             || url.query().is_some()
@@ -40,29 +39,54 @@ impl EndpointUrl {
             || !url.username().is_empty()
             || url.password().is_some();
         if host.is_empty() || extra {
-            return Err("must be http://host:port and nothing more".to_owned());
+            return Err(
+                "must be http://host:port or https://host:port, and nothing more".to_owned(),
+            );
         }
-        let port = url.port().unwrap_or(80);
         Ok(Self {
+            tls,
             host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            host_header: match port {
-                80 => host.to_owned(),
-                port => format!("{host}:{port}"),
+            // `Url` leaves out the port that its scheme implies.
+            port: url
+                .port_or_known_default()
+                .unwrap_or(if tls { 443 } else { 80 }),
+            host_header: match url.port() {
+                None => host.to_owned(),
+                Some(port) => format!("{host}:{port}"),
             },
         })
+    }
+
+    /// AWS's own endpoint in that region.
+    pub(crate) fn of_region(region: &str, flavour: Flavour) -> Self {
+        let host = Partition::of(region).lambda_host(region, flavour);
+        Self {
+            tls: true,
+            port: 443,
+            host_header: host.clone(),
+            host,
+        }
     }
 
     /// Whether it is one of AWS's own hosts, where every call is signed.
     pub fn is_aws(&self) -> bool {
         let host = self.host.trim_end_matches('.').to_ascii_lowercase();
-        ["amazonaws.com", "amazonaws.com.cn", "api.aws", "on.aws"]
-            .iter()
-            .any(|domain| {
-                host.strip_suffix(domain)
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            })
+        Partition::domains().any(|domain| {
+            host.strip_suffix(domain)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
     }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        url(self.tls, &self.host_header)
+    }
+}
+
+/// An endpoint's URL by what a request says of it.
+pub(crate) fn url(tls: bool, host_header: &str) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{host_header}")
 }
 
 pub(super) fn parse(
@@ -108,15 +132,10 @@ mod tests {
         );
         let url = EndpointUrl::read("http://lambda.local").unwrap();
         assert_eq!((url.port, url.host_header.as_str()), (80, "lambda.local"));
-    }
-
-    #[test]
-    fn https_is_refused_with_a_sentence() {
-        let message = EndpointUrl::read("https://lambda.eu-central-1.amazonaws.com").unwrap_err();
-        assert!(
-            message.contains("TLS comes in a later release"),
-            "{message}"
-        );
+        let url = EndpointUrl::read("https://lambda.local:443").unwrap();
+        assert!(url.tls);
+        assert_eq!((url.port, url.host_header.as_str()), (443, "lambda.local"));
+        assert_eq!(url.url(), "https://lambda.local");
     }
 
     #[test]
@@ -126,7 +145,7 @@ mod tests {
             "http://u@h",
             "ftp://h",
             "h:80",
-            "http://h?x=1",
+            "https://h?x=1",
         ] {
             assert!(EndpointUrl::read(url).is_err(), "{url}");
         }
@@ -142,6 +161,8 @@ mod tests {
         assert!(aws("lambda.eu-central-1.amazonaws.com"));
         assert!(aws("lambda.cn-north-1.amazonaws.com.cn"));
         assert!(aws("lambda.eu-central-1.api.aws."));
+        assert!(aws("lambda.eusc-de-east-1.amazonaws.eu"));
+        assert!(aws("abcdef.lambda-url.eu-central-1.on.aws"));
         assert!(!aws("notamazonaws.com"));
         assert!(!aws("amazonaws.com.example.net"));
     }

@@ -19,6 +19,9 @@ pub(super) struct ConfigFile {
     pub(super) region: Option<Spanned<String>>,
     pub(super) account_id: Option<Spanned<String>>,
     pub(super) endpoint_url: Option<Spanned<String>>,
+    pub(super) use_fips_endpoint: Option<bool>,
+    pub(super) use_dualstack_endpoint: Option<bool>,
+    pub(super) ca_bundle: Option<Spanned<String>>,
     pub(super) grace_ms: Option<Spanned<u64>>,
     pub(super) memory_bytes: Option<Spanned<u64>>,
     pub(super) shards: Option<Spanned<u64>>,
@@ -32,6 +35,7 @@ pub(super) struct ConfigFile {
     pub(super) rebalance_timeout_ms: Option<Spanned<u64>>,
     pub(super) request_timeout_ms: Option<Spanned<u64>>,
     pub(super) node_id: Option<Spanned<String>>,
+    pub(super) tls_bootstrap_servers: Option<Vec<Spanned<String>>>,
     pub(super) body_limit_bytes: Option<Spanned<u64>>,
     pub(super) on_oversized_record: Option<Spanned<String>>,
     #[serde(default)]
@@ -43,6 +47,7 @@ pub(super) struct ConfigFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct FunctionFile {
     pub(super) endpoint_url: Option<Spanned<String>>,
+    pub(super) ca_bundle: Option<Spanned<String>>,
     pub(super) invoke_as: Option<Spanned<String>>,
     pub(super) signing: Option<Spanned<String>>,
     pub(super) max_in_flight: Option<Spanned<u64>>,

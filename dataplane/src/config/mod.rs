@@ -10,8 +10,10 @@ mod endpoint;
 mod file;
 mod machine;
 mod node_id;
+mod partition;
 mod problem;
 pub(crate) mod region;
+mod server;
 mod value;
 mod words;
 
@@ -20,16 +22,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_protocol::delivery::{GroupProtocol, OnOversized};
+use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized};
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
 use toml::Spanned;
 
 pub use endpoint::EndpointUrl;
+pub(crate) use endpoint::url;
 use file::{ConfigFile, FunctionFile};
 pub use machine::Machine;
+pub use partition::Flavour;
+pub(crate) use partition::Partition;
 pub(crate) use problem::{Findings, advice, without_userinfo};
 pub use problem::{Problem, Problems};
 pub use region::Region;
+pub(crate) use server::bootstrap_server;
 use value::{account_id, choice, listen, node_id, number, to_usize};
 pub(crate) use words::nearest;
 
@@ -48,8 +54,12 @@ pub struct Config {
     pub region: Option<Region>,
     /// The account of functions that do not name one.
     pub account_id: Option<String>,
-    /// The Lambda endpoint of functions without one of their own.
+    /// The Lambda endpoint of functions without one of their own; AWS's own, if there is none.
     pub endpoint: Option<EndpointUrl>,
+    /// Which of AWS's own endpoints.
+    pub flavour: Flavour,
+    /// The roots of endpoints that are reached under TLS; the system's, if there is none.
+    pub ca_bundle: Option<PathBuf>,
     /// How long calls in flight may go on after SIGTERM.
     pub grace: Duration,
     /// Memory for records and bodies, over all shards.
@@ -100,6 +110,8 @@ pub struct KafkaConfig {
     pub request_timeout: Duration,
     /// Makes members static.
     pub node_id: Option<String>,
+    /// Brokers that are reached under TLS, whatever their mappings say.
+    pub tls_servers: Vec<Endpoint>,
 }
 
 /// `[functions.NAME]`.
@@ -107,6 +119,8 @@ pub struct KafkaConfig {
 pub struct FunctionConfig {
     /// Its own endpoint.
     pub endpoint: Option<EndpointUrl>,
+    /// The roots of that.
+    pub ca_bundle: Option<PathBuf>,
     /// The name to call it by.
     pub invoke_as: Option<String>,
     /// Whether calls are signed.
@@ -126,6 +140,10 @@ pub struct Surroundings {
     pub region: Option<(&'static str, String)>,
     /// `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`.
     pub endpoint_url: Option<String>,
+    /// `AWS_USE_FIPS_ENDPOINT` and `AWS_USE_DUALSTACK_ENDPOINT`.
+    pub flavour: Flavour,
+    /// `AWS_CA_BUNDLE`.
+    pub ca_bundle: Option<PathBuf>,
 }
 
 /// AWS allows a function in an event source mapping to run this long (contract 3.4).
@@ -152,7 +170,16 @@ impl Surroundings {
                 .filter_map(|name| Some((name, std::env::var(name).ok()?)))
                 .find(|(_, value)| !value.is_empty())
         };
+        let is_true =
+            |name| std::env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         Self {
+            flavour: Flavour {
+                fips: is_true("AWS_USE_FIPS_ENDPOINT"),
+                dual_stack: is_true("AWS_USE_DUALSTACK_ENDPOINT"),
+            },
+            ca_bundle: std::env::var_os("AWS_CA_BUNDLE")
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             machine: Machine::here(),
             region: first(["AWS_REGION", "AWS_DEFAULT_REGION"]),
             endpoint_url: first(["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"])
@@ -219,6 +246,16 @@ fn build(
         region: region::of_node(file.region, around, findings),
         account_id: account_id(file.account_id, findings),
         endpoint: endpoint::of_node(file.endpoint_url, around, findings),
+        flavour: Flavour {
+            fips: file.use_fips_endpoint.unwrap_or(around.flavour.fips),
+            dual_stack: file
+                .use_dualstack_endpoint
+                .unwrap_or(around.flavour.dual_stack),
+        },
+        ca_bundle: match file.ca_bundle {
+            Some(path) => Some(base.join(path.into_inner())),
+            None => around.ca_bundle.clone(),
+        },
         grace: Duration::from_millis(number(
             "grace_ms",
             file.grace_ms,
@@ -280,7 +317,7 @@ fn build(
             .functions
             .into_iter()
             .map(|(name, raw)| {
-                let function = function(&name, raw, findings);
+                let function = function(&name, raw, base, findings);
                 (name, function)
             })
             .collect(),
@@ -355,10 +392,20 @@ fn kafka(file: &ConfigFile, findings: &mut Findings<'_>) -> KafkaConfig {
         rebalance_timeout,
         request_timeout,
         node_id: node_id(file.node_id.as_ref(), findings),
+        tls_servers: server::servers(
+            "tls_bootstrap_servers",
+            file.tls_bootstrap_servers.clone(),
+            findings,
+        ),
     }
 }
 
-fn function(name: &str, raw: FunctionFile, findings: &mut Findings<'_>) -> FunctionConfig {
+fn function(
+    name: &str,
+    raw: FunctionFile,
+    base: &Path,
+    findings: &mut Findings<'_>,
+) -> FunctionConfig {
     let key = |member: &str| format!("functions.{name}.{member}");
     let endpoint = raw
         .endpoint_url
@@ -387,6 +434,7 @@ fn function(name: &str, raw: FunctionFile, findings: &mut Findings<'_>) -> Funct
     }
     FunctionConfig {
         endpoint,
+        ca_bundle: raw.ca_bundle.map(|path| base.join(path.into_inner())),
         invoke_as,
         unsigned,
         max_in_flight: raw.max_in_flight.map(|given| {

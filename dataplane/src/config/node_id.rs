@@ -107,6 +107,8 @@ mod tests {
             machine: Machine::here(),
             region: None,
             endpoint_url: None,
+            flavour: Default::default(),
+            ca_bundle: None,
         };
         Config::parse(&text, Path::new("/etc/forebay/forebay.toml"), &around).unwrap()
     }

@@ -15,6 +15,8 @@ fn around() -> Surroundings {
         },
         region: None,
         endpoint_url: None,
+        flavour: Default::default(),
+        ca_bundle: None,
     }
 }
 

@@ -17,9 +17,9 @@ use forebay_protocol::kafka::messages::{
 
 use super::function::{self, Answer};
 use super::probe::Probe;
-use super::{credentials, http};
+use super::{access, credentials};
 use crate::config::Config;
-use crate::contract::Credentials;
+use crate::contract::{Access, Credentials};
 use crate::mapping::{Declared, Function, Mapping, Signing};
 
 /// A broker that is still electing a coordinator is asked this often, a second apart.
@@ -138,9 +138,9 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
         );
         return;
     }
-    let answer = match http::endpoint_client() {
+    let answer = match function::client(function).await {
         Ok(client) => function::ask(&client, function, keys).await,
-        Err(error) => Answer::Unable(error),
+        Err(error) => Answer::Unreachable(error),
     };
     match answer {
         Answer::Known { timeout, allowed } if timeout > allowed => {
@@ -177,10 +177,22 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
 }
 
 async fn kafka(mapping: &Mapping, report: &mut Report) {
-    let timeout = mapping.kafka.request_timeout;
+    let access = match access::of_now(mapping).await {
+        Ok(access) => access,
+        Err(trouble) => {
+            let subject = format!("brokers of topic {}", mapping.topic);
+            let message = format!("not asked, for want of a secret ({})", trouble.detail());
+            report.add(Severity::Problem, subject, message);
+            return;
+        }
+    };
+    let way = Way {
+        access: &access,
+        timeout: mapping.kafka.request_timeout,
+    };
     let mut first = None;
     for endpoint in &mapping.bootstrap {
-        match Probe::open(endpoint, timeout).await {
+        match way.open(endpoint).await {
             Ok(probe) => {
                 report.add(Severity::Right, broker(endpoint), "reached");
                 first = first.or(Some(probe));
@@ -197,11 +209,24 @@ async fn kafka(mapping: &Mapping, report: &mut Report) {
     match metadata(&mut probe, &mapping.topic).await {
         Ok(metadata) => {
             topic(mapping, &metadata, report);
-            advertised(mapping, &metadata, report).await;
+            advertised(mapping, way, &metadata, report).await;
         }
         Err(error) => report.add(Severity::Problem, format!("topic {}", mapping.topic), error),
     }
-    group(mapping, &mut probe, report).await;
+    group(mapping, way, &mut probe, report).await;
+}
+
+/// How a mapping's brokers are reached.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    access: &'a Access,
+    timeout: Duration,
+}
+
+impl Way<'_> {
+    async fn open(self, endpoint: &Endpoint) -> Result<Probe, String> {
+        Probe::open(endpoint, self.access, self.timeout).await
+    }
 }
 
 async fn metadata(probe: &mut Probe, topic: &str) -> Result<MetadataResponse, String> {
@@ -245,7 +270,12 @@ fn topic(mapping: &Mapping, metadata: &MetadataResponse, report: &mut Report) {
 }
 
 /// The addresses that brokers advertise are those that records come from.
-async fn advertised(mapping: &Mapping, metadata: &MetadataResponse, report: &mut Report) {
+async fn advertised(
+    mapping: &Mapping,
+    way: Way<'_>,
+    metadata: &MetadataResponse,
+    report: &mut Report,
+) {
     let known: BTreeSet<&Endpoint> = mapping.bootstrap.iter().collect();
     for told in &metadata.brokers {
         let endpoint = Endpoint {
@@ -255,7 +285,7 @@ async fn advertised(mapping: &Mapping, metadata: &MetadataResponse, report: &mut
         if known.contains(&endpoint) {
             continue;
         }
-        if let Err(error) = Probe::open(&endpoint, mapping.kafka.request_timeout).await {
+        if let Err(error) = way.open(&endpoint).await {
             let message = format!(
                 "cannot be reached ({error}), but broker {} advertises it; correct its advertised.listeners or open the way",
                 told.node_id
@@ -265,10 +295,10 @@ async fn advertised(mapping: &Mapping, metadata: &MetadataResponse, report: &mut
     }
 }
 
-async fn group(mapping: &Mapping, probe: &mut Probe, report: &mut Report) {
+async fn group(mapping: &Mapping, way: Way<'_>, probe: &mut Probe, report: &mut Report) {
     let subject = format!("group {}", mapping.group_id);
     let outcome = match coordinator(mapping, probe).await {
-        Ok(found) if found.error.is_ok() => heartbeat(mapping, &found).await,
+        Ok(found) if found.error.is_ok() => heartbeat(mapping, way, &found).await,
         Ok(found) => Ok(found.error),
         Err(error) => Err(error),
     };
@@ -316,20 +346,19 @@ async fn coordinator(
 
 async fn heartbeat(
     mapping: &Mapping,
+    way: Way<'_>,
     found: &FindCoordinatorResponse,
 ) -> Result<ErrorCode, String> {
     let endpoint = Endpoint {
         host: found.host.clone(),
         port: found.port,
     };
-    let mut probe = Probe::open(&endpoint, mapping.kafka.request_timeout)
-        .await
-        .map_err(|error| {
-            format!(
-                "its coordinator {} cannot be reached ({error})",
-                broker(&endpoint)
-            )
-        })?;
+    let mut probe = way.open(&endpoint).await.map_err(|error| {
+        format!(
+            "its coordinator {} cannot be reached ({error})",
+            broker(&endpoint)
+        )
+    })?;
     let request = Request::Heartbeat(HeartbeatRequest {
         group_id: mapping.group_id.clone(),
         generation_id: 0,

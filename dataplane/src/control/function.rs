@@ -13,11 +13,11 @@ use forebay_protocol::limits::{CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use super::http;
 use super::probe::Probe;
+use super::{access, http};
 use crate::clock;
-use crate::config::FUNCTION_TIMEOUT_MAX;
-use crate::contract::{Credentials, mpsc, watch};
+use crate::config::{FUNCTION_TIMEOUT_MAX, url};
+use crate::contract::{Access, Credentials, mpsc, watch};
 use crate::mapping::{Function, Signing};
 
 /// A function with a capacity provider may run this long.
@@ -74,13 +74,6 @@ pub(super) async fn attend(
     mut credentials: watch::Receiver<Option<Arc<Credentials>>>,
     deadlines: mpsc::Sender<(FunctionId, Duration)>,
 ) {
-    let client = match http::endpoint_client() {
-        Ok(client) => client,
-        Err(error) => {
-            error!(error, "Functions cannot be asked for their timeout");
-            return;
-        }
-    };
     let mut told: BTreeMap<FunctionId, Answer> = BTreeMap::new();
     loop {
         let list = Arc::clone(&functions.borrow_and_update());
@@ -90,9 +83,12 @@ pub(super) async fn attend(
             if keys.is_none() && function.signing != Signing::None {
                 continue;
             }
-            let (client, keys) = (client.clone(), keys.clone());
+            let keys = keys.clone();
             asking.spawn(async move {
-                let answer = ask(&client, &function, keys.as_deref()).await;
+                let answer = match client(&function).await {
+                    Ok(client) => ask(&client, &function, keys.as_deref()).await,
+                    Err(reason) => Answer::Unreachable(reason),
+                };
                 (function, answer)
             });
         }
@@ -161,6 +157,12 @@ fn say(function: &Function, answer: &Answer) {
     }
 }
 
+/// A client that trusts whom calls of that function trust.
+pub(super) async fn client(function: &Function) -> Result<reqwest::Client, String> {
+    let tls = access::of_function(function).await;
+    http::endpoint_client(tls.map_err(|trouble| trouble.detail().to_owned())?)
+}
+
 /// Asks once.
 pub(super) async fn ask(
     client: &reqwest::Client,
@@ -169,7 +171,8 @@ pub(super) async fn ask(
 ) -> Answer {
     let invoke = &function.target.path;
     let named = invoke.strip_suffix("/invocations").unwrap_or(invoke);
-    let mut url = format!("http://{}{named}/configuration", function.host_header);
+    let mut url = url(function.tls, &function.host_header);
+    url.push_str(&format!("{named}/configuration"));
     if !function.target.query.is_empty() {
         url.push('?');
         url.push_str(&function.target.query);
@@ -198,7 +201,9 @@ async fn is_kafka(function: &Function) -> bool {
         host: function.host.clone(),
         port: function.port,
     };
-    Probe::open(&endpoint, BROKER_TIMEOUT).await.is_ok()
+    Probe::open(&endpoint, &Access::default(), BROKER_TIMEOUT)
+        .await
+        .is_ok()
 }
 
 fn read(answer: &http::Answer) -> Answer {

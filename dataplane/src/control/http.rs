@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::ClientConfig;
 
-use crate::trust;
+use crate::trust::{self, Roots};
 
 /// An answer of the control side's calls is at most this long.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -32,38 +32,29 @@ pub(super) struct Answer {
 
 /// A client for AWS's own services, through the environment's proxy if there is one.
 pub(super) fn aws_client() -> Result<reqwest::Client, String> {
-    client(reqwest::Client::builder())
+    // Where the system has no roots, only `https` fails.
+    let tls = trust::client_config(Roots::System, None).ok();
+    client(reqwest::Client::builder(), tls)
 }
 
 /// A client for Lambda endpoints, reached directly as the data plane reaches them.
-pub(super) fn endpoint_client() -> Result<reqwest::Client, String> {
-    client(reqwest::Client::builder().no_proxy())
+pub(super) fn endpoint_client(tls: Option<Arc<ClientConfig>>) -> Result<reqwest::Client, String> {
+    client(reqwest::Client::builder().no_proxy(), tls)
 }
 
-fn client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, String> {
+/// Without a configuration for TLS it trusts nobody.
+fn client(
+    builder: reqwest::ClientBuilder,
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<reqwest::Client, String> {
+    let tls = tls.unwrap_or_else(trust::nobody);
     builder
-        .tls_backend_preconfigured(tls().map_err(|error| error.to_string())?)
+        .tls_backend_preconfigured((*tls).clone())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| error.to_string())
-}
-
-/// The system's root certificates; none at all where it has none, so that only `https` fails there.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let provider = trust::provider();
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?;
-    Ok(match trust::system(&provider) {
-        Ok(verifier) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth(),
-        Err(_) => builder
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth(),
-    })
 }
 
 /// Sends a request and reads its whole answer, up to the limit.

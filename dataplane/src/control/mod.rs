@@ -5,6 +5,7 @@
 //!
 //! Invariant: one task decides; the others bring it news or carry out what it published.
 
+mod access;
 mod attend;
 pub mod check;
 mod credentials;
@@ -21,6 +22,7 @@ mod reading;
 mod region;
 mod scrape;
 mod secret;
+mod secrets;
 pub(crate) mod shards;
 mod store;
 mod verdict;
@@ -39,13 +41,15 @@ use crate::clock;
 use crate::config::{Config, Problems};
 use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, watch};
 use crate::crash;
-use crate::mapping::{Declared, Function, Mapping, Signing, initial_call_deadline};
+use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing, initial_call_deadline};
+use access::{Accesses, Trouble};
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use observe::{Observer, Removed};
 use plan::{Demand, Planner};
 use reading::Readings;
 use scrape::Scrape;
+use secrets::Secrets;
 use shards::{STATUS_INTERVAL, Shards};
 use store::Store;
 use verdict::Verdict;
@@ -134,6 +138,12 @@ pub(crate) struct Control {
     signs: watch::Sender<bool>,
     /// Raised when a shard's keys were refused.
     refresh: Arc<Notify>,
+    /// The secrets that mappings need, and what they hold.
+    wanted_secrets: watch::Sender<Arc<[SecretSource]>>,
+    secrets: watch::Sender<Arc<Secrets>>,
+    accesses: Accesses,
+    /// Raised when secrets are to be read at once.
+    secrets_refresh: Arc<Notify>,
     /// The functions whose timeout is asked for.
     functions: watch::Sender<Arc<[Function]>>,
     /// Mappings that have taken the process down again and again, as they were at the start: changed, they
@@ -180,6 +190,10 @@ impl Control {
             unsigned: watch::Sender::new(false),
             signs: watch::Sender::new(false),
             refresh: Arc::new(Notify::new()),
+            wanted_secrets: watch::Sender::new(Arc::default()),
+            secrets: watch::Sender::new(Arc::default()),
+            accesses: Accesses::default(),
+            secrets_refresh: Arc::new(Notify::new()),
             functions: watch::Sender::new(Arc::default()),
             deadlines: BTreeMap::new(),
             observer: Observer::default(),
@@ -213,6 +227,7 @@ impl Control {
         self.tasks.spawn(health::serve(listener, asks_end));
         let mut told = self.start_helpers();
         let mut unsigned = self.unsigned.subscribe();
+        let mut secrets = self.secrets.subscribe();
         self.publish();
         let mut helper_died = false;
         loop {
@@ -236,6 +251,10 @@ impl Control {
                 },
                 () = self.news.notified() => self.take_news(),
                 Ok(()) = unsigned.changed() => self.take_news(),
+                Ok(()) = secrets.changed() => {
+                    self.publish();
+                    self.take_news();
+                }
                 Some(ask) = asks.recv() => self.answer(ask),
                 Some((function, deadline)) = told.recv() => {
                     self.deadlines.insert(function, deadline);
@@ -271,6 +290,11 @@ impl Control {
             self.credentials.clone(),
             self.unsigned.clone(),
         ));
+        self.tasks.spawn(secrets::attend(
+            self.wanted_secrets.subscribe(),
+            Arc::clone(&self.secrets_refresh),
+            self.secrets.clone(),
+        ));
         let (deadlines, told) = mpsc::channel(REQUESTS_MAX);
         self.tasks.spawn(function::attend(
             self.functions.subscribe(),
@@ -284,6 +308,7 @@ impl Control {
     fn reload(&mut self) {
         let before = self.store.declared().to_vec();
         let outcome = self.store.reload(&self.config);
+        self.secrets_refresh.notify_one();
         let (config, declared) = (&self.config, self.store.declared());
         self.readings.again(config, declared, &outcome.problems);
         self.removed.note(&before, self.store.declared());
@@ -317,6 +342,12 @@ impl Control {
             }
             changed
         });
+        self.want_secrets(&mappings);
+        let secrets = Arc::clone(&self.secrets.borrow());
+        let accesses: Vec<_> = mappings
+            .iter()
+            .map(|mapping| self.accesses.of(mapping, &secrets))
+            .collect();
         let statuses = self.shards.statuses();
         let consumers = by_mapping(&statuses);
         // How many partitions a topic has, as any of its consumers last said.
@@ -326,14 +357,34 @@ impl Control {
         };
         let demands: Vec<Demand> = mappings
             .into_iter()
-            .map(|mapping| Demand {
-                call_deadline: self.call_deadline(&mapping.function),
-                partitions: partitions(mapping.uuid),
-                mapping,
+            .zip(accesses)
+            .filter_map(|(mapping, access)| {
+                Some(Demand {
+                    call_deadline: self.call_deadline(&mapping.function),
+                    access: access?,
+                    partitions: partitions(mapping.uuid),
+                    mapping,
+                })
             })
             .collect();
         let plans = self.planner.plan(&demands);
         self.shards.send(plans);
+    }
+
+    fn want_secrets(&self, mappings: &[Arc<Mapping>]) {
+        let wanted: BTreeSet<SecretSource> = mappings
+            .iter()
+            .filter(|mapping| mapping.enabled || mapping.keeps_place())
+            .flat_map(|mapping| access::sources(mapping))
+            .collect();
+        let wanted: Vec<SecretSource> = wanted.into_iter().collect();
+        self.wanted_secrets.send_if_modified(|old| {
+            let changed = **old != wanted;
+            if changed {
+                *old = wanted.into();
+            }
+            changed
+        });
     }
 
     fn call_deadline(&self, of: &Function) -> Duration {
@@ -359,9 +410,14 @@ impl Control {
             if let Some(own) = consumers.get(&mapping.uuid) {
                 let verdict = Verdict::of(own.iter().copied(), &mapping.topic, waits);
                 self.observer.judge(mapping, verdict);
+            } else if let Some(trouble) = self.accesses.trouble(mapping.uuid)
+                && *trouble != Trouble::Waiting
+            {
+                self.observer.judge(mapping, Verdict::of_trouble(trouble));
             }
         }
         self.observer.retain(&declared);
+        self.accesses.retain(&declared);
         if self.shards.have_applied(&self.planner) {
             for (mapping, committed) in self.removed.ended(&statuses) {
                 let Mapping {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::memory::ShardMemory;
 use crate::config::{Config, Problem};
-use crate::contract::{ConsumerPlan, Plan};
+use crate::contract::{Access, ConsumerPlan, Plan};
 use crate::mapping::{Declared, FunctionKey, Mapping};
 
 /// Consumers that an on-demand mapping starts with at most (decision 36).
@@ -35,6 +35,8 @@ pub(crate) struct Demand {
     pub(crate) mapping: Arc<Mapping>,
     /// How long a call may take, as far as is known.
     pub(crate) call_deadline: Duration,
+    /// How connections are made.
+    pub(crate) access: Arc<Access>,
     /// How many partitions the topic has, if that is known.
     pub(crate) partitions: Option<u32>,
 }
@@ -89,6 +91,7 @@ impl Planner {
                     ordinal: KEEPER,
                     permits: 0,
                     call_deadline: demand.call_deadline,
+                    access: Arc::clone(&demand.access),
                 });
             }
             for ordinal in 0..*count {
@@ -102,6 +105,7 @@ impl Planner {
                     ordinal,
                     permits,
                     call_deadline: demand.call_deadline,
+                    access: Arc::clone(&demand.access),
                 });
             }
         }
@@ -261,6 +265,7 @@ pub fn capacity(config: &Config, set: &[Declared]) -> Vec<Problem> {
         .map(|declared| Demand {
             mapping: Arc::clone(&declared.mapping),
             call_deadline: Duration::ZERO,
+            access: Arc::default(),
             partitions: None,
         })
         .collect();

@@ -2,53 +2,97 @@
 //!
 //! Invariant: every wait has a deadline, and a frame is at most what the protocol's limit allows.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
+use forebay_protocol::kafka::sasl::Exchange;
 use forebay_protocol::kafka::stranger::{IS_HTTP, stranger};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use uuid::Uuid;
 
 use super::names;
+use crate::contract::Access;
+use crate::trust::{self, TlsError, server_name};
 
 /// How long a peer that does not speak Kafka may take to answer as an HTTP server.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What bytes go over.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 /// A connection whose versions are known.
 pub(super) struct Probe {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     connection: Connection,
     timeout: Duration,
 }
 
 impl Probe {
-    /// Connects to the first address that answers, and asks for the broker's versions.
-    pub(super) async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<Self, String> {
+    /// Connects to the first address that answers, asks for the broker's versions, and authenticates where that
+    /// is asked for.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Self, String> {
         let stream = connect(endpoint).await?;
-        match Self::introduce(stream, timeout).await {
+        if let Some(config) = &access.brokers {
+            let (stream, lacks_certificate) = secure(stream, endpoint, config).await?;
+            let probe = Self::introduce(Box::new(stream), access, timeout).await;
+            return probe.map_err(|error| match lacks_certificate {
+                true => TlsError::Broken(error).without_certificate().to_string(),
+                false => error,
+            });
+        }
+        match Self::introduce(Box::new(stream), access, timeout).await {
             // Some servers wait for the end of a line that Kafka never sends.
             Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned()),
             other => other,
         }
     }
 
-    async fn introduce(stream: TcpStream, timeout: Duration) -> Result<Self, String> {
+    async fn introduce(
+        stream: Box<dyn Socket>,
+        access: &Access,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let exchange = access
+            .sasl
+            .as_ref()
+            .map(|credentials| Exchange::new(Arc::clone(credentials), Uuid::new_v4().to_string()));
         let mut probe = Self {
             stream,
-            connection: Connection::new("forebay-check", None),
+            connection: Connection::new("forebay-check", exchange),
             timeout,
         };
-        let mut frame = probe.connection.open();
+        let mut next = Some(probe.connection.open());
         while !probe.connection.is_ready() {
-            probe.write(&frame).await?;
+            if let Some(frame) = next.take() {
+                probe.write(&frame).await?;
+            }
             match probe.receive().await? {
-                Received::Send(again) => frame = again,
-                Received::Derive(_) | Received::Ready | Received::Response { .. } => break,
+                Received::Send(frame) => next = Some(frame),
+                Received::Derive(derivation) => {
+                    let key = tokio::task::spawn_blocking(move || derivation.run()).await;
+                    let key = key.map_err(|error| error.to_string())?;
+                    let answer = probe.connection.derived(&key);
+                    next = answer.map_err(|error| error.to_string())?;
+                }
+                Received::Ready | Received::Response { .. } => break,
             }
         }
         Ok(probe)
@@ -84,7 +128,7 @@ impl Probe {
     }
 
     async fn receive(&mut self) -> Result<Received, String> {
-        let frame = match tokio::time::timeout(self.timeout, read_frame(&mut self.stream)).await {
+        let frame = match tokio::time::timeout(self.timeout, read_frame(&mut *self.stream)).await {
             Ok(frame) => frame?,
             Err(_) => return Err(self.silent()),
         };
@@ -114,6 +158,30 @@ async fn connect(endpoint: &Endpoint) -> Result<TcpStream, String> {
     Err(last)
 }
 
+async fn secure(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    config: &Arc<ClientConfig>,
+) -> Result<(TlsStream<TcpStream>, bool), String> {
+    let presents = config.client_auth_cert_resolver.has_certs();
+    let name = server_name(&endpoint.host).map_err(|error| error.to_string())?;
+    let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+    let (mut handshake, mut asked) = (pin!(handshake), false);
+    let handshake = poll_fn(|cx| trust::step(&mut asked, || handshake.as_mut().poll(cx)));
+    match tokio::time::timeout(CONNECT_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => Ok((stream, asked && !presents)),
+        Ok(Err(error)) => {
+            let error = TlsError::of_handshake(error);
+            Err(match asked && !presents {
+                true => error.without_certificate(),
+                false => error,
+            }
+            .to_string())
+        }
+        Err(_) => Err(format!("no TLS handshake within {CONNECT_TIMEOUT:?}")),
+    }
+}
+
 /// Whether an HTTP request is answered as one.
 async fn speaks_http(endpoint: &Endpoint) -> bool {
     let asked = async {
@@ -128,9 +196,12 @@ async fn speaks_http(endpoint: &Endpoint) -> bool {
     answered.is_ok_and(|answer| answer.is_some())
 }
 
-async fn read_frame(stream: &mut TcpStream) -> Result<Bytes, String> {
-    let broke = |error: std::io::Error| {
-        format!("closes the connection ({error}); is it a Kafka listener without TLS?")
+async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, String> {
+    let broke = |error: std::io::Error| match error.downcast::<rustls::Error>() {
+        Ok(error) => TlsError::of(&error, false).to_string(),
+        Err(error) => {
+            format!("closes the connection ({error}); is it a Kafka listener without TLS?")
+        }
     };
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).await.map_err(broke)?;

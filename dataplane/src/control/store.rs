@@ -170,6 +170,8 @@ mod tests {
             machine: Machine::here(),
             region: None,
             endpoint_url: None,
+            flavour: Default::default(),
+            ca_bundle: None,
         };
         Config::parse(text, &dir.join("forebay.conf"), &around).unwrap()
     }

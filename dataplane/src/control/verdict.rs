@@ -6,6 +6,7 @@ use std::path::Path;
 
 use forebay_protocol::delivery::{ConsumerStatus, Fault};
 
+use super::access::Trouble;
 use super::credentials::NO_CREDENTIALS;
 
 /// LastProcessingResult and StateTransitionReason of one mapping.
@@ -25,6 +26,9 @@ const NOT_AUTHORIZED: &str = "PROBLEM: Cluster failed to authorize Lambda.";
 const SASL_FAILED: &str = "PROBLEM: SASL authentication failed.";
 const SERVER_NOT_TRUSTED: &str = "PROBLEM: Lambda failed to authenticate server.";
 const CLIENT_NOT_TRUSTED: &str = "PROBLEM: Server failed to authenticate Lambda.";
+const KEY_INVALID: &str = "PROBLEM: Provided certificate or private key is invalid.";
+/// AWS has no text for it: its secrets are in one place.
+const SECRET_UNREADABLE: &str = "PROBLEM: A secret cannot be read.";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
 const USER_INITIATED: &str = "USER_INITIATED";
 const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";
@@ -70,6 +74,19 @@ impl Verdict {
                 "report this as a bug; to try again, change its file and send SIGHUP, or remove {} and restart",
                 file.display()
             ),
+        }
+    }
+
+    /// Judges a mapping whose secrets cannot be used.
+    pub(super) fn of_trouble(trouble: &Trouble) -> Self {
+        let result = match trouble {
+            Trouble::Waiting | Trouble::Unreadable(_) => SECRET_UNREADABLE,
+            Trouble::Invalid(_) => KEY_INVALID,
+        };
+        Self {
+            result: result.to_owned(),
+            reason: ESM_CONFIG,
+            detail: trouble.detail().to_owned(),
         }
     }
 

@@ -12,9 +12,9 @@ use toml::{Spanned, Value};
 use uuid::Uuid;
 
 use super::file::{EventSourceFile, MappingFile, PollersFile};
-use super::{Function, KafkaSettings, Mapping, function, timestamp};
+use super::{Function, KafkaSettings, Mapping, access, function, timestamp};
 use crate::clock;
-use crate::config::{Config, Findings, Problem, without_userinfo};
+use crate::config::{Config, Findings, Problem, bootstrap_server, without_userinfo};
 
 /// Files without a `UUID` member get version 5 of their stem in this namespace (decision 30).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_0f5c_9b1d_4c9e_8a57_3d0c_f04e_ba11);
@@ -28,7 +28,6 @@ const POLLERS_DEFAULT: (u32, u32) = (1, 200);
 const MINIMUM_POLLERS_MAX: i64 = 200;
 const MAXIMUM_POLLERS_MAX: i64 = 2_000;
 const ENDPOINTS_MAX: usize = 10;
-const ENDPOINT_LENGTH_MAX: usize = 300;
 const GROUP_ID_LENGTH_MAX: usize = 200;
 const TOPIC_LENGTH_MAX: usize = 249;
 
@@ -67,6 +66,11 @@ fn build(
     let uuid = uuid(file.uuid.as_ref(), path, findings);
     let function = function_of(file.function_name.as_ref(), config, findings);
     let bootstrap = bootstrap(file.self_managed_event_source.as_ref(), findings);
+    let servers = bootstrap.iter().flatten();
+    let tls = servers
+        .clone()
+        .any(|server| config.kafka.tls_servers.contains(server));
+    let access = access::access(file.source_access_configurations.as_ref(), tls, findings);
     let topic = topic(file.topics.as_ref(), findings);
     let starting_position = starting_position(file, findings);
     let batch_size = integer(
@@ -93,6 +97,7 @@ fn build(
         uuid: uuid?,
         bootstrap_servers: servers_text(&bootstrap),
         bootstrap,
+        access,
         topic,
         group_id,
         starting_position,
@@ -186,50 +191,12 @@ fn bootstrap(
     }
     let mut endpoints = Vec::with_capacity(count);
     for server in servers.get_ref() {
-        match endpoint(server.get_ref()) {
-            Some(endpoint) => endpoints.push(endpoint),
-            None => findings.at(
-                server.span(),
-                member,
-                server.get_ref(),
-                "must be host:port with at most 300 characters, such as kafka-1.example.net:9092",
-            ),
+        match bootstrap_server(server.get_ref()) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(message) => findings.at(server.span(), member, server.get_ref(), message),
         }
     }
     (endpoints.len() == count).then_some(endpoints)
-}
-
-/// `host:port`, or `[IPv6]:port` beyond AWS.
-fn endpoint(text: &str) -> Option<Endpoint> {
-    if text.len() > ENDPOINT_LENGTH_MAX {
-        return None;
-    }
-    let (host, port) = text.rsplit_once(':')?;
-    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit());
-    let port = port
-        .parse::<u16>()
-        .ok()
-        .filter(|port| digits && *port > 0)?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => {
-            let address = rest.strip_suffix(']')?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
-            address
-        }
-        None => host,
-    };
-    let labels = host.contains(':')
-        || (!host.is_empty()
-            && host.split('.').all(|label| {
-                !label.is_empty()
-                    && label
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-            }));
-    labels.then(|| Endpoint {
-        host: host.to_owned(),
-        port,
-    })
 }
 
 fn servers_text(servers: &[Endpoint]) -> String {

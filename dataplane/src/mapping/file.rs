@@ -24,7 +24,7 @@ pub(super) struct MappingFile {
     pub(super) batch_size: Option<Spanned<i64>>,
     pub(super) maximum_batching_window_in_seconds: Option<Spanned<i64>>,
     pub(super) provisioned_poller_config: Option<PollersFile>,
-    pub(super) source_access_configurations: Option<Spanned<Vec<Value>>>,
+    pub(super) source_access_configurations: Option<Spanned<Vec<AccessFile>>>,
 
     filter_criteria: Option<Spanned<Value>>,
     #[serde(rename = "KMSKeyArn")]
@@ -77,6 +77,16 @@ pub(super) struct PollersFile {
     poller_group_name: Option<Spanned<Value>>,
 }
 
+/// One of `SourceAccessConfigurations`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccessFile {
+    #[serde(rename = "Type")]
+    pub(super) kind: Spanned<String>,
+    #[serde(rename = "URI")]
+    pub(super) uri: Option<Spanned<String>>,
+}
+
 /// A member that is there and must not be.
 pub(super) struct Refused<'a> {
     pub(super) member: &'static str,
@@ -87,7 +97,6 @@ pub(super) struct Refused<'a> {
 
 const NOT_CARRIED_OUT: &str = "is not carried out by this version; remove the member";
 const NOT_KAFKA: &str = "does not apply to self-managed Kafka; remove the member";
-const AUTHENTICATION: &str = "authentication and TLS are not carried out by this version and come in a later release; use a plaintext listener and leave the list empty";
 
 impl MappingFile {
     /// The members that would have no effect, in AWS's order.
@@ -176,16 +185,6 @@ impl MappingFile {
                 span: mode.span(),
                 value: None,
                 message: "must be Stream; other modes are not carried out by this version",
-            });
-        }
-        if let Some(access) = &self.source_access_configurations
-            && !access.get_ref().is_empty()
-        {
-            refused.push(Refused {
-                member: "SourceAccessConfigurations",
-                span: access.span(),
-                value: None,
-                message: AUTHENTICATION,
             });
         }
         refused

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use forebay_protocol::lambda::function::FunctionName;
 
 use super::{Declared, Function, FunctionKey, Signing};
-use crate::config::{Config, EndpointUrl, FunctionConfig, nearest};
+use crate::config::{Config, EndpointUrl, FunctionConfig, Partition, nearest};
 
 /// The account of a function that is not in AWS.
 pub const ACCOUNT_UNKNOWN: &str = "000000000000";
@@ -30,12 +30,12 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         .region()
         .or_else(|| config.region_name())
         .map(str::to_owned);
-    let endpoint = own.endpoint.as_ref().or(config.endpoint.as_ref()).ok_or_else(|| {
-        let region = region.as_deref().unwrap_or("REGION");
+    let own_or_nodes = own.endpoint.as_ref().or(config.endpoint.as_ref());
+    let aws = || Some(EndpointUrl::of_region(region.as_deref()?, config.flavour));
+    let endpoint = own_or_nodes.cloned().or_else(aws).ok_or_else(|| {
         format!(
-            "would be called at https://lambda.{region}.amazonaws.com, but this version speaks plain \
-             HTTP only and TLS comes in a later release; set endpoint_url = \"http://host:port\" in {} \
-             or in its [functions.{}]",
+            "is of no region, so that AWS's endpoint is not known; set region in {} or AWS_REGION or in the \
+             AWS profile, or endpoint_url = \"http://host:port\" there or in its [functions.{}]",
             config.file.display(),
             name.name(),
         )
@@ -63,6 +63,12 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
     Ok(Function {
         name: given.to_owned(),
         arn: arn(&name, config, region.as_deref().unwrap_or(REGION_UNKNOWN)),
+        tls: endpoint.tls,
+        ca_bundle: match &own.endpoint {
+            Some(_) => own.ca_bundle.as_ref().or(config.ca_bundle.as_ref()),
+            None => config.ca_bundle.as_ref(),
+        }
+        .cloned(),
         host: endpoint.host.clone(),
         port: endpoint.port,
         host_header: endpoint.host_header.clone(),
@@ -70,7 +76,7 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         signing,
         timeout: own.timeout,
         max_in_flight: own.max_in_flight,
-        key: key(&name, own.invoke_as.as_deref(), endpoint, config),
+        key: key(&name, own.invoke_as.as_deref(), &endpoint, config),
     })
 }
 
@@ -130,11 +136,7 @@ fn key(
 }
 
 fn arn(name: &FunctionName, config: &Config, region: &str) -> String {
-    let partition = name.partition().unwrap_or(match region {
-        region if region.starts_with("cn-") => "aws-cn",
-        region if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    });
+    let partition = name.partition().unwrap_or(Partition::of(region).name());
     let account = name
         .account()
         .or(config.account_id.as_deref())
@@ -164,6 +166,8 @@ mod tests {
             machine: Machine::here(),
             region: None,
             endpoint_url: None,
+            flavour: Default::default(),
+            ca_bundle: None,
         };
         Config::parse(&text, Path::new("/etc/forebay.toml"), &around).unwrap()
     }

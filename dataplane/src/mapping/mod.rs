@@ -4,6 +4,7 @@
 //!
 //! Invariant: every [`Mapping`] is within AWS's bounds and asks for nothing that is not carried out.
 
+mod access;
 mod declared;
 mod file;
 mod function;
@@ -12,11 +13,13 @@ mod reference;
 mod set;
 mod timestamp;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
 use uuid::Uuid;
 
+pub use access::{Access, Authentication, SecretSource};
 pub use declared::initial_call_deadline;
 pub use forebay_protocol::lambda::function::InvokeTarget;
 pub use function::{ACCOUNT_UNKNOWN, unused as unused_functions};
@@ -31,6 +34,8 @@ pub struct Mapping {
     pub function: Function,
     /// The brokers to begin with, in the configured order.
     pub bootstrap: Vec<Endpoint>,
+    /// How they are reached.
+    pub access: Access,
     /// The configured endpoints joined by `,`, as the event shows them.
     pub bootstrap_servers: String,
     /// The one topic.
@@ -91,6 +96,10 @@ pub struct Function {
     pub name: String,
     /// Its ARN (account 000000000000 where it is not in AWS), qualified as given.
     pub arn: String,
+    /// Whether the endpoint is reached under TLS.
+    pub tls: bool,
+    /// Its roots then; the system's, if there is none.
+    pub ca_bundle: Option<PathBuf>,
     /// The endpoint's host, no brackets.
     pub host: String,
     /// The endpoint's port.

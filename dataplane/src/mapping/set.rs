@@ -179,6 +179,8 @@ mod tests {
             machine: Machine::here(),
             region: None,
             endpoint_url: None,
+            flavour: Default::default(),
+            ca_bundle: None,
         };
         let config = Config::parse(&text, &dir.path().join("forebay.conf"), &around).unwrap();
         for (index, function) in functions.iter().enumerate() {

@@ -14,9 +14,9 @@ use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use thiserror::Error;
 
 use super::tcp::{ConnectError, Handle};
-use super::tls::TlsError;
 use super::{deadline, tcp, tls};
 use crate::clock;
+use crate::trust::TlsError;
 
 /// A connection's two directions.
 pub(crate) struct Stream {

@@ -24,12 +24,11 @@ use rustls::pki_types::ServerName;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error as RustlsError, OtherError};
-use thiserror::Error;
+use rustls::{ClientConfig, Error as RustlsError};
 
 use super::stream::{self, Stream};
 use super::tcp;
-use crate::trust::{self, NotAsked};
+use crate::trust::{self, CLOSED_IN_HANDSHAKE, TlsError, server_name};
 
 /// Plain bytes that are encrypted and sent at once: eight records of the largest size.
 const SEALED_BYTES: usize = 8 * RECORD_BYTES;
@@ -58,42 +57,22 @@ pub(crate) struct Target {
 impl Target {
     /// A server by the name or address at which it is reached.
     pub(crate) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Self, TlsError> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| TlsError::Failed(format!("no certificate can be for the name {host}")))?;
+        let name = server_name(host)?;
         Ok(Self { config, name })
     }
 }
 
-/// Why there is no secure connection.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(crate) enum TlsError {
-    /// We do not trust the server.
-    #[error("the server's certificate is refused: {0}")]
-    ServerNotTrusted(String),
-    /// The server does not trust us, or does not care who we are.
-    #[error("{0}")]
-    ClientNotTrusted(String),
-    /// The server speaks something else.
-    #[error("{0}")]
-    Stranger(&'static str),
-    /// Anything else.
-    #[error("TLS: {0}")]
-    Failed(String),
-    /// The socket broke.
-    #[error("the connection broke during the TLS handshake: {0}")]
-    Broken(String),
-}
-
-const NO_TLS: &str = "that is a listener without TLS; name its TLS port, or leave TLS out";
-
-const CLOSED_IN_HANDSHAKE: &str =
-    "the server closed the connection during the TLS handshake, as a listener without TLS does";
+const CLOSED: &str = "it closed the connection";
 
 /// What both directions share.
 struct Session {
     tls: UnbufferedClientConnection,
     /// The server has asked for a certificate.
     asked: bool,
+    /// There is one.
+    presents: bool,
+    /// Plain bytes have come.
+    spoke: bool,
     /// What has come; behind `begun` it is not done with.
     incoming: Vec<u8>,
     begun: usize,
@@ -147,7 +126,10 @@ struct Sealed {
 pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<Stream, TlsError> {
     let tls = UnbufferedClientConnection::new(Arc::clone(&target.config), target.name.clone())
         .map_err(|error| TlsError::Failed(error.to_string()))?;
-    let session = Rc::new(RefCell::new(Session::new(tls)));
+    let session = Rc::new(RefCell::new(Session::new(
+        tls,
+        target.config.client_auth_cert_resolver.has_certs(),
+    )));
     let mut reader = Reader {
         socket: stream.reader,
         session: Rc::clone(&session),
@@ -166,7 +148,7 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
         if let Some(failed) = &session.borrow().failed {
             return Err(failed.clone());
         }
-        flushed.map_err(|error| TlsError::Broken(error.to_string()))?;
+        flushed.map_err(|error| session.borrow().broken(&error))?;
         match wants {
             Wants::Traffic => {
                 return Ok(Stream {
@@ -176,10 +158,11 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
             }
             Wants::Handshake if !session.borrow().ended => {
                 let filled = reader.fill().await;
-                filled.map_err(|error| TlsError::Broken(error.to_string()))?;
+                filled.map_err(|error| session.borrow().broken(&error))?;
             }
             Wants::Handshake | Wants::Nothing => {
-                return Err(TlsError::Broken(CLOSED_IN_HANDSHAKE.to_owned()));
+                let closed = TlsError::Broken(CLOSED_IN_HANDSHAKE.to_owned());
+                return Err(session.borrow().meaning(closed));
             }
             Wants::Room => {}
         }
@@ -187,10 +170,12 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
 }
 
 impl Session {
-    fn new(tls: UnbufferedClientConnection) -> Self {
+    fn new(tls: UnbufferedClientConnection, presents: bool) -> Self {
         Self {
             tls,
             asked: false,
+            presents,
+            spoke: false,
             incoming: Vec::new(),
             begun: 0,
             plain: BytesMut::new(),
@@ -263,7 +248,7 @@ impl Session {
     /// Keeps why it failed, and the alert that tells the server so.
     fn fail(&mut self, error: &RustlsError) {
         let is_new = self.tls.protocol_version().is_none();
-        self.failed = Some(TlsError::of(error, is_new));
+        self.failed = Some(self.meaning(TlsError::of(error, is_new)));
         // Asked once more, and never again: it gives the alert away before it looks at what comes next.
         let incoming = &mut self.incoming[self.begun..];
         if let Ok(ConnectionState::EncodeTlsData(data)) =
@@ -271,6 +256,19 @@ impl Session {
         {
             encode(data, &mut self.outgoing);
         }
+    }
+
+    /// What a failure means at this point.
+    fn meaning(&self, error: TlsError) -> TlsError {
+        match self.asked && !self.presents && !self.spoke {
+            true => error.without_certificate(),
+            false => error,
+        }
+    }
+
+    /// What the end of the socket means at this point.
+    fn broken(&self, error: &io::Error) -> TlsError {
+        self.meaning(TlsError::Broken(error.to_string()))
     }
 
     /// Moves plain bytes into the buffer, up to its byte `end`; nothing, if more must come first.
@@ -287,9 +285,16 @@ impl Session {
         }
         match (buffer.bytes_init() - held, &self.failed) {
             (0, Some(failed)) => Some(Err(io::Error::other(failed.clone()))),
-            // What is over tells its lengths itself, so an end without a close_notify hides nothing.
-            (0, None) => self.ended.then_some(Ok(0)),
-            (taken, _) => Some(Ok(taken)),
+            (0, None) if !self.ended => None,
+            (0, None) => match self.meaning(TlsError::Broken(CLOSED.to_owned())) {
+                // What is over tells its lengths itself, so an end without a close_notify hides nothing.
+                TlsError::Broken(_) => Some(Ok(0)),
+                refused => Some(Err(io::Error::other(refused))),
+            },
+            (taken, _) => {
+                self.spoke = true;
+                Some(Ok(taken))
+            }
         }
     }
 
@@ -368,6 +373,10 @@ impl Reader {
                 return (read, buffer);
             }
             if let Err(error) = self.fill().await {
+                let error = match self.session.borrow().broken(&error) {
+                    TlsError::Broken(_) => error,
+                    refused => io::Error::other(refused),
+                };
                 return (Err(error), buffer);
             }
         }
@@ -446,52 +455,6 @@ impl Writer {
         self.sealed = Sealed { buffer, used: 0 };
         written.map(|_| ())
     }
-}
-
-impl TlsError {
-    /// `is_new`: nothing that came was TLS.
-    fn of(error: &RustlsError, is_new: bool) -> Self {
-        match error {
-            RustlsError::InvalidCertificate(error) => Self::ServerNotTrusted(reason(error)),
-            RustlsError::AlertReceived(alert) if is_about_us(*alert) => {
-                let said = format!("the server refuses our certificate, or wants one: {alert:?}");
-                Self::ClientNotTrusted(said)
-            }
-            RustlsError::Other(OtherError(error)) if error.is::<NotAsked>() => {
-                Self::ClientNotTrusted(error.to_string())
-            }
-            RustlsError::InvalidMessage(_) if is_new => Self::Stranger(NO_TLS),
-            error => Self::Failed(error.to_string()),
-        }
-    }
-}
-
-/// Alerts by which a server says that it does not take our certificate, or that it misses one.
-fn is_about_us(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-    )
-}
-
-fn reason(error: &CertificateError) -> String {
-    use CertificateError as Wrong;
-    let said = match error {
-        Wrong::UnknownIssuer => "none of the trusted roots has signed it",
-        Wrong::BadSignature => "the trusted root with its issuer's name has not signed it",
-        Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired",
-        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet",
-        error => return error.to_string(),
-    };
-    said.to_owned()
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use super::queue::Queue;
 use crate::net::resolve::resolve;
 use crate::net::stream::{OpenError, Stream, Writer};
 use crate::net::tcp::Handle;
-use crate::net::tls::{self, TlsError};
+use crate::net::tls;
+use crate::trust::TlsError;
 
 /// A connection as its consumer holds it.
 pub(crate) struct Link {

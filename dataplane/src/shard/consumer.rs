@@ -34,7 +34,7 @@ use super::invoker::{Call, Caller};
 use super::keys::derive;
 use super::queue::Queue;
 use crate::clock;
-use crate::contract::{ConsumerPlan, Unfinished};
+use crate::contract::{Access, ConsumerPlan, Unfinished};
 use crate::crash::Turn;
 use crate::mapping::Mapping;
 
@@ -58,19 +58,16 @@ struct Wanted {
 struct Desk {
     wanted: Cell<Wanted>,
     applied: Cell<Wanted>,
+    /// How the next connections are made.
+    access: RefCell<Arc<Access>>,
     calls: Cell<usize>,
     ended: Cell<bool>,
     status: RefCell<Option<ConsumerStatus>>,
     unfinished: RefCell<Vec<Unfinished>>,
     inputs: Queue<Input>,
-    /// What the machine is to be told of; newest wins.
-    credentials: RefCell<Option<NewCredentials>>,
     /// Raised when the status has changed, or the permits were applied, or the loop has ended.
     news: Queue<()>,
 }
-
-/// What connections are to authenticate with, if at all.
-type NewCredentials = Option<Arc<SaslCredentials>>;
 
 impl Running {
     /// Starts a consumer; `news` is raised whenever there is something to see.
@@ -84,12 +81,12 @@ impl Running {
         let desk = Rc::new(Desk {
             wanted: Cell::new(wanted),
             applied: Cell::new(wanted),
+            access: RefCell::new(Arc::clone(&plan.access)),
             calls: Cell::new(0),
             ended: Cell::new(false),
             status: RefCell::new(None),
             unfinished: RefCell::default(),
             inputs: Queue::new(INPUTS_WAITING_MAX),
-            credentials: RefCell::default(),
             news,
         });
         let now = clock::now();
@@ -99,6 +96,7 @@ impl Running {
             machine: Consumer::new(config(plan), shard.budget.clone(), now),
             signs: signs.then(|| shard.hashing.signs()),
             hashes_along: false,
+            credentials: None,
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
             caller: Rc::new(caller),
@@ -133,17 +131,14 @@ impl Running {
 
     /// Takes over what a plan may change while the consumer runs.
     pub(super) fn adjust(&self, plan: &ConsumerPlan) {
+        let old = self.desk.access.replace(Arc::clone(&plan.access));
+        if old != plan.access {
+            self.desk.inputs.nudge();
+        }
         self.want(|wanted| {
             wanted.permits = plan.permits;
             wanted.call_deadline = plan.call_deadline;
         });
-    }
-
-    /// What connections authenticate with from now on; told right after the start, it holds for the first one.
-    #[expect(dead_code, reason = "plans have no access to Kafka in them yet")]
-    pub(super) fn credentials_changed(&self, credentials: NewCredentials) {
-        self.desk.credentials.replace(Some(credentials));
-        self.desk.inputs.nudge();
     }
 
     /// Whether it was told to end.
@@ -202,6 +197,7 @@ struct EventLoop {
     signs: Option<Signs>,
     /// What the machine was told last.
     hashes_along: bool,
+    credentials: Option<Arc<SaslCredentials>>,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
     /// Tasks whose connection or call has ended or was told to.
@@ -262,7 +258,9 @@ impl EventLoop {
     }
 
     fn apply_credentials(&mut self, now: Instant) {
-        if let Some(credentials) = self.desk.credentials.take() {
+        let credentials = self.desk.access.borrow().sasl.clone();
+        if credentials != self.credentials {
+            self.credentials.clone_from(&credentials);
             self.machine.handle(Input::Credentials(credentials), now);
         }
     }
@@ -354,7 +352,8 @@ impl EventLoop {
             match effect {
                 Effect::Connect(id, endpoint) => {
                     let inputs = self.desk.inputs.clone();
-                    let link = Link::open(id, endpoint, None, Rc::clone(&self.shard), inputs);
+                    let tls = self.desk.access.borrow().brokers.clone();
+                    let link = Link::open(id, endpoint, tls, Rc::clone(&self.shard), inputs);
                     self.links.insert(id, link);
                 }
                 Effect::Send(id, frame) => {
@@ -375,7 +374,8 @@ impl EventLoop {
                 }
                 Effect::Invoke(id, invocation) => {
                     let inputs = self.desk.inputs.clone();
-                    let call = self.caller.call(id, invocation, inputs);
+                    let tls = self.desk.access.borrow().function.clone();
+                    let call = self.caller.call(id, invocation, tls, inputs);
                     self.calls.insert(id, call);
                     self.desk.calls.set(self.calls.len());
                 }
@@ -440,7 +440,7 @@ impl EventLoop {
         poll_fn(|cx| {
             if self.desk.inputs.poll_filled(cx).is_ready()
                 || self.desk.wanted.get() != self.desk.applied.get()
-                || self.desk.credentials.borrow().is_some()
+                || self.desk.access.borrow().sasl != self.credentials
             {
                 return Poll::Ready(());
             }

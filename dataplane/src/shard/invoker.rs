@@ -14,6 +14,7 @@ use forebay_protocol::limits::{CONNECT_TIMEOUT, CREDENTIALS_TIMEOUT, RESOLVE_TIM
 use forebay_protocol::sigv4::{self, Signer};
 use forebay_protocol::time::Instant;
 use monoio::task::JoinHandle;
+use rustls::ClientConfig;
 use thiserror::Error;
 
 use super::Shard;
@@ -26,6 +27,8 @@ use crate::net::deadline;
 use crate::net::resolve::{ResolveError, resolve};
 use crate::net::stream::{OpenError, Stream};
 use crate::net::tcp::Handle;
+use crate::net::tls;
+use crate::trust::TlsError;
 
 /// Room for a head with a session token, so that it grows rarely.
 const HEAD_BYTES: usize = 2 * 1024;
@@ -53,6 +56,8 @@ enum NotSent {
     Unresolved(#[from] ResolveError),
     #[error("cannot connect: {0}")]
     Unreachable(#[from] OpenError),
+    #[error("cannot connect: {0}")]
+    Insecure(#[from] TlsError),
     #[error("no AWS credentials were found within {CREDENTIALS_TIMEOUT:?}")]
     NoCredentials,
     #[error("the request cannot be written: {0}")]
@@ -85,28 +90,34 @@ impl Caller {
         self.signer.is_some()
     }
 
-    /// Starts a call; `inputs` gets its `CallEnded`, once.
+    /// Starts a call, under TLS where there is a configuration for it; `inputs` gets its `CallEnded`, once.
     pub(super) fn call(
         self: &Rc<Self>,
         id: CallId,
         invocation: Invocation,
+        tls: Option<Arc<ClientConfig>>,
         inputs: Queue<Input>,
     ) -> Call {
         let handle = Handle::default();
         let (caller, handed) = (Rc::clone(self), handle.clone());
         let task = monoio::spawn(async move {
-            let outcome = caller.run(invocation, &handed).await;
+            let outcome = caller.run(invocation, tls, &handed).await;
             handed.release();
             inputs.push(Input::CallEnded(id, outcome)).await;
         });
         Call { handle, task }
     }
 
-    async fn run(&self, invocation: Invocation, handle: &Handle) -> Outcome {
+    async fn run(
+        &self,
+        invocation: Invocation,
+        tls: Option<Arc<ClientConfig>>,
+        handle: &Handle,
+    ) -> Outcome {
         let metrics = &self.shard.metrics;
         let started = clock::now();
         metrics.note_body(invocation.body_bytes);
-        let outcome = match self.exchange(invocation, handle).await {
+        let outcome = match self.exchange(invocation, tls, handle).await {
             Ok(outcome) => outcome,
             Err(reason) => Outcome::ServiceError {
                 retry_after: None,
@@ -122,9 +133,14 @@ impl Caller {
         outcome
     }
 
-    async fn exchange(&self, invocation: Invocation, handle: &Handle) -> Result<Outcome, NotSent> {
+    async fn exchange(
+        &self,
+        invocation: Invocation,
+        tls: Option<Arc<ClientConfig>>,
+        handle: &Handle,
+    ) -> Result<Outcome, NotSent> {
         let head = self.head(&invocation, handle).await?;
-        let mut stream = self.stream(invocation.deadline, handle).await?;
+        let mut stream = self.stream(&tls, invocation.deadline, handle).await?;
         let left = invocation.deadline.saturating_since(clock::now());
         if left.is_zero() {
             return Err(NotSent::TooLate);
@@ -135,7 +151,7 @@ impl Caller {
             Ok(response) => {
                 if response.keep_alive {
                     let pool = &self.shard.pool;
-                    pool.put(&self.endpoint, stream, handle, clock::now());
+                    pool.put(&self.endpoint, tls, stream, handle, clock::now());
                 }
                 outcome(&response)
             }
@@ -219,22 +235,31 @@ impl Caller {
     }
 
     /// A connection to the endpoint: an idle one, or a new one.
-    async fn stream(&self, deadline: Instant, handle: &Handle) -> Result<Stream, NotSent> {
+    async fn stream(
+        &self,
+        tls: &Option<Arc<ClientConfig>>,
+        deadline: Instant,
+        handle: &Handle,
+    ) -> Result<Stream, NotSent> {
         if handle.is_cut() {
             return Err(NotSent::GivenUp);
         }
         let (endpoint, shard) = (&self.endpoint, &self.shard);
         let now = clock::now();
-        if let Some(stream) = shard.pool.take(endpoint, handle, now) {
+        if let Some(stream) = shard.pool.take(endpoint, tls.as_ref(), handle, now) {
             return Ok(stream);
         }
+        let target = match tls {
+            Some(config) => Some(tls::Target::new(Arc::clone(config), &endpoint.host)?),
+            None => None,
+        };
         let limit = RESOLVE_TIMEOUT.min(deadline.saturating_since(now));
         let resolved = monoio::select! {
             resolved = resolve(&endpoint.host, endpoint.port, &shard.requests, limit) => resolved,
             () = handle.until_cut() => return Err(NotSent::GivenUp),
         };
         let limit = CONNECT_TIMEOUT.min(deadline.saturating_since(clock::now()));
-        Ok(Stream::open(&resolved?, None, limit, handle).await?)
+        Ok(Stream::open(&resolved?, target.as_ref(), limit, handle).await?)
     }
 }
 

@@ -131,7 +131,9 @@ mod tests {
 
     use super::*;
     use crate::contract::{Plan, ShardStatus};
-    use crate::mapping::{Function, FunctionKey, InvokeTarget, KafkaSettings, Mapping, Signing};
+    use crate::mapping::{
+        Access, Function, FunctionKey, InvokeTarget, KafkaSettings, Mapping, Signing,
+    };
 
     /// A mapping whose cluster and function refuse every connection.
     pub(in crate::shard) fn mapping() -> Mapping {
@@ -142,6 +144,8 @@ mod tests {
             function: Function {
                 name: "f".to_owned(),
                 arn: "arn:aws:lambda:us-east-1:000000000000:function:f".to_owned(),
+                tls: false,
+                ca_bundle: None,
                 host: "127.0.0.1".to_owned(),
                 port: 1,
                 host_header: "127.0.0.1:1".to_owned(),
@@ -164,6 +168,7 @@ mod tests {
                 host: "127.0.0.1".to_owned(),
                 port: 1,
             }],
+            access: Access::default(),
             bootstrap_servers: "127.0.0.1:1".to_owned(),
             topic: "t".to_owned(),
             group_id: uuid.to_string(),

@@ -6,10 +6,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::limits::{IDLE_CONNECTION_AGE_MAX, IDLE_CONNECTIONS_MAX};
 use forebay_protocol::time::Instant;
+use rustls::ClientConfig;
 
 use crate::net::stream::Stream;
 use crate::net::tcp::{self, Handle};
@@ -22,28 +24,34 @@ pub(super) struct Pool {
 }
 
 struct Idle {
+    /// The configuration by which its peer was trusted.
+    tls: Option<Arc<ClientConfig>>,
     stream: Stream,
     socket: TcpStream,
     since: Instant,
 }
 
 impl Pool {
-    /// The youngest good connection to `endpoint`, now in the care of `handle`.
+    /// The youngest good connection to `endpoint`, now in the care of `handle`. One that was made by another
+    /// configuration is not good: what that trusted may be trusted no more.
     pub(super) fn take(
         &self,
         endpoint: &Endpoint,
+        tls: Option<&Arc<ClientConfig>>,
         handle: &Handle,
         now: Instant,
     ) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         let connections = idle.get_mut(endpoint)?;
         while let Some(Idle {
+            tls: made_by,
             stream,
             socket,
             since,
         }) = connections.pop_back()
         {
-            if !is_old(since, now) && tcp::is_idle_and_open(&socket) {
+            let is_same = made_by.as_ref().map(Arc::as_ptr) == tls.map(Arc::as_ptr);
+            if is_same && !is_old(since, now) && tcp::is_idle_and_open(&socket) {
                 handle.attach(socket);
                 return Some(stream);
             }
@@ -52,7 +60,14 @@ impl Pool {
     }
 
     /// Keeps a connection whose last answer was read to its end, unless `handle` was cut.
-    pub(super) fn put(&self, endpoint: &Endpoint, stream: Stream, handle: &Handle, now: Instant) {
+    pub(super) fn put(
+        &self,
+        endpoint: &Endpoint,
+        tls: Option<Arc<ClientConfig>>,
+        stream: Stream,
+        handle: &Handle,
+        now: Instant,
+    ) {
         let Some(socket) = handle.detach() else {
             return;
         };
@@ -67,6 +82,7 @@ impl Pool {
             connections.pop_front();
         }
         connections.push_back(Idle {
+            tls,
             stream,
             socket,
             since: now,
@@ -118,7 +134,7 @@ mod tests {
             let mut peers = Vec::new();
             for _ in 0..3 {
                 let (stream, handle, peer) = pair().await;
-                pool.put(&endpoint(), stream, &handle, now);
+                pool.put(&endpoint(), None, stream, &handle, now);
                 peers.push(peer);
             }
             // The youngest was closed, the next says something unasked: the oldest is left.
@@ -127,10 +143,10 @@ mod tests {
                 .write_all(b"HTTP/1.1 408 Request Timeout\r\n")
                 .unwrap();
             let handle = Handle::default();
-            assert!(pool.take(&endpoint(), &handle, now).is_some());
+            assert!(pool.take(&endpoint(), None, &handle, now).is_some());
             let taken = handle.detach().unwrap();
             assert_eq!(taken.peer_addr().unwrap(), peers[0].local_addr().unwrap());
-            assert!(pool.take(&endpoint(), &handle, now).is_none());
+            assert!(pool.take(&endpoint(), None, &handle, now).is_none());
         });
     }
 
@@ -139,10 +155,13 @@ mod tests {
         on_each_driver(async || {
             let (pool, late) = (Pool::default(), Instant::ZERO + IDLE_CONNECTION_AGE_MAX);
             let (stream, handle, _peer) = pair().await;
-            pool.put(&endpoint(), stream, &handle, Instant::ZERO);
-            assert!(pool.take(&endpoint(), &Handle::default(), late).is_none());
+            pool.put(&endpoint(), None, stream, &handle, Instant::ZERO);
+            assert!(
+                pool.take(&endpoint(), None, &Handle::default(), late)
+                    .is_none()
+            );
             let (stream, handle, _peer) = pair().await;
-            pool.put(&endpoint(), stream, &handle, Instant::ZERO);
+            pool.put(&endpoint(), None, stream, &handle, Instant::ZERO);
             pool.sweep(late - Duration::from_micros(1));
             assert_eq!(pool.idle.borrow().len(), 1);
             pool.sweep(late);
@@ -156,7 +175,7 @@ mod tests {
             let pool = Pool::default();
             let (stream, handle, _peer) = pair().await;
             handle.cut();
-            pool.put(&endpoint(), stream, &handle, Instant::ZERO);
+            pool.put(&endpoint(), None, stream, &handle, Instant::ZERO);
             assert!(pool.idle.borrow().is_empty());
         });
     }

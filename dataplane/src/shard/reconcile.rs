@@ -246,6 +246,7 @@ mod tests {
             ordinal: 0,
             permits: 1,
             call_deadline: CALL_DEADLINE_DEFAULT,
+            access: Arc::default(),
         });
         Arc::new(Plan {
             generation,

@@ -12,11 +12,11 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
 use crate::net::stream::OpenError;
-use crate::net::tls::TlsError;
 use crate::net::trial::on_each_driver;
 use crate::net::trial::tls::{
     Pki, Signed, VERSIONS, open, open_as, serve, serve_tls, server, server_builder,
 };
+use crate::trust::TlsError;
 
 /// A server's certificate that is its own root.
 fn self_signed(not_after: i32) -> Signed {

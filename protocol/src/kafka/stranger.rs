@@ -10,7 +10,7 @@ use super::frame::PREFIX_BYTES;
 pub const IS_HTTP: &str = "that is an HTTP server, not Kafka";
 
 /// What is said of a listener with TLS.
-const IS_TLS: &str = "that is a listener with TLS, which this version does not speak";
+const IS_TLS: &str = "that is a listener with TLS; name its root in SourceAccessConfigurations, or the server in tls_bootstrap_servers";
 
 /// Who answers with these bytes in place of a frame's length, if it is not Kafka.
 pub fn stranger(prefix: [u8; PREFIX_BYTES]) -> Option<&'static str> {

@@ -43,7 +43,7 @@ pub(super) async fn listen(addr: SocketAddr, report: &mut Report) {
 
 /// Whether a node answers there: then `check` was asked before a reload, and all is well.
 async fn is_ours(addr: SocketAddr) -> bool {
-    let Ok(client) = http::endpoint_client() else {
+    let Ok(client) = http::endpoint_client(None) else {
         return false;
     };
     let asked = http::exchange(client.get(format!("http://{addr}/metrics"))).await;

@@ -18,6 +18,8 @@ fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &st
         machine: Machine::here(),
         region: None,
         endpoint_url: None,
+        flavour: Default::default(),
+        ca_bundle: None,
     };
     let config = Config::parse(&text, &dir.join(name).join("forebay.conf"), &around).unwrap();
     std::fs::create_dir_all(dir.join(name)).unwrap();
@@ -31,6 +33,7 @@ fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &st
     Demand {
         mapping: Arc::clone(&reading.declared[0].mapping),
         call_deadline: Duration::from_secs(1),
+        access: Arc::default(),
         partitions: None,
     }
 }

@@ -4,7 +4,6 @@
 
 use rustls::pki_types::CertificateDer;
 use x509_cert::der::{DateTime, Decode};
-use x509_cert::ext::pkix::BasicConstraints;
 
 use super::pem::{self, PemError};
 
@@ -20,8 +19,6 @@ pub(crate) struct Certificate {
     pub(crate) not_before: u64,
     /// Seconds since 1970, the last at which it is valid.
     pub(crate) not_after: u64,
-    /// It may vouch for others.
-    pub(crate) is_ca: bool,
     /// The key itself, without its algorithm.
     pub(super) public_key: Vec<u8>,
 }
@@ -97,7 +94,6 @@ impl Certificate {
             x509_cert::Certificate::from_der(der).map_err(|error| error.to_string())?;
         let tbs = certificate.tbs_certificate();
         let validity = tbs.validity();
-        let constraints = tbs.get_extension::<BasicConstraints>();
         let public_key = tbs.subject_public_key_info().subject_public_key.raw_bytes();
         Ok(Self {
             der: CertificateDer::from(der.to_vec()),
@@ -105,7 +101,6 @@ impl Certificate {
             issuer: printable(tbs.issuer().to_string()),
             not_before: validity.not_before.to_unix_duration().as_secs(),
             not_after: validity.not_after.to_unix_duration().as_secs(),
-            is_ca: matches!(constraints, Ok(Some((_, constraints))) if constraints.ca),
             public_key: public_key.to_vec(),
         })
     }
@@ -142,14 +137,14 @@ mod tests {
         let chain = certificates(&text).unwrap();
         let told: Vec<_> = chain
             .iter()
-            .map(|it| (it.subject.as_str(), it.issuer.as_str(), it.is_ca))
+            .map(|it| (it.subject.as_str(), it.issuer.as_str()))
             .collect();
         let [client, intermediate, root] =
             ["client", "intermediate", "root"].map(|name| format!("CN={name},O=Example"));
         let expected = [
-            (client.as_str(), intermediate.as_str(), false),
-            (&intermediate, &root, true),
-            (&root, &root, true),
+            (client.as_str(), intermediate.as_str()),
+            (&intermediate, &root),
+            (&root, &root),
         ];
         assert_eq!(told, expected);
         for certificate in &chain {

@@ -8,11 +8,6 @@
 //! Invariant: nothing is read but what is passed in, and the clock; no secret stands in an error or a log
 //! line, and what holds one is wiped when it is dropped.
 
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the configuration does not name secrets yet")
-)]
-
 pub(crate) mod certificate;
 mod curve;
 pub(crate) mod document;

@@ -13,6 +13,7 @@ use crate::net::stream::OpenError;
 use crate::net::tcp::Handle;
 use crate::net::trial::on_each_driver;
 use crate::net::trial::tls::{Pki, VERSIONS, open, open_as, refusal, serve, serve_tls};
+use crate::trust::NO_TLS;
 
 fn pattern(length: usize) -> Bytes {
     (0..length).map(|i| (i % 251) as u8).collect()

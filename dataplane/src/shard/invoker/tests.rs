@@ -1,5 +1,7 @@
 //! Calls against endpoints that do, connection by connection, what a script says.
 
+mod secure;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
@@ -86,7 +88,7 @@ fn caller(port: u16, shard: Rc<Shard>, change: impl FnOnce(&mut Mapping)) -> Rc<
 /// Makes one call, as the consumer does.
 async fn call(caller: &Rc<Caller>, invocation: Invocation) -> Outcome {
     let inputs = Queue::new(1);
-    let call = caller.call(CallId(1), invocation, inputs.clone());
+    let call = caller.call(CallId(1), invocation, None, inputs.clone());
     let outcome = match inputs.next().await {
         Some(Input::CallEnded(CallId(1), outcome)) => outcome,
         other => panic!("{other:?}"),
@@ -316,7 +318,7 @@ fn a_hanging_call_ends_at_its_deadline_and_at_its_cancelling() {
             other => panic!("{other:?}"),
         }
         let inputs = Queue::new(1);
-        let call = caller.call(CallId(2), invocation(&[b"{}"], LIMIT), inputs.clone());
+        let call = caller.call(CallId(2), invocation(&[b"{}"], LIMIT), None, inputs.clone());
         monoio::time::sleep(limit).await;
         assert!(inputs.is_empty());
         call.cancel();
@@ -349,7 +351,7 @@ fn a_call_whose_deadline_has_passed_is_not_sent() {
             .await
             .unwrap();
         let pool = &caller.shard.pool;
-        pool.put(&caller.endpoint, stream, &handle, clock::now());
+        pool.put(&caller.endpoint, None, stream, &handle, clock::now());
         let outcome = call(&caller, late).await;
         assert!(
             matches!(outcome, Outcome::ServiceError { .. }),
@@ -449,7 +451,7 @@ fn a_call_that_waits_for_credentials_may_be_given_up() {
         });
         let caller = caller(1, Rc::clone(&shard), sign);
         let inputs = Queue::new(1);
-        let call = caller.call(CallId(1), invocation(&[b"{}"], LIMIT), inputs.clone());
+        let call = caller.call(CallId(1), invocation(&[b"{}"], LIMIT), None, inputs.clone());
         monoio::time::sleep(Duration::from_millis(5)).await;
         call.cancel();
         match inputs.next().await {

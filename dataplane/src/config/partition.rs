@@ -1,0 +1,203 @@
+//! AWS's partitions: which one a region is of, and the names of its endpoints.
+//!
+//! Source: `partitions.json` and the endpoint rules of Lambda in botocore 1.44.
+//!
+//! Invariant: a region whose name no partition claims is of the commercial one, as in AWS's SDKs.
+
+/// Regions that share a domain and a root of trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Partition {
+    name: &'static str,
+    /// What the names of its regions begin with.
+    prefix: &'static str,
+    domain: &'static str,
+    dual_stack_domain: &'static str,
+}
+
+/// Which of a region's endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flavour {
+    /// With cryptography validated by FIPS 140.
+    pub fips: bool,
+    /// With IPv6 as well.
+    pub dual_stack: bool,
+}
+
+const COMMERCIAL: Partition = Partition {
+    name: "aws",
+    prefix: "",
+    domain: "amazonaws.com",
+    dual_stack_domain: "api.aws",
+};
+
+const OTHERS: [Partition; 7] = [
+    Partition {
+        name: "aws-cn",
+        prefix: "cn-",
+        domain: "amazonaws.com.cn",
+        dual_stack_domain: "api.amazonwebservices.com.cn",
+    },
+    Partition {
+        name: "aws-eusc",
+        prefix: "eusc-",
+        domain: "amazonaws.eu",
+        dual_stack_domain: "api.amazonwebservices.eu",
+    },
+    Partition {
+        name: "aws-iso",
+        prefix: "us-iso-",
+        domain: "c2s.ic.gov",
+        dual_stack_domain: "api.aws.ic.gov",
+    },
+    Partition {
+        name: "aws-iso-b",
+        prefix: "us-isob-",
+        domain: "sc2s.sgov.gov",
+        dual_stack_domain: "api.aws.scloud",
+    },
+    Partition {
+        name: "aws-iso-e",
+        prefix: "eu-isoe-",
+        domain: "cloud.adc-e.uk",
+        dual_stack_domain: "api.cloud-aws.adc-e.uk",
+    },
+    Partition {
+        name: "aws-iso-f",
+        prefix: "us-isof-",
+        domain: "csp.hci.ic.gov",
+        dual_stack_domain: "api.aws.hci.ic.gov",
+    },
+    Partition {
+        name: "aws-us-gov",
+        prefix: "us-gov-",
+        domain: "amazonaws.com",
+        dual_stack_domain: "api.aws",
+    },
+];
+
+/// Hosts of AWS that are of no partition: function URLs.
+const FUNCTION_URLS: &str = "on.aws";
+
+impl Partition {
+    /// That of a region.
+    pub(crate) fn of(region: &str) -> Self {
+        let mut others = OTHERS.into_iter();
+        others
+            .find(|partition| region.starts_with(partition.prefix))
+            .unwrap_or(COMMERCIAL)
+    }
+
+    /// As it stands in ARNs.
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Where Lambda answers in a region.
+    pub(super) fn lambda_host(self, region: &str, flavour: Flavour) -> String {
+        let service = if flavour.fips {
+            "lambda-fips"
+        } else {
+            "lambda"
+        };
+        let domain = match flavour.dual_stack {
+            true => self.dual_stack_domain,
+            false => self.domain,
+        };
+        format!("{service}.{region}.{domain}")
+    }
+
+    /// The domains of all partitions.
+    pub(super) fn domains() -> impl Iterator<Item = &'static str> {
+        let all = OTHERS.into_iter().chain([COMMERCIAL]);
+        all.flat_map(|it| [it.domain, it.dual_stack_domain])
+            .chain([FUNCTION_URLS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_have_the_endpoints_that_awss_sdks_give_them() {
+        for (region, fips, dual_stack, host) in [
+            (
+                "eu-central-1",
+                false,
+                false,
+                "lambda.eu-central-1.amazonaws.com",
+            ),
+            (
+                "us-east-1",
+                true,
+                false,
+                "lambda-fips.us-east-1.amazonaws.com",
+            ),
+            ("eu-central-1", false, true, "lambda.eu-central-1.api.aws"),
+            ("us-west-2", true, true, "lambda-fips.us-west-2.api.aws"),
+            (
+                "cn-north-1",
+                false,
+                false,
+                "lambda.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "cn-north-1",
+                false,
+                true,
+                "lambda.cn-north-1.api.amazonwebservices.com.cn",
+            ),
+            (
+                "us-gov-west-1",
+                false,
+                false,
+                "lambda.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "us-gov-west-1",
+                true,
+                false,
+                "lambda-fips.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "us-iso-east-1",
+                false,
+                false,
+                "lambda.us-iso-east-1.c2s.ic.gov",
+            ),
+            (
+                "us-isob-east-1",
+                false,
+                false,
+                "lambda.us-isob-east-1.sc2s.sgov.gov",
+            ),
+            (
+                "eu-isoe-west-1",
+                false,
+                false,
+                "lambda.eu-isoe-west-1.cloud.adc-e.uk",
+            ),
+            (
+                "us-isof-south-1",
+                false,
+                false,
+                "lambda.us-isof-south-1.csp.hci.ic.gov",
+            ),
+            (
+                "eusc-de-east-1",
+                false,
+                false,
+                "lambda.eusc-de-east-1.amazonaws.eu",
+            ),
+            (
+                "mars-north-1",
+                false,
+                false,
+                "lambda.mars-north-1.amazonaws.com",
+            ),
+        ] {
+            let flavour = Flavour { fips, dual_stack };
+            assert_eq!(Partition::of(region).lambda_host(region, flavour), host);
+        }
+    }
+}

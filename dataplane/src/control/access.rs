@@ -1,0 +1,277 @@
+//! From what secrets hold to how connections are made.
+//!
+//! A mapping whose secret cannot be used does not run: without the root that its owner asked for it would
+//! have to trust whom he does not. One that runs keeps what it has while a new text is wrong.
+//!
+//! Invariant: as long as texts and mapping are the same, so is the [`Access`], the very same.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use forebay_protocol::kafka::sasl::SaslCredentials;
+use rustls::ClientConfig;
+use rustls::sign::CertifiedKey;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::secret::certificate::certificates;
+use super::secret::document::Document;
+use super::secret::identity::identity;
+use super::secrets::{self, Secrets, Text};
+use crate::contract::Access;
+use crate::mapping::{Authentication, Function, Mapping, SecretSource};
+use crate::trust::{self, Roots};
+
+/// How each mapping's connections are made.
+#[derive(Debug, Default)]
+pub(super) struct Accesses {
+    made: BTreeMap<Uuid, Made>,
+    system: System,
+}
+
+/// TLS by the system's roots, for all who need nothing else: reading them takes long.
+#[derive(Debug, Default)]
+struct System(OnceCell<Arc<ClientConfig>>);
+
+#[derive(Debug)]
+struct Made {
+    /// The secrets that it was made of.
+    of: Vec<(SecretSource, Result<Text, String>)>,
+    of_mapping: Arc<Mapping>,
+    /// The last that could be made.
+    access: Option<Arc<Access>>,
+    trouble: Option<Trouble>,
+}
+
+/// Why connections cannot be made as the mapping wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A secret that was not read yet.
+    Waiting,
+    /// A secret cannot be read, or does not hold what it must.
+    Unreadable(String),
+    /// A certificate or a key is of no use.
+    Invalid(String),
+}
+
+/// What a mapping's connections need: its own secrets, and the roots of its function's endpoint.
+pub(super) fn sources(mapping: &Mapping) -> impl Iterator<Item = SecretSource> {
+    let bundle = bundle(&mapping.function);
+    mapping.access.secrets().cloned().chain(bundle)
+}
+
+/// The file of its endpoint's roots is read as secrets are.
+fn bundle(function: &Function) -> Option<SecretSource> {
+    let bundle = function.ca_bundle.clone().filter(|_| function.tls)?;
+    Some(SecretSource::File(bundle))
+}
+
+impl Accesses {
+    /// How that mapping's connections are made now; `None` while they cannot be.
+    pub(super) fn of(&mut self, mapping: &Arc<Mapping>, secrets: &Secrets) -> Option<Arc<Access>> {
+        let of: Vec<_> = sources(mapping)
+            .map(|source| {
+                let text = secrets.get(&source).cloned();
+                let text = text.unwrap_or_else(|| Err(String::new()));
+                (source, text)
+            })
+            .collect();
+        let old = self.made.remove(&mapping.uuid);
+        let made = match old {
+            Some(made) if is_same(&made, mapping, &of) => made,
+            old => Made::new(old, mapping, of, &self.system),
+        };
+        let access = made.access.clone();
+        self.made.insert(mapping.uuid, made);
+        access
+    }
+
+    /// What is wrong with that mapping's.
+    pub(super) fn trouble(&self, uuid: Uuid) -> Option<&Trouble> {
+        self.made.get(&uuid)?.trouble.as_ref()
+    }
+
+    /// Forgets what is not declared any more.
+    pub(super) fn retain(&mut self, declared: &BTreeSet<Uuid>) {
+        self.made.retain(|uuid, _| declared.contains(uuid));
+    }
+}
+
+fn is_same(
+    made: &Made,
+    mapping: &Arc<Mapping>,
+    of: &[(SecretSource, Result<Text, String>)],
+) -> bool {
+    let same_text = |one: &Result<Text, String>, other: &Result<Text, String>| match (one, other) {
+        (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
+        (Err(one), Err(other)) => one == other,
+        _ => false,
+    };
+    let same =
+        |((one, text), (other, new)): (&(_, _), &(_, _))| one == other && same_text(text, new);
+    let mut pairs = made.of.iter().zip(of);
+    Arc::ptr_eq(&made.of_mapping, mapping) && made.of.len() == of.len() && pairs.all(same)
+}
+
+impl Made {
+    fn new(
+        old: Option<Self>,
+        mapping: &Arc<Mapping>,
+        of: Vec<(SecretSource, Result<Text, String>)>,
+        system: &System,
+    ) -> Self {
+        let old_access = old.and_then(|old| {
+            let (one, other) = (&old.of_mapping, mapping);
+            // What was made for another configuration is no substitute.
+            let fits = one.access == other.access && one.function == other.function;
+            old.access.filter(|_| fits)
+        });
+        let (access, trouble) = match make(mapping, &of, system) {
+            Ok(access) => {
+                if old_access.is_some() {
+                    info!(mapping = %mapping.uuid, "Secret has changed; the next connections use what it holds now");
+                }
+                (Some(Arc::new(access)), None)
+            }
+            Err(trouble) => {
+                if old_access.is_some() {
+                    error!(mapping = %mapping.uuid, reason = trouble.detail(), "Secret has changed and is of no use; what it held before is used");
+                }
+                (old_access, Some(trouble))
+            }
+        };
+        Self {
+            of,
+            of_mapping: Arc::clone(mapping),
+            access,
+            trouble,
+        }
+    }
+}
+
+/// How a mapping's connections would be made, by what its secrets hold now.
+pub(super) async fn of_now(mapping: &Mapping) -> Result<Access, Trouble> {
+    let mut of = Vec::new();
+    for source in sources(mapping) {
+        let text = secrets::read(&source).await.map(Arc::new);
+        of.push((source, text));
+    }
+    make(mapping, &of, &System::default())
+}
+
+/// How a function's endpoint is reached now.
+pub(super) async fn of_function(function: &Function) -> Result<Option<Arc<ClientConfig>>, Trouble> {
+    if !function.tls {
+        return Ok(None);
+    }
+    let roots = match bundle(function) {
+        None => Roots::System,
+        Some(source) => {
+            let text = secrets::read(&source).await.map_err(Trouble::Unreadable)?;
+            roots_of(&source, &text)?
+        }
+    };
+    System::default().config(roots, None).map(Some)
+}
+
+fn roots_of(source: &SecretSource, text: &str) -> Result<Roots, Trouble> {
+    let roots = certificates(text).map_err(|error| invalid(source, &error))?;
+    Ok(Roots::Private(
+        roots.into_iter().map(|root| root.der).collect(),
+    ))
+}
+
+impl System {
+    fn config(
+        &self,
+        roots: Roots,
+        identity: Option<Arc<CertifiedKey>>,
+    ) -> Result<Arc<ClientConfig>, Trouble> {
+        let is_shared = matches!(roots, Roots::System) && identity.is_none();
+        if let (true, Some(config)) = (is_shared, self.0.get()) {
+            return Ok(Arc::clone(config));
+        }
+        let config = trust::client_config(roots, identity);
+        let config = config.map_err(|error| Trouble::Invalid(error.to_string()))?;
+        match is_shared {
+            true => Ok(Arc::clone(self.0.get_or_init(|| config))),
+            false => Ok(config),
+        }
+    }
+}
+
+fn make(
+    mapping: &Mapping,
+    of: &[(SecretSource, Result<Text, String>)],
+    system: &System,
+) -> Result<Access, Trouble> {
+    let text = |source: &SecretSource| {
+        let found = of.iter().find(|(of, _)| of == source);
+        match found.map(|(_, text)| text) {
+            Some(Ok(text)) => Ok(text.as_str()),
+            Some(Err(reason)) if !reason.is_empty() => Err(Trouble::Unreadable(reason.clone())),
+            _ => Err(Trouble::Waiting),
+        }
+    };
+    let mut access = Access::default();
+    if mapping.access.tls {
+        let roots = match &mapping.access.root {
+            None => Roots::System,
+            Some(source) => {
+                let document = Document::parse(text(source)?);
+                let roots = document.and_then(|document| document.root_certificates());
+                roots_of(source, &roots.map_err(|error| unreadable(source, &error))?)?
+            }
+        };
+        let identity = match &mapping.access.authentication {
+            None => None,
+            Some(Authentication::Sasl(mechanism, source)) => {
+                let document = Document::parse(text(source)?);
+                let user = document.and_then(|document| document.sasl());
+                let user = user.map_err(|error| unreadable(source, &error))?;
+                access.sasl = Some(Arc::new(SaslCredentials {
+                    mechanism: *mechanism,
+                    username: user.username.to_string(),
+                    password: user.password,
+                }));
+                None
+            }
+            Some(Authentication::Certificate(source)) => {
+                let document = Document::parse(text(source)?);
+                let own = document.and_then(|document| document.client_certificate());
+                let own = own.map_err(|error| unreadable(source, &error))?;
+                let password = own.private_key_password.as_ref().map(|it| it.as_str());
+                let identity = identity(&own.certificate, &own.private_key, password);
+                Some(identity.map_err(|error| invalid(source, &error))?)
+            }
+        };
+        access.brokers = Some(system.config(roots, identity)?);
+    }
+    if mapping.function.tls {
+        let roots = match bundle(&mapping.function) {
+            None => Roots::System,
+            Some(source) => roots_of(&source, text(&source)?)?,
+        };
+        access.function = Some(system.config(roots, None)?);
+    }
+    Ok(access)
+}
+
+fn unreadable(source: &SecretSource, error: &dyn std::error::Error) -> Trouble {
+    Trouble::Unreadable(format!("{source}: {error}"))
+}
+
+fn invalid(source: &SecretSource, error: &dyn std::error::Error) -> Trouble {
+    Trouble::Invalid(format!("{source}: {error}"))
+}
+
+impl Trouble {
+    /// Our own words.
+    pub(super) fn detail(&self) -> &str {
+        match self {
+            Self::Waiting => "",
+            Self::Unreadable(text) | Self::Invalid(text) => text,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How a mapping reaches its brokers: SourceAccessConfigurations, checked (contract 6.1, decisions 20 and 22).
+//!
+//! Invariant: what an operator asked for is carried out or refused: a cluster that was to be reached
+//! under TLS is never reached without.
+
+use std::path::{Path, PathBuf};
+
+use forebay_protocol::kafka::sasl::Mechanism;
+use toml::Spanned;
+
+use super::file::AccessFile;
+use crate::config::Findings;
+
+const MEMBER: &str = "SourceAccessConfigurations";
+
+/// AWS's bounds.
+const ENTRIES_MAX: usize = 23;
+const URI_LENGTH_MAX: usize = 200;
+
+const KINDS: &str = "must be one of BASIC_AUTH, SASL_SCRAM_256_AUTH, SASL_SCRAM_512_AUTH, \
+                     CLIENT_CERTIFICATE_TLS_AUTH, SERVER_ROOT_CA_CERTIFICATE, VPC_SUBNET, VPC_SECURITY_GROUP";
+const OAUTH: [&str; 7] = [
+    "OAUTHBEARER_AUTH",
+    "OAUTHBEARER_SCOPE",
+    "OAUTHBEARER_LOGICAL_CLUSTER",
+    "OAUTHBEARER_IDENTITY_POOL",
+    "OAUTHBEARER_AUDIENCE",
+    "IAM_AUTH",
+    "IAM_OAUTHBEARER_AUTH",
+];
+const LATER: &str = "is not carried out by this version";
+const NOT_KAFKA: &str = "does not apply to Kafka; remove it";
+const TWICE: &str = "must stand once";
+const ONE_AUTHENTICATION: &str =
+    "a mapping authenticates in one way; remove this entry, or the one before it";
+const SECRET: &str =
+    "must be file:/path of a JSON file, or credential:NAME of a systemd credential";
+const TOO_LONG: &str = "must be at most 200 characters";
+const SECRETS_MANAGER: &str = "Secrets Manager is not asked by this version; put the secret's JSON into a file and \
+                               give file:/path, or credential:NAME of a systemd credential";
+
+/// How brokers are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Under TLS.
+    pub tls: bool,
+    /// Their root; the system's roots, if there is none.
+    pub root: Option<SecretSource>,
+    /// Who we are.
+    pub authentication: Option<Authentication>,
+}
+
+/// How we say who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// `CLIENT_CERTIFICATE_TLS_AUTH`.
+    Certificate(SecretSource),
+    /// `BASIC_AUTH` (PLAIN) or one of the `SASL_SCRAM` kinds.
+    Sasl(Mechanism, SecretSource),
+}
+
+/// Where a secret's JSON is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecretSource {
+    /// `file:/path`.
+    File(PathBuf),
+    /// `credential:NAME`: a file in the directory that systemd names.
+    Credential(String),
+}
+
+impl Access {
+    /// The secrets that it takes.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretSource> {
+        let own = self.authentication.as_ref().map(|authentication| {
+            let (Authentication::Certificate(secret) | Authentication::Sasl(_, secret)) =
+                authentication;
+            secret
+        });
+        self.root.iter().chain(own)
+    }
+}
+
+impl SecretSource {
+    fn parse(uri: &str) -> Result<Self, &'static str> {
+        if uri.len() > URI_LENGTH_MAX {
+            return Err(TOO_LONG);
+        }
+        if let Some(path) = uri.strip_prefix("file:") {
+            let path = Path::new(path);
+            return match path.is_absolute() {
+                true => Ok(Self::File(path.to_owned())),
+                false => Err(SECRET),
+            };
+        }
+        match uri.strip_prefix("credential:") {
+            Some(name) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {
+                Ok(Self::Credential(name.to_owned()))
+            }
+            None if uri.starts_with("arn:") => Err(SECRETS_MANAGER),
+            _ => Err(SECRET),
+        }
+    }
+}
+
+impl std::fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Credential(name) => write!(f, "credential:{name}"),
+        }
+    }
+}
+
+/// Checks the entries. `tls`: the node's configuration asks for it.
+pub(super) fn access(
+    entries: Option<&Spanned<Vec<AccessFile>>>,
+    tls: bool,
+    findings: &mut Findings<'_>,
+) -> Access {
+    let mut access = Access {
+        tls,
+        ..Access::default()
+    };
+    let Some(entries) = entries else {
+        return access;
+    };
+    if entries.get_ref().len() > ENTRIES_MAX {
+        let message = format!("has more than {ENTRIES_MAX} entries");
+        findings.at(entries.span(), MEMBER, entries.get_ref().len(), message);
+    }
+    for entry in entries.get_ref() {
+        let kind = entry.kind.get_ref().as_str();
+        let mut refuse = |message: &str| {
+            findings.at(entry.kind.span(), &format!("{MEMBER}.Type"), kind, message);
+        };
+        let authentication: Option<fn(SecretSource) -> Authentication> = match kind {
+            "VPC_SUBNET" | "VPC_SECURITY_GROUP" => continue,
+            "SERVER_ROOT_CA_CERTIFICATE" => None,
+            "CLIENT_CERTIFICATE_TLS_AUTH" => Some(Authentication::Certificate),
+            "BASIC_AUTH" => Some(|secret| Authentication::Sasl(Mechanism::Plain, secret)),
+            "SASL_SCRAM_256_AUTH" => {
+                Some(|secret| Authentication::Sasl(Mechanism::ScramSha256, secret))
+            }
+            "SASL_SCRAM_512_AUTH" => {
+                Some(|secret| Authentication::Sasl(Mechanism::ScramSha512, secret))
+            }
+            "VIRTUAL_HOST" => {
+                refuse(NOT_KAFKA);
+                continue;
+            }
+            kind if OAUTH.contains(&kind) => {
+                refuse(LATER);
+                continue;
+            }
+            _ => {
+                refuse(KINDS);
+                continue;
+            }
+        };
+        let Some(uri) = &entry.uri else {
+            refuse("needs a URI");
+            continue;
+        };
+        match (SecretSource::parse(uri.get_ref()), authentication) {
+            (Err(message), _) => {
+                findings.at(uri.span(), &format!("{MEMBER}.URI"), uri.get_ref(), message);
+            }
+            (Ok(_), None) if access.root.is_some() => refuse(TWICE),
+            (Ok(_), Some(_)) if access.authentication.is_some() => refuse(ONE_AUTHENTICATION),
+            (Ok(root), None) => access.root = Some(root),
+            (Ok(secret), Some(authentication)) => {
+                access.authentication = Some(authentication(secret));
+            }
+        }
+        access.tls = true;
+    }
+    access
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_where_their_uri_says() {
+        let file = SecretSource::parse("file:/run/secrets/ca.json");
+        assert_eq!(file, Ok(SecretSource::File("/run/secrets/ca.json".into())));
+        let credential = SecretSource::parse("credential:kafka-ca");
+        assert_eq!(
+            credential,
+            Ok(SecretSource::Credential("kafka-ca".to_owned()))
+        );
+        for uri in [
+            "file:ca.json",
+            "credential:",
+            "credential:../ca",
+            "credential:a/b",
+            "/ca",
+            "",
+        ] {
+            assert_eq!(SecretSource::parse(uri), Err(SECRET), "{uri}");
+        }
+        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-AbCdEf";
+        assert_eq!(SecretSource::parse(arn), Err(SECRETS_MANAGER));
+    }
+}
