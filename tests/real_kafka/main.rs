@@ -7,6 +7,7 @@ mod equality;
 mod kill;
 mod node;
 mod rebalance;
+mod security;
 mod start;
 
 use std::io::Write;

@@ -1,7 +1,8 @@
 """Runs one Apache Kafka broker out of a folder of jars, on loopback, in a folder of its own.
 
-    kafka.py VERSION [--stay] [--set key=value]...
+    kafka.py VERSION [--stay] [--secure] [--set key=value]...
 
+With --secure it has listeners with TLS, mutual TLS and SASL over TLS besides, and keys and secrets for them (secure.py).
 Prints one JSON line when the broker takes requests. It ends, with its broker and folder, when its standard input closes
 (with --stay: only at a signal), so no broker outlives the test that wanted it.
 """
@@ -18,6 +19,8 @@ import sys
 import tempfile
 import threading
 import time
+
+import secure
 
 RIG = os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig")
 START_SECONDS = 120
@@ -56,13 +59,19 @@ def die_with_parent():
 class Broker:
     """A broker's processes, its folder, and where it listens."""
 
-    def __init__(self, version, settings):
+    def __init__(self, version, settings, is_secure):
         self.version = version
         self.dir = tempfile.mkdtemp(prefix=f"forebay-kafka-{version}-")
         self.port = free_port()
         self.processes = []
         self.settings = {**COMMON, **settings}
+        self.listeners = {"PLAINTEXT": self.port}
+        self.keys = os.path.join(self.dir, "keys") if is_secure else None
         try:
+            if self.keys:
+                secure.prepare(self.keys)
+                self.listeners.update({name: free_port() for name in secure.LISTENERS})
+                self.settings.update(secure.settings(self.keys))
             (self.start_zookeeper if int(version.split(".")[0]) < 4 else self.format)()
             self.start("kafka", "kafka.Kafka", [self.write("server.properties", self.settings)], 512)
             self.await_accepted(broker_listed)
@@ -77,17 +86,19 @@ class Broker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": f"{self.addresses()},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": self.addresses(),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": f"{self.protocols()},CONTROLLER:PLAINTEXT",
             "log.dirs": os.path.join(self.dir, "data"),
             "share.coordinator.state.topic.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
         })
         file = self.write("server.properties", self.settings)
-        command = self.java("kafka.tools.StorageTool", 128)
-        subprocess.run(command + ["format", "-t", "Rm9yZWJheS1yaWctYnJrcg", "-c", file], check=True,
+        command = self.java("kafka.tools.StorageTool", 128) + ["format", "-t", "Rm9yZWJheS1yaWctYnJrcg", "-c", file]
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.keys else ():
+            command += ["--add-scram", f"{mechanism}=[name={secure.USER},password={secure.PASSWORD}]"]
+        subprocess.run(command, check=True,
                        stdin=subprocess.DEVNULL, stdout=self.log("format"), stderr=subprocess.STDOUT)
 
     def start_zookeeper(self):
@@ -95,7 +106,8 @@ class Broker:
         self.settings.update({
             "broker.id": "1",
             "zookeeper.connect": f"127.0.0.1:{port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "listeners": self.addresses(),
+            "listener.security.protocol.map": self.protocols(),
             "log.dirs": os.path.join(self.dir, "data"),
         })
         file = self.write("zookeeper.properties", {
@@ -106,6 +118,21 @@ class Broker:
             "admin.enableServer": "false",
         })
         self.start("zookeeper", "org.apache.zookeeper.server.quorum.QuorumPeerMain", [file], 128)
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.keys else ():
+            self.add_user(f"127.0.0.1:{port}", mechanism)
+
+    def add_user(self, zookeeper, mechanism):
+        """ZooKeeper may not listen yet: the tool waits for it."""
+        command = self.java("kafka.admin.ConfigCommand", 128)
+        subprocess.run(command + ["--zookeeper", zookeeper, "--alter", "--add-config", f"{mechanism}=[password={secure.PASSWORD}]",
+                                  "--entity-type", "users", "--entity-name", secure.USER], check=True,
+                       stdin=subprocess.DEVNULL, stdout=self.log("users"), stderr=subprocess.STDOUT)
+
+    def addresses(self):
+        return ",".join(f"{name}://127.0.0.1:{port}" for name, port in self.listeners.items())
+
+    def protocols(self):
+        return ",".join(f"{name}:{secure.LISTENERS.get(name, name)}" for name in self.listeners)
 
     def write(self, name, settings):
         path = os.path.join(self.dir, name)
@@ -172,14 +199,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("version")
     parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--secure", action="store_true")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
-    broker = Broker(options.version, dict(item.split("=", 1) for item in options.set))
+    broker = Broker(options.version, dict(item.split("=", 1) for item in options.set), options.secure)
     try:
         print(json.dumps({"bootstrap": f"127.0.0.1:{broker.port}", "version": broker.version, "pid": os.getpid(),
+                          "listeners": {name: f"127.0.0.1:{port}" for name, port in broker.listeners.items()}, "keys": broker.keys,
                           "pids": [p.pid for p in broker.processes], "dir": broker.dir}), flush=True)
         if not options.stay:
             threading.Thread(target=await_end_of_input, args=[done], daemon=True).start()

@@ -1,5 +1,7 @@
 //! One Apache Kafka broker, run by `tests/rig/kafka.py` in a folder of its own, or our fake in its place.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -7,12 +9,20 @@ use tokio::process::{Child, Command};
 
 use super::Rig;
 
+/// Listeners that ask for more than a connection, and keys and secrets for them (`tests/rig/secure.py`).
+struct Secure {
+    listeners: BTreeMap<String, String>,
+    keys: PathBuf,
+}
+
 /// A broker that takes requests. It ends when this is dropped.
 pub struct Broker {
     pub(super) rig: Rig,
     pub(super) version: &'static str,
     /// Where it listens: `127.0.0.1:port`.
     pub bootstrap: String,
+    /// Its other listeners, and the secrets for them.
+    secure: Option<Secure>,
     /// `None` for the fake.
     pub(super) script: Option<Child>,
 }
@@ -20,9 +30,19 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker of that version and waits until it is accepted.
     pub async fn start(rig: &Rig, version: &'static str) -> Self {
+        Self::start_with(rig, version, &[]).await
+    }
+
+    /// Such a broker that also listens with TLS, with mutual TLS, and with SASL over TLS.
+    pub async fn start_secure(rig: &Rig, version: &'static str) -> Self {
+        Self::start_with(rig, version, &["--secure"]).await
+    }
+
+    async fn start_with(rig: &Rig, version: &'static str, options: &[&str]) -> Self {
         let mut script = Command::new("python3")
             .arg(rig.scripts.join("kafka.py"))
             .arg(version)
+            .args(options)
             .env("FOREBAY_RIG", &rig.fetched)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -41,6 +61,10 @@ impl Broker {
             rig: rig.clone(),
             version,
             bootstrap: said["bootstrap"].as_str().expect("an address").to_owned(),
+            secure: said["keys"].as_str().map(|keys| Secure {
+                listeners: serde_json::from_value(said["listeners"].clone()).expect("addresses"),
+                keys: keys.into(),
+            }),
             script: Some(script),
         }
     }
@@ -51,7 +75,20 @@ impl Broker {
             rig: rig.clone(),
             version,
             bootstrap,
+            secure: None,
             script: None,
         }
+    }
+
+    /// Where it listens in that way: `TLS`, `MTLS` or `SASL`.
+    pub fn listener(&self, name: &str) -> &str {
+        let secure = self.secure.as_ref().expect("the broker was started secure");
+        &secure.listeners[name]
+    }
+
+    /// Where that secret is: `root`, `stranger`, `client`, `user` or `wrong`.
+    pub fn secret(&self, name: &str) -> PathBuf {
+        let secure = self.secure.as_ref().expect("the broker was started secure");
+        secure.keys.join(format!("{name}.json"))
     }
 }

@@ -41,6 +41,10 @@ pub struct Settings {
     pub node_id: Option<&'static str>,
     /// `session_timeout_ms`.
     pub session_timeout: Duration,
+    /// `SourceAccessConfigurations`: types, and the files of their secrets.
+    pub access: Vec<(&'static str, PathBuf)>,
+    /// Where brokers are, if not at their plaintext listener.
+    pub bootstrap: Option<String>,
 }
 
 /// A running `forebay`. It is killed when this is dropped.
@@ -67,6 +71,8 @@ impl Settings {
             group_protocol: "classic",
             node_id: None,
             session_timeout: Duration::from_secs(10),
+            access: Vec::new(),
+            bootstrap: None,
         }
     }
 
@@ -115,6 +121,20 @@ impl Settings {
             let config = format!("MinimumPollers = {pollers}, MaximumPollers = {pollers}");
             writeln!(toml, "ProvisionedPollerConfig = {{ {config} }}").expect("a string takes all");
         }
+        let entries = self.access.iter().map(|(kind, secret)| {
+            format!(
+                "{{ Type = \"{kind}\", URI = \"file:{}\" }}",
+                secret.display()
+            )
+        });
+        let entries: Vec<String> = entries.collect();
+        writeln!(
+            toml,
+            "SourceAccessConfigurations = [{}]",
+            entries.join(", ")
+        )
+        .expect("a string takes all");
+        let bootstrap = self.bootstrap.as_deref().unwrap_or(bootstrap);
         write!(
             toml,
             "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"{bootstrap}\"]\n\

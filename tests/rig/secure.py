@@ -1,0 +1,95 @@
+"""Keys and certificates of a broker and of its clients, and the listeners that use them.
+
+A root signs the broker (for 127.0.0.1 and localhost) and a client; another root signs nobody. The secrets are files shaped
+as Forebay reads them; `client.properties` is for Kafka's own clients at the listener with mutual TLS.
+"""
+import json
+import os
+import subprocess
+
+PASSWORD = "forebay-rig"
+USER = "forebay"
+LISTENERS = {"TLS": "SSL", "MTLS": "SSL", "SASL": "SASL_SSL"}
+
+
+def run(command, folder, text=None):
+    done = subprocess.run(command, cwd=folder, input=text, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}")
+
+
+def root(folder, name):
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+         "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", f"{name}.key", "-out", f"{name}.pem"], folder)
+
+
+def sign(folder, name, names=None):
+    run(["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
+         "-out", f"{name}.csr"], folder)
+    extensions = f"subjectAltName={names}\n" if names else "keyUsage=digitalSignature\n"
+    with open(os.path.join(folder, f"{name}.ext"), "w") as out:
+        out.write(extensions)
+    run(["openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial",
+         "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.pem"], folder)
+
+
+def read(folder, name):
+    with open(os.path.join(folder, name)) as file:
+        return file.read()
+
+
+def secret(folder, name, **members):
+    with open(os.path.join(folder, f"{name}.json"), "w") as out:
+        json.dump(members, out)
+
+
+def prepare(folder):
+    """Makes all of it in that folder."""
+    os.makedirs(folder)
+    root(folder, "root")
+    root(folder, "stranger")
+    sign(folder, "broker", "IP:127.0.0.1,DNS:localhost")
+    sign(folder, "client")
+    run(["openssl", "pkcs12", "-export", "-in", "broker.pem", "-inkey", "broker.key", "-name", "broker", "-passout",
+         f"pass:{PASSWORD}", "-out", "broker.p12"], folder)
+    run(["openssl", "pkcs12", "-export", "-in", "client.pem", "-inkey", "client.key", "-name", "client", "-passout",
+         f"pass:{PASSWORD}", "-out", "client.p12"], folder)
+    run(["keytool", "-importcert", "-noprompt", "-alias", "root", "-file", "root.pem", "-keystore", "trust.p12", "-storetype",
+         "PKCS12", "-storepass", PASSWORD], folder)
+    run(["openssl", "pkcs8", "-topk8", "-in", "client.key", "-passout", f"pass:{PASSWORD}", "-v1", "PBE-SHA1-3DES",
+         "-out", "client.encrypted"], folder)
+    secret(folder, "root", certificate=read(folder, "root.pem"))
+    secret(folder, "stranger", certificate=read(folder, "stranger.pem"))
+    secret(folder, "client", certificate=read(folder, "client.pem"), privateKey=read(folder, "client.encrypted"),
+           privateKeyPassword=PASSWORD)
+    secret(folder, "user", username=USER, password=PASSWORD)
+    secret(folder, "wrong", username=USER, password="wrong")
+    with open(os.path.join(folder, "client.properties"), "w") as out:
+        out.writelines(f"{key}={value}\n" for key, value in {"security.protocol": "SSL", **stores(folder, "client")}.items())
+
+
+def stores(folder, name):
+    return {
+        "ssl.keystore.location": os.path.join(folder, f"{name}.p12"),
+        "ssl.keystore.type": "PKCS12",
+        "ssl.keystore.password": PASSWORD,
+        "ssl.key.password": PASSWORD,
+        "ssl.truststore.location": os.path.join(folder, "trust.p12"),
+        "ssl.truststore.type": "PKCS12",
+        "ssl.truststore.password": PASSWORD,
+        "ssl.endpoint.identification.algorithm": "",
+    }
+
+
+def settings(folder):
+    """What a broker needs for its secure listeners."""
+    module = "org.apache.kafka.common.security"
+    return {
+        **stores(folder, "broker"),
+        "listener.name.mtls.ssl.client.auth": "required",
+        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.sasl.plain.sasl.jaas.config":
+            f'{module}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
+        "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
+        "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
+    }
