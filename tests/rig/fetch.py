@@ -33,10 +33,15 @@ def apt(*packages):
         run(install, env=environment)
 
 
-def java():
-    missing = [package for program, package in (("javac", "default-jdk-headless"), ("mvn", "maven")) if not shutil.which(program)]
+def install(*programs):
+    """Installs the Debian packages of those programs that are not there."""
+    missing = [package for program, package in programs if not shutil.which(program)]
     if missing:
         apt(*missing)
+
+
+def java():
+    install(("javac", "default-jdk-headless"), ("mvn", "maven"))
 
 
 def jars(name):
@@ -67,6 +72,7 @@ def kafka(version):
     if version not in VERSIONS:
         raise RuntimeError(f"no Kafka {version}; there are {', '.join(VERSIONS)}")
     java()
+    install(("openssl", "openssl"))
     jars(f"kafka-{version}")
     classes(version)
     if int(version.split(".")[0]) >= 3:
@@ -88,8 +94,7 @@ def librdkafka():
 
 
 def kcat():
-    if not shutil.which("kcat"):
-        apt("kcat")
+    install(("kcat", "kcat"))
 
 
 def everything():

@@ -59,7 +59,7 @@ def die_with_parent():
 class Broker:
     """A broker's processes, its folder, and where it listens."""
 
-    def __init__(self, version, settings, is_secure):
+    def __init__(self, version, settings, is_secure=False):
         self.version = version
         self.dir = tempfile.mkdtemp(prefix=f"forebay-kafka-{version}-")
         self.port = free_port()

@@ -246,25 +246,34 @@ def by_hand(version, broker):
   stop it:       kill {broker['pid']}"""
 
 
-def leave_a_broker(version):
+def secure_listeners(broker):
+    """Where a secure broker listens, and the secrets for it."""
+    at = broker["listeners"]
+    return f"""
+  TLS:           {at['TLS']}, with SERVER_ROOT_CA_CERTIFICATE file:{broker['keys']}/root.json
+  mutual TLS:    {at['MTLS']}, and CLIENT_CERTIFICATE_TLS_AUTH file:{broker['keys']}/client.json
+  SASL:          {at['SASL']}, and BASIC_AUTH or SASL_SCRAM_..._AUTH file:{broker['keys']}/user.json"""
+
+
+def leave_a_broker(version, *options):
     fetch.kafka(version)
     fetch.kcat()
     with open(os.path.join(LOGS, f"kafka-{version}.log"), "w") as log:
-        child = subprocess.Popen([sys.executable, os.path.join(fetch.HERE, "kafka.py"), version, "--stay"], stdin=subprocess.DEVNULL,
+        child = subprocess.Popen([sys.executable, os.path.join(fetch.HERE, "kafka.py"), version, "--stay", *options], stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=log, start_new_session=True, text=True)
     said = child.stdout.readline()
     if not said:
         print(open(log.name).read(), file=sys.stderr)
         return 1
     broker = json.loads(said)
-    print(by_hand(version, broker))
+    print(by_hand(version, broker) + (secure_listeners(broker) if broker["keys"] else ""))
     return 0
 
 
 def main(arguments):
     os.makedirs(LOGS, exist_ok=True)
     if arguments[:1] == ["kafka"]:
-        return leave_a_broker(arguments[1] if len(arguments) > 1 else fetch.VERSIONS[0])
+        return leave_a_broker(*(arguments[1:] or [fetch.VERSIONS[0]]))
     named = {function.__name__: function for function in PARTS}
     unknown = [name for name in arguments if name not in named]
     if unknown:
