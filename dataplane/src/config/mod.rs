@@ -8,6 +8,7 @@
 
 mod endpoint;
 mod file;
+mod kafka;
 mod machine;
 mod node_id;
 mod partition;
@@ -22,13 +23,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized};
+use forebay_protocol::delivery::OnOversized;
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
 use toml::Spanned;
 
 pub use endpoint::EndpointUrl;
 pub(crate) use endpoint::url;
 use file::{ConfigFile, FunctionFile};
+pub use kafka::KafkaConfig;
+use kafka::kafka;
 pub use machine::Machine;
 pub use partition::Flavour;
 pub(crate) use partition::Partition;
@@ -36,7 +39,7 @@ pub(crate) use problem::{Findings, advice, without_userinfo};
 pub use problem::{Problem, Problems};
 pub use region::Region;
 pub(crate) use server::bootstrap_server;
-use value::{account_id, choice, listen, node_id, number, to_usize};
+use value::{account_id, choice, listen, number, to_usize};
 pub(crate) use words::nearest;
 
 /// The node's configuration.
@@ -89,29 +92,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Settings of the Kafka client, with Kafka's names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KafkaConfig {
-    /// `client.rack`; empty for none.
-    pub client_rack: String,
-    /// `isolation.level`.
-    pub read_committed: bool,
-    /// `group.protocol`.
-    pub group_protocol: GroupProtocol,
-    /// `session.timeout.ms`.
-    pub session_timeout: Duration,
-    /// `heartbeat.interval.ms`.
-    pub heartbeat_interval: Duration,
-    /// The rebalance timeout; `None` follows the call's deadline.
-    pub rebalance_timeout: Option<Duration>,
-    /// `request.timeout.ms`.
-    pub request_timeout: Duration,
-    /// Makes members static.
-    pub node_id: Option<String>,
-    /// Brokers that are reached under TLS, whatever their mappings say.
-    pub tls_servers: Vec<Endpoint>,
 }
 
 /// `[functions.NAME]`.
@@ -321,82 +301,6 @@ fn build(
                 (name, function)
             })
             .collect(),
-    }
-}
-
-fn kafka(file: &ConfigFile, findings: &mut Findings<'_>) -> KafkaConfig {
-    let mut millis = |key, value: &Option<Spanned<u64>>, range, default| {
-        Duration::from_millis(number(key, value.clone(), range, default, findings))
-    };
-    let session_timeout = millis(
-        "session_timeout_ms",
-        &file.session_timeout_ms,
-        1_000..=3_600_000,
-        45_000,
-    );
-    let heartbeat_interval = millis(
-        "heartbeat_interval_ms",
-        &file.heartbeat_interval_ms,
-        100..=1_200_000,
-        3_000,
-    );
-    let request_timeout = millis(
-        "request_timeout_ms",
-        &file.request_timeout_ms,
-        1_000..=600_000,
-        30_000,
-    );
-    let rebalance_timeout = file.rebalance_timeout_ms.is_some().then(|| {
-        millis(
-            "rebalance_timeout_ms",
-            &file.rebalance_timeout_ms,
-            1_000..=86_400_000,
-            0,
-        )
-    });
-    // Why a third: the lease must survive two lost heartbeats, as Kafka advises for the same pair.
-    if heartbeat_interval * 3 > session_timeout {
-        let key = "heartbeat_interval_ms";
-        let message = format!(
-            "must be at most a third of session_timeout_ms ({}); lower it or raise the other",
-            session_timeout.as_millis()
-        );
-        match &file.heartbeat_interval_ms {
-            Some(given) => findings.at(given.span(), key, given.get_ref(), message),
-            None => findings.missing(key, message),
-        }
-    }
-    KafkaConfig {
-        client_rack: file
-            .client_rack
-            .as_ref()
-            .map(|rack| rack.get_ref().clone())
-            .unwrap_or_default(),
-        read_committed: choice(
-            "isolation_level",
-            file.isolation_level.clone(),
-            &[("read_committed", true), ("read_uncommitted", false)],
-            findings,
-        ),
-        group_protocol: choice(
-            "group_protocol",
-            file.group_protocol.clone(),
-            &[
-                ("classic", GroupProtocol::Classic),
-                ("consumer", GroupProtocol::Consumer),
-            ],
-            findings,
-        ),
-        session_timeout,
-        heartbeat_interval,
-        rebalance_timeout,
-        request_timeout,
-        node_id: node_id(file.node_id.as_ref(), findings),
-        tls_servers: server::servers(
-            "tls_bootstrap_servers",
-            file.tls_bootstrap_servers.clone(),
-            findings,
-        ),
     }
 }
 

@@ -118,86 +118,57 @@ impl Partition {
 mod tests {
     use super::*;
 
+    fn check(region: &str, fips: bool, dual_stack: bool, host: &str) {
+        let flavour = Flavour { fips, dual_stack };
+        assert_eq!(Partition::of(region).lambda_host(region, flavour), host);
+    }
+
     #[test]
     fn regions_have_the_endpoints_that_awss_sdks_give_them() {
-        for (region, fips, dual_stack, host) in [
-            (
-                "eu-central-1",
-                false,
-                false,
-                "lambda.eu-central-1.amazonaws.com",
-            ),
-            (
-                "us-east-1",
-                true,
-                false,
-                "lambda-fips.us-east-1.amazonaws.com",
-            ),
-            ("eu-central-1", false, true, "lambda.eu-central-1.api.aws"),
-            ("us-west-2", true, true, "lambda-fips.us-west-2.api.aws"),
-            (
-                "cn-north-1",
-                false,
-                false,
-                "lambda.cn-north-1.amazonaws.com.cn",
-            ),
-            (
-                "cn-north-1",
-                false,
-                true,
-                "lambda.cn-north-1.api.amazonwebservices.com.cn",
-            ),
-            (
-                "us-gov-west-1",
-                false,
-                false,
-                "lambda.us-gov-west-1.amazonaws.com",
-            ),
-            (
-                "us-gov-west-1",
-                true,
-                false,
-                "lambda-fips.us-gov-west-1.amazonaws.com",
-            ),
-            (
-                "us-iso-east-1",
-                false,
-                false,
-                "lambda.us-iso-east-1.c2s.ic.gov",
-            ),
-            (
-                "us-isob-east-1",
-                false,
-                false,
-                "lambda.us-isob-east-1.sc2s.sgov.gov",
-            ),
-            (
-                "eu-isoe-west-1",
-                false,
-                false,
-                "lambda.eu-isoe-west-1.cloud.adc-e.uk",
-            ),
-            (
-                "us-isof-south-1",
-                false,
-                false,
-                "lambda.us-isof-south-1.csp.hci.ic.gov",
-            ),
-            (
-                "eusc-de-east-1",
-                false,
-                false,
-                "lambda.eusc-de-east-1.amazonaws.eu",
-            ),
-            (
-                "mars-north-1",
-                false,
-                false,
-                "lambda.mars-north-1.amazonaws.com",
-            ),
+        for host in [
+            "lambda.eu-central-1.amazonaws.com",
+            "lambda.cn-north-1.amazonaws.com.cn",
+            "lambda.us-gov-west-1.amazonaws.com",
+            "lambda.us-iso-east-1.c2s.ic.gov",
+            "lambda.us-isob-east-1.sc2s.sgov.gov",
+            "lambda.eu-isoe-west-1.cloud.adc-e.uk",
+            "lambda.us-isof-south-1.csp.hci.ic.gov",
+            "lambda.eusc-de-east-1.amazonaws.eu",
+            "lambda.mars-north-1.amazonaws.com",
         ] {
-            let flavour = Flavour { fips, dual_stack };
-            assert_eq!(Partition::of(region).lambda_host(region, flavour), host);
+            let region = host.split('.').nth(1).unwrap();
+            check(region, false, false, host);
         }
+    }
+
+    #[test]
+    fn flavours_have_hosts_of_their_own() {
+        let (cn, eusc) = ("cn-north-1", "eusc-de-east-1");
+        check(
+            "us-east-1",
+            true,
+            false,
+            "lambda-fips.us-east-1.amazonaws.com",
+        );
+        check("eu-central-1", false, true, "lambda.eu-central-1.api.aws");
+        check("us-west-2", true, true, "lambda-fips.us-west-2.api.aws");
+        check(
+            cn,
+            false,
+            true,
+            "lambda.cn-north-1.api.amazonwebservices.com.cn",
+        );
+        check(
+            eusc,
+            true,
+            true,
+            "lambda-fips.eusc-de-east-1.api.amazonwebservices.eu",
+        );
+        check(
+            "us-iso-east-1",
+            false,
+            true,
+            "lambda.us-iso-east-1.api.aws.ic.gov",
+        );
     }
 }

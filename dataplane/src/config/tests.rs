@@ -1,3 +1,4 @@
+use forebay_protocol::delivery::GroupProtocol;
 use serde::de::DeserializeOwned;
 
 use super::*;
