@@ -462,3 +462,15 @@ fn a_member_without_credentials_is_cut_off_and_comes_in_with_them() {
     story.tell(0, Input::Stop);
     story.until("it has stopped", |story| story.has_ended(0));
 }
+
+#[test]
+fn whoever_says_nothing_of_himself_is_told_what_the_broker_may_want() {
+    let mut story = Story::of_cluster_with(guarded(1), 1);
+    story.join(consumer_config(), Budget::new(64 << 20));
+    story.until("a fault is told", |story| !fault(story).is_empty());
+    let told = fault(&story);
+    assert!(
+        told.contains("as a listener that wants SASL does"),
+        "{told}"
+    );
+}

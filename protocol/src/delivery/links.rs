@@ -313,11 +313,7 @@ impl<T> Links<T> {
         now: Instant,
     ) -> Option<Broken<T>> {
         let (role, link) = self.find(id)?;
-        let open = match &link.state {
-            State::Open { connection, .. } => Some(&**connection),
-            State::Down | State::Connecting { .. } => None,
-        };
-        let failure = Failure::of_end(reason, &link.endpoint, open);
+        let failure = Failure::of_end(reason, &link.endpoint, &link.state);
         self.fail(role, failure, now, None)
     }
 

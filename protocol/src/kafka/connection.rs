@@ -43,6 +43,8 @@ pub struct Connection {
     session_lifetime: Option<Duration>,
     next_correlation: i32,
     in_flight: VecDeque<(CorrelationId, Asked)>,
+    /// Whether a request of the caller's was answered.
+    has_answered: bool,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl Connection {
             session_lifetime: None,
             next_correlation: 0,
             in_flight: VecDeque::new(),
+            has_answered: false,
         }
     }
 
@@ -226,10 +229,13 @@ impl Connection {
             Response::ApiVersions(told) => self.handle_versions(&told),
             Response::SaslHandshake(told) => self.handle_handshake(&told),
             Response::SaslAuthenticate(told) => self.handle_authenticate(&told),
-            response => Ok(Received::Response {
-                correlation,
-                response,
-            }),
+            response => {
+                self.has_answered = true;
+                Ok(Received::Response {
+                    correlation,
+                    response,
+                })
+            }
         }
     }
 
@@ -245,6 +251,12 @@ impl Connection {
             Phase::Open { broker, .. } => broker.choose(api, versions::spoken(api)),
             Phase::Fresh(_) | Phase::Opening { .. } => None,
         }
+    }
+
+    /// Whether the first of the caller's requests waits for its answer: what a broker wants that only lets
+    /// certain clients in, it says by closing then.
+    pub fn awaits_first_answer(&self) -> bool {
+        self.is_ready() && !self.has_answered && !self.in_flight.is_empty()
     }
 
     /// Requests that wait for their answer.

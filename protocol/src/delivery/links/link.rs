@@ -181,8 +181,22 @@ impl Failure {
     }
 
     /// The connection to `endpoint` ended by itself.
-    pub(super) fn of_end(end: &Disconnect, endpoint: &Endpoint, open: Option<&Connection>) -> Self {
-        let reason = without_address(describe(end), endpoint).to_owned();
+    pub(super) fn of_end<T>(end: &Disconnect, endpoint: &Endpoint, state: &State<T>) -> Self {
+        let mut reason = without_address(describe(end), endpoint).to_owned();
+        let (open, is_anonymous) = match state {
+            State::Open {
+                connection,
+                credentials,
+                ..
+            } => (Some(&**connection), credentials.is_none()),
+            State::Down | State::Connecting { .. } => (None, false),
+        };
+        if is_anonymous
+            && matches!(end, Disconnect::Closed(_))
+            && open.is_some_and(Connection::awaits_first_answer)
+        {
+            reason.push_str(WANTS_SASL);
+        }
         let said = || format!("broker {}:{}: {reason}", endpoint.host, endpoint.port);
         let refusal = match end {
             Disconnect::ServerNotTrusted(_) => Some(Fault::ServerNotTrusted(said())),
@@ -197,6 +211,9 @@ impl Failure {
         Self { reason, refusal }
     }
 }
+
+/// What it mostly means that a broker closes at the first request.
+const WANTS_SASL: &str = " at the first request, as a listener that wants SASL does";
 
 fn authentication_failed(error: &SaslError, endpoint: &Endpoint) -> Fault {
     let Endpoint { host, port } = endpoint;
