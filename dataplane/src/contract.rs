@@ -62,16 +62,24 @@ pub struct Access {
     pub function: Option<Arc<ClientConfig>>,
 }
 
-impl PartialEq for Access {
-    /// A configuration of TLS is the same only if it is the very same.
-    fn eq(&self, other: &Self) -> bool {
-        let same = |one: &Option<Arc<ClientConfig>>, other: &Option<Arc<ClientConfig>>| {
-            one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
-        };
-        same(&self.brokers, &other.brokers)
-            && same(&self.function, &other.function)
-            && self.sasl == other.sasl
+impl Access {
+    /// Whether connections to brokers are made in the same way.
+    pub fn reaches_brokers_as(&self, other: &Self) -> bool {
+        is_same(&self.brokers, &other.brokers)
     }
+}
+
+impl PartialEq for Access {
+    fn eq(&self, other: &Self) -> bool {
+        self.reaches_brokers_as(other)
+            && self.sasl == other.sasl
+            && is_same(&self.function, &other.function)
+    }
+}
+
+/// A configuration of TLS is the same only if it is the very same.
+fn is_same(one: &Option<Arc<ClientConfig>>, other: &Option<Arc<ClientConfig>>) -> bool {
+    one.as_ref().map(Arc::as_ptr) == other.as_ref().map(Arc::as_ptr)
 }
 
 /// Keys for signing, newest wins.

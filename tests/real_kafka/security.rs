@@ -2,10 +2,11 @@
 //!
 //! Invariant: who is not trusted gets and gives no record, and the mapping says why and heals by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually};
+use rustix::process::Signal;
 
 use super::{NEWEST, OLDER, PARTITIONS, await_all, rig};
 
@@ -29,6 +30,7 @@ async fn security(version: &'static str) {
     let broker = Broker::start_secure(&rig, version).await;
     records_come_under_tls(&broker).await;
     records_come_under_mutual_tls(&broker).await;
+    a_new_certificate_is_used_without_a_rebalance(&broker).await;
     records_come_after_each_kind_of_login(&broker).await;
     a_password_that_is_wrong_is_told_and_mended_without_a_restart(&broker).await;
     a_root_that_is_wrong_is_told_and_mended_without_a_restart(&broker).await;
@@ -84,6 +86,46 @@ async fn records_come_under_mutual_tls(broker: &Broker) {
     records_come(broker, "mtls", "MTLS", &access).await;
 }
 
+async fn a_new_certificate_is_used_without_a_rebalance(broker: &Broker) {
+    broker.topic("renewed", PARTITIONS, &[]).await;
+    broker.produce(Producer::Java, "renewed", 1_000, 1).await;
+    let mut sink = Sink::new();
+    let access = [(ROOT, "root"), (CERTIFICATE, "client")];
+    let port = sink.listen().await;
+    let mut settings = settings(broker, "renewed", "MTLS", &access, port);
+    let dir = tempfile::tempdir().expect("a folder");
+    let secret = own_copy(&mut settings, dir.path());
+    let mut forebay = Forebay::start(broker, &settings);
+    let before = broker.expected("renewed").await;
+    await_all(&mut sink, &before, Duration::from_secs(60)).await;
+    let joined = forebay.times_logged("Joined the group");
+    copy(&broker.secret("second"), &secret);
+    forebay.signal(Signal::HUP);
+    // Of the seed, of the coordinator twice, and of the broker that is fetched from.
+    eventually("all is made anew", Duration::from_secs(30), async || {
+        (forebay.times_logged("it is made anew") >= 4).then_some(())
+    })
+    .await;
+    broker
+        .produce(Producer::Librdkafka, "renewed", 1_000, 2)
+        .await;
+    let all = broker.expected("renewed").await;
+    await_all(&mut sink, &all, Duration::from_secs(60))
+        .await
+        .assert_sound();
+    assert_eq!(forebay.times_logged("Joined the group"), joined);
+    forebay.assert_running();
+}
+
+/// Lets the last secret of a mapping be a file that may be changed; its path.
+fn own_copy(settings: &mut Settings, dir: &Path) -> PathBuf {
+    let secret = dir.join("secret.json");
+    let (_, last) = settings.access.last_mut().expect("a secret");
+    copy(last, &secret);
+    last.clone_from(&secret);
+    secret
+}
+
 async fn records_come_after_each_kind_of_login(broker: &Broker) {
     for (topic, kind) in [
         ("plain", PLAIN),
@@ -134,15 +176,12 @@ async fn told_and_mended(broker: &Broker, access: &[(&'static str, &str)], mendi
     let port = sink.listen().await;
     let mut settings = settings(broker, topic, mending.listener, access, port);
     let dir = tempfile::tempdir().expect("a folder");
-    let secret = dir.path().join("secret.json");
-    let (_, last) = settings.access.last_mut().expect("a secret");
-    copy(last, &secret);
-    last.clone_from(&secret);
+    let secret = own_copy(&mut settings, dir.path());
     let mut forebay = Forebay::start(broker, &settings);
     await_log(&forebay, mending.result).await;
     assert!(sink.ledger().calls.is_empty());
     copy(&broker.secret(mending.right), &secret);
-    forebay.signal(rustix::process::Signal::HUP);
+    forebay.signal(Signal::HUP);
     await_all(&mut sink, &expected, Duration::from_secs(90))
         .await
         .assert_sound();

@@ -1,6 +1,6 @@
 """Keys and certificates of a broker and of its clients, and the listeners that use them.
 
-A root signs the broker (for 127.0.0.1 and localhost) and a client; another root signs nobody. The secrets are files shaped
+A root signs the broker (for 127.0.0.1 and localhost) and two clients; another root signs nobody. The secrets are files shaped
 as Forebay reads them; `client.properties` is for Kafka's own clients at the listener with mutual TLS.
 """
 import json
@@ -50,6 +50,7 @@ def prepare(folder):
     root(folder, "stranger")
     sign(folder, "broker", "IP:127.0.0.1,DNS:localhost")
     sign(folder, "client")
+    sign(folder, "second")
     run(["openssl", "pkcs12", "-export", "-in", "broker.pem", "-inkey", "broker.key", "-name", "broker", "-passout",
          f"pass:{PASSWORD}", "-out", "broker.p12"], folder)
     run(["openssl", "pkcs12", "-export", "-in", "client.pem", "-inkey", "client.key", "-name", "client", "-passout",
@@ -62,6 +63,7 @@ def prepare(folder):
     secret(folder, "stranger", certificate=read(folder, "stranger.pem"))
     secret(folder, "client", certificate=read(folder, "client.pem"), privateKey=read(folder, "client.encrypted"),
            privateKeyPassword=PASSWORD)
+    secret(folder, "second", certificate=read(folder, "second.pem"), privateKey=read(folder, "second.key"))
     secret(folder, "user", username=USER, password=PASSWORD)
     secret(folder, "wrong", username=USER, password="wrong")
     with open(os.path.join(folder, "client.properties"), "w") as out:

@@ -474,3 +474,49 @@ fn whoever_says_nothing_of_himself_is_told_what_the_broker_may_want() {
         "{told}"
     );
 }
+
+#[test]
+fn a_new_way_to_connect_comes_to_every_connection_without_a_rebalance() {
+    let mut story = Story::new(2, 2);
+    delivers(&mut story, "a");
+    let (joined, standing) = (generations(&story), story.kafka.connections());
+    let before: Vec<_> = (1..=2)
+        .flat_map(|it| story.kafka.connections_to(it))
+        .collect();
+    story.fewest_connections = standing;
+    story.tell(0, Input::MakeAnew);
+    story.play(Duration::from_secs(10));
+    let after: Vec<_> = (1..=2)
+        .flat_map(|it| story.kafka.connections_to(it))
+        .collect();
+    assert!(after.iter().all(|connection| !before.contains(connection)));
+    assert_eq!(story.kafka.connections(), standing);
+    assert_eq!(story.fewest_connections, standing - 1);
+    assert_eq!(generations(&story), joined);
+    delivers(&mut story, "b");
+}
+
+#[test]
+fn a_new_way_to_connect_that_is_refused_costs_one_connection() {
+    let mut story = Story::new(2, 1);
+    delivers(&mut story, "a");
+    let (joined, standing) = (generations(&story), story.kafka.connections());
+    story.refuse_with(|_| {
+        Some(Disconnect::ServerNotTrusted(
+            "it is not for this name".to_owned(),
+        ))
+    });
+    story.fewest_connections = standing;
+    story.tell(0, Input::MakeAnew);
+    for at in 0..50 {
+        delivers(&mut story, &at.to_string());
+        story.play(Duration::from_secs(1));
+    }
+    assert_eq!(story.fewest_connections, standing - 1);
+    assert_eq!(generations(&story), joined);
+    assert!(fault(&story).contains("not trusted"), "{}", fault(&story));
+    story.refuse_with(|_| None);
+    story.tell(0, Input::MakeAnew);
+    story.play(Duration::from_secs(10));
+    assert_eq!(fault(&story), "");
+}

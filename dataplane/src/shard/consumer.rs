@@ -20,7 +20,6 @@ use std::time::Duration;
 use forebay_protocol::delivery::{
     CallId, ConnectionId, Consumer, ConsumerStatus, Effect, Fault, Input, Notice, Phase, Severity,
 };
-use forebay_protocol::kafka::sasl::SaslCredentials;
 use forebay_protocol::limits::{INPUTS_PER_TURN, INPUTS_WAITING_MAX};
 use forebay_protocol::time::Instant;
 use monoio::task::JoinHandle;
@@ -96,7 +95,7 @@ impl Running {
             machine: Consumer::new(config(plan), shard.budget.clone(), now),
             signs: signs.then(|| shard.hashing.signs()),
             hashes_along: false,
-            credentials: None,
+            access: Arc::default(),
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
             caller: Rc::new(caller),
@@ -197,7 +196,7 @@ struct EventLoop {
     signs: Option<Signs>,
     /// What the machine was told last.
     hashes_along: bool,
-    credentials: Option<Arc<SaslCredentials>>,
+    access: Arc<Access>,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
     /// Tasks whose connection or call has ended or was told to.
@@ -222,13 +221,13 @@ struct Shown {
 impl EventLoop {
     async fn run(mut self) {
         let mut timer = Box::pin(monoio::time::sleep(Duration::ZERO));
-        self.apply_credentials(clock::now());
+        self.apply_access(clock::now());
         // A new machine has nothing due yet: the first call sets it going.
         self.machine.handle_timeout(clock::now());
         loop {
             let turn = Turn::of(self.mapping.uuid);
             let now = clock::now();
-            self.apply_credentials(now);
+            self.apply_access(now);
             self.apply_wanted(now);
             self.choose_hashing(now);
             self.take_inputs(now);
@@ -257,11 +256,15 @@ impl EventLoop {
         self.end().await;
     }
 
-    fn apply_credentials(&mut self, now: Instant) {
-        let credentials = self.desk.access.borrow().sasl.clone();
-        if credentials != self.credentials {
-            self.credentials.clone_from(&credentials);
+    fn apply_access(&mut self, now: Instant) {
+        let access = Arc::clone(&self.desk.access.borrow());
+        let told = std::mem::replace(&mut self.access, Arc::clone(&access));
+        if access.sasl != told.sasl {
+            let credentials = access.sasl.clone();
             self.machine.handle(Input::Credentials(credentials), now);
+        }
+        if !access.reaches_brokers_as(&told) {
+            self.machine.handle(Input::MakeAnew, now);
         }
     }
 
@@ -324,6 +327,7 @@ impl EventLoop {
                 true
             }
             Input::Credentials(_)
+            | Input::MakeAnew
             | Input::Derived(..)
             | Input::MaxInFlight(_)
             | Input::CallDeadline(_)
@@ -440,7 +444,7 @@ impl EventLoop {
         poll_fn(|cx| {
             if self.desk.inputs.poll_filled(cx).is_ready()
                 || self.desk.wanted.get() != self.desk.applied.get()
-                || self.desk.access.borrow().sasl != self.credentials
+                || *self.desk.access.borrow() != self.access
             {
                 return Poll::Ready(());
             }

@@ -291,6 +291,7 @@ impl<T> Links<T> {
         link.refusal = None;
         self.complaints.forget(&link.endpoint);
         if let State::Open {
+            id,
             connection,
             credentials,
             said_at,
@@ -300,7 +301,7 @@ impl<T> Links<T> {
         {
             let lifetime = connection.session_lifetime();
             let begun = Session::new(credentials.clone(), lifetime, *said_at, &mut self.random);
-            self.access.is_refused &= begun.is_stale(&self.access);
+            self.access.is_refused &= begun.is_stale(&self.access) || self.access.is_outdated(*id);
             *session = Some(begun);
         }
     }
@@ -439,6 +440,13 @@ impl<T> Links<T> {
             (&refusal, &link.state)
         {
             self.access.is_refused |= credentials.as_ref() == self.access.credentials();
+        }
+        if let (
+            Some(Fault::ServerNotTrusted(_) | Fault::ClientNotTrusted(_)),
+            State::Connecting { id, .. } | State::Open { id, .. },
+        ) = (&refusal, &link.state)
+        {
+            self.access.is_refused |= !self.access.is_outdated(*id);
         }
         let (id, tickets) = take_down(&mut link.state)?;
         if let Some(effects) = effects {

@@ -149,6 +149,9 @@ pub enum Input {
     /// What connections authenticate with from now on; before the first it is nothing. Those that stand take it
     /// one by one, without a lost request.
     Credentials(Option<Arc<SaslCredentials>>),
+    /// Connections are made in another way from now on: other roots, another certificate. Those that stand are made
+    /// anew one by one, without a lost request.
+    MakeAnew,
     /// The key that a connection asked for.
     Derived(ConnectionId, DerivedKey),
     /// A call ended, one way or another. Each call ends exactly once.

@@ -86,7 +86,7 @@ impl Broker {
         &secure.listeners[name]
     }
 
-    /// Where that secret is: `root`, `stranger`, `client`, `user` or `wrong`.
+    /// Where that secret is: `root`, `stranger`, `client`, `second`, `user` or `wrong`.
     pub fn secret(&self, name: &str) -> PathBuf {
         let secure = self.secure.as_ref().expect("the broker was started secure");
         secure.keys.join(format!("{name}.json"))

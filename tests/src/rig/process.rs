@@ -222,8 +222,13 @@ impl Forebay {
 
     /// Whether it has logged that.
     pub fn has_logged(&self, text: &str) -> bool {
+        self.times_logged(text) > 0
+    }
+
+    /// How often it has logged that.
+    pub fn times_logged(&self, text: &str) -> usize {
         let log = std::fs::read_to_string(self.dir.path().join("log"));
-        log.is_ok_and(|log| log.contains(text))
+        log.map_or(0, |log| log.matches(text).count())
     }
 
     /// The end of what it has logged.

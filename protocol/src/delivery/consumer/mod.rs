@@ -211,6 +211,7 @@ impl Consumer {
                 }
             }
             Input::Credentials(credentials) => self.links.set_credentials(credentials, now),
+            Input::MakeAnew => self.links.make_anew(now),
             Input::Derived(id, key) => {
                 let effects = &mut self.effects;
                 if let Some(broken) = self.links.handle_derived(id, &key, now, effects) {

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::delivery::ConnectionId;
 use crate::kafka::sasl::{Derivation, DerivedKey, Exchange, NonceKey, Nonces, SaslCredentials};
 use crate::limits;
 use crate::random::Random;
@@ -21,7 +22,10 @@ pub(super) struct Access {
     credentials: Option<Arc<SaslCredentials>>,
     nonces: Nonces,
     keys: Vec<DerivedKey>,
-    /// A broker has refused the credentials since they came, and none has taken them since.
+    /// The first connection that is made in the newest way; those before are to be replaced.
+    newest_from: ConnectionId,
+    /// A broker has refused the credentials since they came, or a connection of the newest way, and none has taken
+    /// them since.
     pub(super) is_refused: bool,
 }
 
@@ -49,8 +53,20 @@ impl Access {
             credentials: None,
             nonces: Nonces::new(key),
             keys: Vec::new(),
+            newest_from: ConnectionId(0),
             is_refused: false,
         }
+    }
+
+    /// Connections from that one on are made in another way.
+    pub(super) fn make_anew_from(&mut self, first: ConnectionId) {
+        self.newest_from = first;
+        self.is_refused = false;
+    }
+
+    /// Whether that connection was made in a way that is not the newest.
+    pub(super) fn is_outdated(&self, id: ConnectionId) -> bool {
+        id < self.newest_from
     }
 
     /// Takes new credentials; false if they are the ones we have.

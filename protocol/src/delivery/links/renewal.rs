@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::access::{Renewal, Session};
-use super::link::{Broken, Role, State, take_down};
+use super::link::{Broken, Link, Role, State, take_down};
 use super::{Links, connecting};
-use crate::delivery::{Effect, Fault};
+use crate::delivery::{ConnectionId, Effect, Fault};
 use crate::kafka::sasl::SaslCredentials;
 use crate::time::Instant;
 
@@ -30,6 +30,20 @@ impl<T> Links<T> {
             if matches!(link.refusal, Some((_, Fault::AuthenticationFailed(_)))) {
                 link.not_before = now;
                 link.refusals = 0;
+            }
+        }
+    }
+
+    /// From now on connections are made in another way: other roots, another certificate. Those that stand follow
+    /// one by one, as with credentials.
+    pub(in crate::delivery) fn make_anew(&mut self, now: Instant) {
+        self.access.make_anew_from(ConnectionId(self.next_id));
+        for link in self.links.values_mut() {
+            if matches!(
+                link.refusal,
+                Some((_, Fault::ServerNotTrusted(_) | Fault::ClientNotTrusted(_)))
+            ) {
+                link.not_before = now;
             }
         }
     }
@@ -102,9 +116,14 @@ impl<T> Links<T> {
             let is_stale = |session: &Session| {
                 session.is_stale(&self.access) && now >= session.renewable_from()
             };
-            !waits_long && link.session().is_some_and(is_stale)
+            let is_outdated = link.session().is_some() && self.is_outdated(link);
+            !waits_long && (is_outdated || link.session().is_some_and(is_stale))
         });
         may.map(|(role, _)| *role)
+    }
+
+    fn is_outdated(&self, link: &Link<T>) -> bool {
+        matches!(link.state, State::Open { id, .. } if self.access.is_outdated(id))
     }
 
     fn renew_link(
@@ -117,7 +136,10 @@ impl<T> Links<T> {
         if link.is_waiting() {
             return None;
         }
-        let renewal = link.session()?.renewal(&self.access);
+        let mut renewal = link.session()?.renewal(&self.access);
+        if matches!(link.state, State::Open { id, .. } if self.access.is_outdated(id)) {
+            renewal = Renewal::Replace;
+        }
         let State::Open {
             id,
             connection,
@@ -151,7 +173,7 @@ impl<T> Links<T> {
             endpoint: link.endpoint.clone(),
             was_open: true,
             is_refused: false,
-            reason: "it is made anew, with new credentials".to_owned(),
+            reason: "it is made anew, since what lets us in has changed".to_owned(),
             worth_saying: Some(1),
             tickets,
         })
