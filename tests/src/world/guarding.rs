@@ -43,7 +43,7 @@ impl World {
         NonceKey::new(key)
     }
 
-    /// The cluster has a new password; the nodes learn it some time later.
+    /// The cluster has a new password; the nodes learn it some time later, some with another way to connect.
     pub(super) fn change_password(&mut self) {
         self.passwords += 1;
         let new = password(self.passwords);
@@ -65,7 +65,11 @@ impl World {
             self.at(thaw, Event::Password { node });
             return Ok(());
         }
-        self.hand_to_node(node, self.credentials())
+        self.hand_to_node(node, self.credentials())?;
+        match self.chance(2) {
+            true => self.hand_to_node(node, Input::MakeAnew),
+            false => Ok(()),
+        }
     }
 
     /// A broker lets nobody in, or in again.
