@@ -64,7 +64,7 @@ pub(super) fn sources(mapping: &Mapping) -> impl Iterator<Item = SecretSource> {
 /// The file of its endpoint's roots is read as secrets are.
 fn bundle(function: &Function) -> Option<SecretSource> {
     let bundle = function.ca_bundle.clone().filter(|_| function.tls)?;
-    Some(SecretSource::File(bundle))
+    Some(SecretSource::CaBundle(bundle))
 }
 
 impl Accesses {
@@ -90,6 +90,15 @@ impl Accesses {
     /// What is wrong with that mapping's.
     pub(super) fn trouble(&self, uuid: Uuid) -> Option<&Trouble> {
         self.made.get(&uuid)?.trouble.as_ref()
+    }
+
+    /// The mappings that have some.
+    pub(super) fn troubled(&self) -> impl Iterator<Item = Uuid> {
+        let troubled = self.made.iter().filter(|(_, made)| {
+            let trouble = made.trouble.as_ref();
+            trouble.is_some_and(|trouble| *trouble != Trouble::Waiting)
+        });
+        troubled.map(|(uuid, _)| *uuid)
     }
 
     /// Forgets what is not declared any more.
@@ -150,14 +159,14 @@ impl Made {
     }
 }
 
-/// How a mapping's connections would be made, by what its secrets hold now.
+/// How a mapping's brokers would be reached, by what its secrets hold now.
 pub(super) async fn of_now(mapping: &Mapping) -> Result<Access, Trouble> {
     let mut of = Vec::new();
-    for source in sources(mapping) {
+    for source in mapping.access.secrets().cloned() {
         let text = secrets::read(&source).await.map(Arc::new);
         of.push((source, text));
     }
-    make(mapping, &of, &System::default())
+    to_brokers(mapping, &of, &System::default())
 }
 
 /// How a function's endpoint is reached now.
@@ -201,19 +210,32 @@ impl System {
     }
 }
 
-fn make(
-    mapping: &Mapping,
-    of: &[(SecretSource, Result<Text, String>)],
-    system: &System,
-) -> Result<Access, Trouble> {
-    let text = |source: &SecretSource| {
-        let found = of.iter().find(|(of, _)| of == source);
-        match found.map(|(_, text)| text) {
-            Some(Ok(text)) => Ok(text.as_str()),
-            Some(Err(reason)) if !reason.is_empty() => Err(Trouble::Unreadable(reason.clone())),
-            _ => Err(Trouble::Waiting),
-        }
-    };
+/// What was read of the sources of a mapping.
+type Read = [(SecretSource, Result<Text, String>)];
+
+fn text<'a>(of: &'a Read, source: &SecretSource) -> Result<&'a str, Trouble> {
+    let found = of.iter().find(|(of, _)| of == source);
+    match found.map(|(_, text)| text) {
+        Some(Ok(text)) => Ok(text.as_str()),
+        Some(Err(reason)) if !reason.is_empty() => Err(Trouble::Unreadable(reason.clone())),
+        _ => Err(Trouble::Waiting),
+    }
+}
+
+fn make(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, Trouble> {
+    let mut access = to_brokers(mapping, of, system)?;
+    if mapping.function.tls {
+        let roots = match bundle(&mapping.function) {
+            None => Roots::System,
+            Some(source) => roots_of(&source, text(of, &source)?)?,
+        };
+        access.function = Some(system.config(roots, None)?);
+    }
+    Ok(access)
+}
+
+fn to_brokers(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, Trouble> {
+    let text = |source: &SecretSource| text(of, source);
     let mut access = Access::default();
     if mapping.access.tls {
         let roots = match &mapping.access.root {
@@ -247,13 +269,6 @@ fn make(
             }
         };
         access.brokers = Some(system.config(roots, identity)?);
-    }
-    if mapping.function.tls {
-        let roots = match bundle(&mapping.function) {
-            None => Roots::System,
-            Some(source) => roots_of(&source, text(&source)?)?,
-        };
-        access.function = Some(system.config(roots, None)?);
     }
     Ok(access)
 }

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::ConsumerStatus;
+use forebay_protocol::delivery::{ConsumerStatus, Phase};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -409,7 +409,11 @@ impl Control {
             let waits = unsigned && signs;
             if let Some(own) = consumers.get(&mapping.uuid) {
                 let verdict = Verdict::of(own.iter().copied(), &mapping.topic, waits);
-                self.observer.judge(mapping, verdict);
+                // While none has come through to the group, nothing is known.
+                let is_known = own.iter().any(|it| it.phase != Phase::Joining);
+                if is_known || verdict.is_problem() {
+                    self.observer.judge(mapping, verdict);
+                }
             } else if let Some(trouble) = self.accesses.trouble(mapping.uuid)
                 && *trouble != Trouble::Waiting
             {
@@ -453,7 +457,11 @@ impl Control {
                             (Arc::clone(mapping), totals.unwrap_or_default())
                         })
                         .collect(),
-                    problems: self.observer.problems(),
+                    problems: {
+                        let mut problems = self.observer.problems();
+                        problems.extend(self.accesses.troubled());
+                        problems
+                    },
                     memory_bytes: self.config.memory_bytes,
                     reload_success: self.readings.success,
                     reload_succeeded_at: self.readings.succeeded_at,

@@ -29,6 +29,8 @@ use crate::trust::{self, TlsError, server_name};
 /// How long a peer that does not speak Kafka may take to answer as an HTTP server.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
+const CLOSES: &str = "closes the connection";
+
 /// What bytes go over.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -39,6 +41,8 @@ pub(super) struct Probe {
     stream: Box<dyn Socket>,
     connection: Connection,
     timeout: Duration,
+    /// It says nothing of who we are.
+    is_anonymous: bool,
 }
 
 impl Probe {
@@ -61,6 +65,9 @@ impl Probe {
         match Self::introduce(Box::new(stream), access, timeout).await {
             // Some servers wait for the end of a line that Kafka never sends.
             Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned()),
+            Err(error) if error.starts_with(CLOSES) => {
+                Err(format!("{error}; is it a Kafka listener without TLS?"))
+            }
             other => other,
         }
     }
@@ -76,6 +83,7 @@ impl Probe {
             .map(|credentials| Exchange::new(Arc::clone(credentials), Uuid::new_v4().to_string()));
         let mut probe = Self {
             stream,
+            is_anonymous: exchange.is_none(),
             connection: Connection::new("forebay-check", exchange),
             timeout,
         };
@@ -110,7 +118,12 @@ impl Probe {
             .send(request)
             .map_err(|error| error.to_string())?;
         self.write(&frame).await?;
-        match self.receive().await? {
+        let is_first = self.connection.awaits_first_answer() && self.is_anonymous;
+        let received = self.receive().await.map_err(|error| match is_first {
+            true => format!("{error} at the first request, as a listener that wants SASL does"),
+            false => error,
+        });
+        match received? {
             Received::Response { response, .. } => Ok(response),
             Received::Ready | Received::Send(_) | Received::Derive(_) => {
                 Err("answers something else".to_owned())
@@ -200,7 +213,7 @@ async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, String> {
     let broke = |error: std::io::Error| match error.downcast::<rustls::Error>() {
         Ok(error) => TlsError::of(&error, false).to_string(),
         Err(error) => {
-            format!("closes the connection ({error}); is it a Kafka listener without TLS?")
+            format!("{CLOSES} ({error})")
         }
     };
     let mut prefix = [0; 4];

@@ -18,6 +18,9 @@ use crate::mapping::SecretSource;
 /// AWS's bound of a secret.
 const BYTES_MAX: u64 = 65_536;
 
+/// A system's own bundle has some hundred kilobytes.
+const BUNDLE_BYTES_MAX: u64 = 4 << 20;
+
 /// Secrets are read this often.
 const INTERVAL: Duration = Duration::from_secs(60);
 
@@ -88,25 +91,25 @@ async fn read_all(sources: &[SecretSource], before: &Secrets) -> (Secrets, bool)
 
 /// The text of one.
 pub(super) async fn read(source: &SecretSource) -> Result<Zeroizing<String>, String> {
-    let path = path(source)?;
-    let shown = path.display();
-    let file = tokio::fs::File::open(&path)
+    let most = match source {
+        SecretSource::CaBundle(_) => BUNDLE_BYTES_MAX,
+        SecretSource::File(_) | SecretSource::Credential(_) => BYTES_MAX,
+    };
+    let file = tokio::fs::File::open(path(source)?)
         .await
-        .map_err(|error| format!("{shown} cannot be read: {error}"))?;
+        .map_err(|error| format!("{source} cannot be read: {error}"))?;
     let mut text = Zeroizing::new(String::new());
-    let read = file.take(BYTES_MAX + 1).read_to_string(&mut text).await;
+    let read = file.take(most + 1).read_to_string(&mut text).await;
     match read {
-        Ok(bytes) if bytes as u64 > BYTES_MAX => Err(format!(
-            "{shown} has more than {BYTES_MAX} bytes, which no secret has"
-        )),
+        Ok(bytes) if bytes as u64 > most => Err(format!("{source} has more than {most} bytes")),
         Ok(_) => Ok(text),
-        Err(error) => Err(format!("{shown} cannot be read: {error}")),
+        Err(error) => Err(format!("{source} cannot be read: {error}")),
     }
 }
 
 fn path(source: &SecretSource) -> Result<PathBuf, String> {
     match source {
-        SecretSource::File(path) => Ok(path.clone()),
+        SecretSource::File(path) | SecretSource::CaBundle(path) => Ok(path.clone()),
         SecretSource::Credential(name) => match std::env::var_os(CREDENTIALS_DIRECTORY) {
             Some(directory) => Ok(PathBuf::from(directory).join(name)),
             None => Err(format!(
@@ -158,6 +161,16 @@ mod tests {
                 .unwrap_err()
                 .contains("cannot be read")
         );
+    }
+
+    #[tokio::test]
+    async fn a_bundle_may_be_as_large_as_a_systems_own() {
+        let (_dir, source) = written(&"x".repeat(1 << 20));
+        let SecretSource::File(path) = source else {
+            unreachable!("it is a file");
+        };
+        let read = read(&SecretSource::CaBundle(path)).await;
+        assert_eq!(read.unwrap().len(), 1 << 20);
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ const SERVER_NOT_TRUSTED: &str = "PROBLEM: Lambda failed to authenticate server.
 const CLIENT_NOT_TRUSTED: &str = "PROBLEM: Server failed to authenticate Lambda.";
 const KEY_INVALID: &str = "PROBLEM: Provided certificate or private key is invalid.";
 /// AWS has no text for it: its secrets are in one place.
-const SECRET_UNREADABLE: &str = "PROBLEM: A secret cannot be read.";
+const SECRET_UNREADABLE: &str = "PROBLEM: A secret or ca_bundle cannot be read.";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
 const USER_INITIATED: &str = "USER_INITIATED";
 const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";

@@ -66,6 +66,8 @@ pub enum SecretSource {
     File(PathBuf),
     /// `credential:NAME`: a file in the directory that systemd names.
     Credential(String),
+    /// `ca_bundle` of the node's configuration: no secret, but read as one.
+    CaBundle(PathBuf),
 }
 
 impl Access {
@@ -107,6 +109,7 @@ impl std::fmt::Display for SecretSource {
         match self {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Credential(name) => write!(f, "credential:{name}"),
+            Self::CaBundle(path) => write!(f, "ca_bundle {}", path.display()),
         }
     }
 }

@@ -435,7 +435,7 @@ impl<T> Links<T> {
     ) -> Option<Broken<T>> {
         let Failure { reason, refusal } = failure;
         let link = self.links.get_mut(&role)?;
-        let was_open = link.session().is_some();
+        let was_open = link.session().is_some() && link.has_answered();
         if let (Some(Fault::AuthenticationFailed(_)), State::Open { credentials, .. }) =
             (&refusal, &link.state)
         {

@@ -259,6 +259,11 @@ impl Connection {
         self.is_ready() && !self.has_answered && !self.in_flight.is_empty()
     }
 
+    /// Whether a request of the caller's was answered.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+
     /// Requests that wait for their answer.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()

@@ -118,6 +118,11 @@ impl<T> Link<T> {
         }
     }
 
+    /// Whether the broker has answered anything on the connection that stands.
+    pub(super) fn has_answered(&self) -> bool {
+        matches!(&self.state, State::Open { connection, .. } if connection.has_answered())
+    }
+
     pub(super) fn session(&self) -> Option<&Session> {
         match &self.state {
             State::Open { session, .. } => session.as_ref(),
