@@ -16,7 +16,7 @@ use forebay_protocol::kafka::messages::{
 };
 
 use super::function::{self, Answer};
-use super::probe::Probe;
+use super::probe::{Probe, Unfit};
 use super::{access, credentials};
 use crate::config::Config;
 use crate::contract::{Access, Credentials};
@@ -198,9 +198,14 @@ async fn kafka(mapping: &Mapping, report: &mut Report) {
                 first = first.or(Some(probe));
             }
             Err(error) => {
-                let message = format!(
-                    "cannot be reached ({error}); start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS"
-                );
+                let message = match error.is_refusal {
+                    true => format!(
+                        "is of no use ({error}); mend SourceAccessConfigurations or what they name"
+                    ),
+                    false => format!(
+                        "cannot be reached ({error}); start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS"
+                    ),
+                };
                 report.add(Severity::Problem, broker(endpoint), message);
             }
         }
@@ -224,7 +229,7 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    async fn open(self, endpoint: &Endpoint) -> Result<Probe, String> {
+    async fn open(self, endpoint: &Endpoint) -> Result<Probe, Unfit> {
         Probe::open(endpoint, self.access, self.timeout).await
     }
 }

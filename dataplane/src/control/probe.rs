@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::delivery::Endpoint;
-use forebay_protocol::kafka::connection::{Connection, Received};
+use forebay_protocol::kafka::connection::{Connection, ConnectionError, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
 use forebay_protocol::kafka::sasl::Exchange;
 use forebay_protocol::kafka::stranger::{IS_HTTP, stranger};
@@ -36,6 +36,46 @@ trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
+/// Why a broker cannot be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub(super) struct Unfit {
+    reason: String,
+    /// It was reached, and one of us does not let the other in.
+    pub(super) is_refusal: bool,
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            is_refusal: false,
+        }
+    }
+}
+
+impl From<TlsError> for Unfit {
+    fn from(error: TlsError) -> Self {
+        let is_refusal = matches!(
+            error,
+            TlsError::ServerNotTrusted(_) | TlsError::ClientNotTrusted(_)
+        );
+        Self {
+            reason: error.to_string(),
+            is_refusal,
+        }
+    }
+}
+
+impl From<ConnectionError> for Unfit {
+    fn from(error: ConnectionError) -> Self {
+        Self {
+            reason: error.to_string(),
+            is_refusal: matches!(error, ConnectionError::Sasl(_)),
+        }
+    }
+}
+
 /// A connection whose versions are known.
 pub(super) struct Probe {
     stream: Box<dyn Socket>,
@@ -52,21 +92,21 @@ impl Probe {
         endpoint: &Endpoint,
         access: &Access,
         timeout: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unfit> {
         let stream = connect(endpoint).await?;
         if let Some(config) = &access.brokers {
             let (stream, lacks_certificate) = secure(stream, endpoint, config).await?;
             let probe = Self::introduce(Box::new(stream), access, timeout).await;
-            return probe.map_err(|error| match lacks_certificate {
-                true => TlsError::Broken(error).without_certificate().to_string(),
+            return probe.map_err(|error| match lacks_certificate && !error.is_refusal {
+                true => TlsError::Broken(error.reason).without_certificate().into(),
                 false => error,
             });
         }
         match Self::introduce(Box::new(stream), access, timeout).await {
             // Some servers wait for the end of a line that Kafka never sends.
-            Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned()),
-            Err(error) if error.starts_with(CLOSES) => {
-                Err(format!("{error}; is it a Kafka listener without TLS?"))
+            Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned().into()),
+            Err(error) if error.reason.starts_with(CLOSES) => {
+                Err(format!("{error}; is it a Kafka listener without TLS?").into())
             }
             other => other,
         }
@@ -76,7 +116,7 @@ impl Probe {
         stream: Box<dyn Socket>,
         access: &Access,
         timeout: Duration,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unfit> {
         let exchange = access
             .sasl
             .as_ref()
@@ -97,8 +137,7 @@ impl Probe {
                 Received::Derive(derivation) => {
                     let key = tokio::task::spawn_blocking(move || derivation.run()).await;
                     let key = key.map_err(|error| error.to_string())?;
-                    let answer = probe.connection.derived(&key);
-                    next = answer.map_err(|error| error.to_string())?;
+                    next = probe.connection.derived(&key)?;
                 }
                 Received::Ready | Received::Response { .. } => break,
             }
@@ -121,7 +160,7 @@ impl Probe {
         let is_first = self.connection.awaits_first_answer() && self.is_anonymous;
         let received = self.receive().await.map_err(|error| match is_first {
             true => format!("{error} at the first request, as a listener that wants SASL does"),
-            false => error,
+            false => error.reason,
         });
         match received? {
             Received::Response { response, .. } => Ok(response),
@@ -140,14 +179,12 @@ impl Probe {
         }
     }
 
-    async fn receive(&mut self) -> Result<Received, String> {
+    async fn receive(&mut self) -> Result<Received, Unfit> {
         let frame = match tokio::time::timeout(self.timeout, read_frame(&mut *self.stream)).await {
             Ok(frame) => frame?,
-            Err(_) => return Err(self.silent()),
+            Err(_) => return Err(self.silent().into()),
         };
-        self.connection
-            .receive(frame)
-            .map_err(|error| error.to_string())
+        Ok(self.connection.receive(frame)?)
     }
 
     fn silent(&self) -> String {
@@ -175,9 +212,9 @@ async fn secure(
     stream: TcpStream,
     endpoint: &Endpoint,
     config: &Arc<ClientConfig>,
-) -> Result<(TlsStream<TcpStream>, bool), String> {
+) -> Result<(TlsStream<TcpStream>, bool), Unfit> {
     let presents = config.client_auth_cert_resolver.has_certs();
-    let name = server_name(&endpoint.host).map_err(|error| error.to_string())?;
+    let name = server_name(&endpoint.host)?;
     let handshake = TlsConnector::from(Arc::clone(config)).connect(name, stream);
     let (mut handshake, mut asked) = (pin!(handshake), false);
     let handshake = poll_fn(|cx| trust::step(&mut asked, || handshake.as_mut().poll(cx)));
@@ -189,9 +226,9 @@ async fn secure(
                 true => error.without_certificate(),
                 false => error,
             }
-            .to_string())
+            .into())
         }
-        Err(_) => Err(format!("no TLS handshake within {CONNECT_TIMEOUT:?}")),
+        Err(_) => Err(format!("no TLS handshake within {CONNECT_TIMEOUT:?}").into()),
     }
 }
 
