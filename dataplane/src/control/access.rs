@@ -87,18 +87,16 @@ impl Accesses {
         access
     }
 
-    /// What is wrong with that mapping's.
+    /// What is wrong with that mapping's; to wait for a first reading is not.
     pub(super) fn trouble(&self, uuid: Uuid) -> Option<&Trouble> {
-        self.made.get(&uuid)?.trouble.as_ref()
+        let trouble = self.made.get(&uuid)?.trouble.as_ref();
+        trouble.filter(|trouble| **trouble != Trouble::Waiting)
     }
 
     /// The mappings that have some.
     pub(super) fn troubled(&self) -> impl Iterator<Item = Uuid> {
-        let troubled = self.made.iter().filter(|(_, made)| {
-            let trouble = made.trouble.as_ref();
-            trouble.is_some_and(|trouble| *trouble != Trouble::Waiting)
-        });
-        troubled.map(|(uuid, _)| *uuid)
+        let all = self.made.keys().copied();
+        all.filter(|uuid| self.trouble(*uuid).is_some())
     }
 
     /// Forgets what is not declared any more.

@@ -42,7 +42,7 @@ use crate::config::{Config, Problems};
 use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, watch};
 use crate::crash;
 use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing, initial_call_deadline};
-use access::{Accesses, Trouble};
+use access::Accesses;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use observe::{Observer, Removed};
@@ -334,14 +334,7 @@ impl Control {
             .filter(|function| function.timeout.is_none())
             .map(|it| (function::id(it), it.clone()))
             .collect();
-        let asked: Vec<Function> = asked.into_values().collect();
-        self.functions.send_if_modified(|old| {
-            let changed = **old != asked;
-            if changed {
-                *old = asked.into();
-            }
-            changed
-        });
+        send_list(&self.functions, asked.into_values().collect());
         self.want_secrets(&mappings);
         let secrets = Arc::clone(&self.secrets.borrow());
         let accesses: Vec<_> = mappings
@@ -377,14 +370,7 @@ impl Control {
             .filter(|mapping| mapping.enabled || mapping.keeps_place())
             .flat_map(|mapping| access::sources(mapping))
             .collect();
-        let wanted: Vec<SecretSource> = wanted.into_iter().collect();
-        self.wanted_secrets.send_if_modified(|old| {
-            let changed = **old != wanted;
-            if changed {
-                *old = wanted.into();
-            }
-            changed
-        });
+        send_list(&self.wanted_secrets, wanted.into_iter().collect());
     }
 
     fn call_deadline(&self, of: &Function) -> Duration {
@@ -414,9 +400,7 @@ impl Control {
                 if is_known || verdict.is_problem() {
                     self.observer.judge(mapping, verdict);
                 }
-            } else if let Some(trouble) = self.accesses.trouble(mapping.uuid)
-                && *trouble != Trouble::Waiting
-            {
+            } else if let Some(trouble) = self.accesses.trouble(mapping.uuid) {
                 self.observer.judge(mapping, Verdict::of_trouble(trouble));
             }
         }
@@ -535,6 +519,17 @@ impl Control {
         }
         unfinished
     }
+}
+
+/// Sends a list, unless it is what was sent last.
+fn send_list<T: PartialEq>(to: &watch::Sender<Arc<[T]>>, list: Vec<T>) {
+    to.send_if_modified(|old| {
+        let changed = **old != list;
+        if changed {
+            *old = list.into();
+        }
+        changed
+    });
 }
 
 /// The consumers of each mapping, over all shards.

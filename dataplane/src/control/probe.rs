@@ -13,7 +13,7 @@ use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, ConnectionError, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
 use forebay_protocol::kafka::sasl::Exchange;
-use forebay_protocol::kafka::stranger::{IS_HTTP, stranger};
+use forebay_protocol::kafka::stranger::{IS_HTTP, WANTS_SASL, stranger};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -159,7 +159,7 @@ impl Probe {
         self.write(&frame).await?;
         let is_first = self.connection.awaits_first_answer() && self.is_anonymous;
         let received = self.receive().await.map_err(|error| match is_first {
-            true => format!("{error} at the first request, as a listener that wants SASL does"),
+            true => format!("{error} {WANTS_SASL}"),
             false => error.reason,
         });
         match received? {

@@ -12,11 +12,9 @@ use tokio::sync::Notify;
 use tracing::warn;
 use zeroize::Zeroizing;
 
+use super::secret::document::SECRET_BYTES_MAX;
 use crate::contract::watch;
 use crate::mapping::SecretSource;
-
-/// AWS's bound of a secret.
-const BYTES_MAX: u64 = 65_536;
 
 /// A system's own bundle has some hundred kilobytes.
 const BUNDLE_BYTES_MAX: u64 = 4 << 20;
@@ -93,7 +91,7 @@ async fn read_all(sources: &[SecretSource], before: &Secrets) -> (Secrets, bool)
 pub(super) async fn read(source: &SecretSource) -> Result<Zeroizing<String>, String> {
     let most = match source {
         SecretSource::CaBundle(_) => BUNDLE_BYTES_MAX,
-        SecretSource::File(_) | SecretSource::Credential(_) => BYTES_MAX,
+        SecretSource::File(_) | SecretSource::Credential(_) => SECRET_BYTES_MAX as u64,
     };
     let file = tokio::fs::File::open(path(source)?)
         .await
@@ -175,7 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_too_long_is_refused() {
-        let (_dir, source) = written(&"x".repeat(BYTES_MAX as usize + 1));
+        let (_dir, source) = written(&"x".repeat(SECRET_BYTES_MAX + 1));
         assert!(read(&source).await.unwrap_err().contains("more than 65536"));
     }
 }

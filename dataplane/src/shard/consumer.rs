@@ -257,6 +257,9 @@ impl EventLoop {
     }
 
     fn apply_access(&mut self, now: Instant) {
+        if Arc::ptr_eq(&self.desk.access.borrow(), &self.access) {
+            return;
+        }
         let access = Arc::clone(&self.desk.access.borrow());
         let told = std::mem::replace(&mut self.access, Arc::clone(&access));
         if access.sasl != told.sasl {

@@ -9,6 +9,9 @@ use super::frame::PREFIX_BYTES;
 /// What is said of an HTTP server.
 pub const IS_HTTP: &str = "that is an HTTP server, not Kafka";
 
+/// What is said where a broker hangs up at the first request of a client that says nothing of who it is.
+pub const WANTS_SASL: &str = "at the first request, as a listener that wants SASL does";
+
 /// What is said of a listener with TLS.
 const IS_TLS: &str = "that is a listener with TLS; name its root in SourceAccessConfigurations, or the server in tls_bootstrap_servers";
 

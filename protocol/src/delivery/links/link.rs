@@ -7,11 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access::Session;
+use super::access::{Access, Session};
 use crate::delivery::{ConnectionId, Disconnect, Endpoint, Fault};
 use crate::kafka::connection::{Connection, ConnectionError, CorrelationId};
 use crate::kafka::messages::{Request, Response};
 use crate::kafka::sasl::{SaslCredentials, SaslError};
+use crate::kafka::stranger::WANTS_SASL;
 use crate::limits;
 use crate::random::Random;
 use crate::time::Instant;
@@ -118,6 +119,11 @@ impl<T> Link<T> {
         }
     }
 
+    /// Whether the connection that stands was made in a way that is not the newest.
+    pub(super) fn is_outdated(&self, access: &Access) -> bool {
+        matches!(self.state, State::Open { id, .. } if access.is_outdated(id))
+    }
+
     /// Whether the broker has answered anything on the connection that stands.
     pub(super) fn has_answered(&self) -> bool {
         matches!(&self.state, State::Open { connection, .. } if connection.has_answered())
@@ -200,7 +206,7 @@ impl Failure {
             && matches!(end, Disconnect::Closed(_))
             && open.is_some_and(Connection::awaits_first_answer)
         {
-            reason.push_str(WANTS_SASL);
+            reason = format!("{reason} {WANTS_SASL}");
         }
         let said = || format!("broker {}:{}: {reason}", endpoint.host, endpoint.port);
         let refusal = match end {
@@ -216,9 +222,6 @@ impl Failure {
         Self { reason, refusal }
     }
 }
-
-/// What it mostly means that a broker closes at the first request.
-const WANTS_SASL: &str = " at the first request, as a listener that wants SASL does";
 
 fn authentication_failed(error: &SaslError, endpoint: &Endpoint) -> Fault {
     let Endpoint { host, port } = endpoint;

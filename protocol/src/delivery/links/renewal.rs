@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::access::{Renewal, Session};
-use super::link::{Broken, Link, Role, State, take_down};
+use super::link::{Broken, Role, State, take_down};
 use super::{Links, connecting};
 use crate::delivery::{ConnectionId, Effect, Fault};
 use crate::kafka::sasl::SaslCredentials;
@@ -116,14 +116,10 @@ impl<T> Links<T> {
             let is_stale = |session: &Session| {
                 session.is_stale(&self.access) && now >= session.renewable_from()
             };
-            let is_outdated = link.session().is_some() && self.is_outdated(link);
+            let is_outdated = link.session().is_some() && link.is_outdated(&self.access);
             !waits_long && (is_outdated || link.session().is_some_and(is_stale))
         });
         may.map(|(role, _)| *role)
-    }
-
-    fn is_outdated(&self, link: &Link<T>) -> bool {
-        matches!(link.state, State::Open { id, .. } if self.access.is_outdated(id))
     }
 
     fn renew_link(
@@ -137,7 +133,7 @@ impl<T> Links<T> {
             return None;
         }
         let mut renewal = link.session()?.renewal(&self.access);
-        if matches!(link.state, State::Open { id, .. } if self.access.is_outdated(id)) {
+        if link.is_outdated(&self.access) {
             renewal = Renewal::Replace;
         }
         let State::Open {
