@@ -11,13 +11,7 @@ use crate::contract::{Plan, ShardWires};
 fn config(dir: &Path) -> Config {
     let text = "mappings_dir = \"mappings.d\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
                 endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n";
-    let around = Surroundings {
-        machine: Machine::here(),
-        region: None,
-        endpoint_url: None,
-        flavour: Default::default(),
-        ca_bundle: None,
-    };
+    let around = Surroundings::without_environment(Machine::here());
     Config::parse(text, &dir.join("forebay.toml"), &around).unwrap()
 }
 

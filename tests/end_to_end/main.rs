@@ -10,4 +10,5 @@ mod logs;
 mod memory;
 mod node;
 mod ownership;
+mod secrets;
 mod signing;

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay::config::{Config, Surroundings};
+use forebay::config::{Config, Machine, Surroundings};
 use forebay::{Appliance, Listeners};
 use tempfile::TempDir;
 
@@ -226,6 +226,13 @@ impl Site {
         self
     }
 
+    /// One more key of a function that was declared.
+    pub fn function_key(&mut self, function: &str, key: &str, value: &str) {
+        let header = format!("[functions.{function:?}]\n");
+        let with_key = format!("{header}{key} = {value}\n");
+        self.functions = self.functions.replace(&header, &with_key);
+    }
+
     /// Writes a mapping's file. Its function is called unsigned.
     pub fn declare(&mut self, mapping: &Declared) {
         let header = format!("[functions.{:?}]\n", mapping.function);
@@ -268,11 +275,7 @@ impl Site {
     /// The configuration as the binary would read it.
     pub fn config(&self) -> Config {
         let text = format!("{}{}", self.keys, self.functions);
-        let around = Surroundings {
-            region: None,
-            endpoint_url: None,
-            ..Surroundings::here()
-        };
+        let around = Surroundings::without_environment(Machine::here());
         let path = self.dir.path().join("forebay.toml");
         Config::parse(&text, &path, &around).unwrap_or_else(|problems| panic!("{problems}"))
     }

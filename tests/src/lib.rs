@@ -4,11 +4,13 @@
 //! Invariant: nothing of the appliance depends on this package.
 
 pub mod clock;
+pub mod fake_aws;
 pub mod fake_kafka;
 pub mod fake_lambda;
 pub mod harness;
 pub mod node;
 pub mod process;
 pub mod rig;
+mod signature;
 pub mod story;
 pub mod world;

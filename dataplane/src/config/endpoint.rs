@@ -1,4 +1,4 @@
-//! The URL of a Lambda endpoint.
+//! The URL of an endpoint: Lambda's, or another service's.
 //!
 //! Invariant: an endpoint has a host and a port, and nothing that would have to be left out of a request.
 
@@ -59,7 +59,11 @@ impl EndpointUrl {
 
     /// AWS's own endpoint in that region.
     pub(crate) fn of_region(region: &str, flavour: Flavour) -> Self {
-        let host = Partition::of(region).lambda_host(region, flavour);
+        Self::of_host(Partition::of(region).host("lambda", region, flavour))
+    }
+
+    /// One of AWS's hosts.
+    pub(super) fn of_host(host: String) -> Self {
         Self {
             tls: true,
             port: 443,
@@ -108,13 +112,20 @@ pub(super) fn of_node(
     if let Some(given) = value {
         return parse("endpoint_url", &given, findings);
     }
-    let url = around.endpoint_url.as_deref()?;
+    let (variable, url) = around.endpoint_url.as_ref()?;
+    of_environment(variable, url, findings)
+}
+
+/// What a variable of the environment names.
+pub(super) fn of_environment(
+    variable: &str,
+    url: &str,
+    findings: &mut Findings<'_>,
+) -> Option<EndpointUrl> {
     EndpointUrl::read(url)
         .inspect_err(|message| {
-            findings.missing(
-                "AWS_ENDPOINT_URL_LAMBDA or AWS_ENDPOINT_URL in the environment",
-                format!("{}: {message}", without_userinfo(url)),
-            );
+            let message = format!("{}: {message}", without_userinfo(url));
+            findings.missing(&format!("{variable} in the environment"), message);
         })
         .ok()
 }

@@ -38,8 +38,17 @@ pub(super) struct ConfigFile {
     pub(super) tls_bootstrap_servers: Option<Vec<Spanned<String>>>,
     pub(super) body_limit_bytes: Option<Spanned<u64>>,
     pub(super) on_oversized_record: Option<Spanned<String>>,
+    pub(super) endpoint_urls: Option<EndpointUrlsFile>,
     #[serde(default)]
     pub(super) functions: BTreeMap<String, FunctionFile>,
+}
+
+/// `[endpoint_urls]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointUrlsFile {
+    pub(super) secrets_manager: Option<Spanned<String>>,
+    pub(super) sts: Option<Spanned<String>>,
 }
 
 /// One `[functions.NAME]`.
@@ -49,6 +58,7 @@ pub(super) struct FunctionFile {
     pub(super) endpoint_url: Option<Spanned<String>>,
     pub(super) ca_bundle: Option<Spanned<String>>,
     pub(super) invoke_as: Option<Spanned<String>>,
+    pub(super) role_arn: Option<Spanned<String>>,
     pub(super) signing: Option<Spanned<String>>,
     pub(super) max_in_flight: Option<Spanned<u64>>,
     pub(super) timeout_seconds: Option<Spanned<u64>>,

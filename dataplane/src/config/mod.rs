@@ -14,7 +14,9 @@ mod node_id;
 mod partition;
 mod problem;
 pub(crate) mod region;
+mod role;
 mod server;
+mod service;
 mod value;
 mod words;
 
@@ -38,7 +40,9 @@ pub(crate) use partition::Partition;
 pub(crate) use problem::{Findings, advice, without_userinfo};
 pub use problem::{Problem, Problems};
 pub use region::Region;
+use role::role_arn;
 pub(crate) use server::bootstrap_server;
+pub use service::{EndpointUrls, Service};
 use value::{account_id, choice, listen, number, to_usize};
 pub(crate) use words::nearest;
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub endpoint: Option<EndpointUrl>,
     /// Which of AWS's own endpoints.
     pub flavour: Flavour,
+    /// Endpoints that stand in for AWS's own, of the services beside Lambda.
+    pub endpoint_urls: EndpointUrls,
     /// The roots of endpoints that are reached under TLS; the system's, if there is none.
     pub ca_bundle: Option<PathBuf>,
     /// How long calls in flight may go on after SIGTERM.
@@ -103,6 +109,8 @@ pub struct FunctionConfig {
     pub ca_bundle: Option<PathBuf>,
     /// The name to call it by.
     pub invoke_as: Option<String>,
+    /// The role as which its secrets are read; the node itself reads them, if there is none.
+    pub role_arn: Option<String>,
     /// Whether calls are signed.
     pub unsigned: bool,
     /// Calls in flight at once, over all shards.
@@ -118,8 +126,10 @@ pub struct Surroundings {
     pub machine: Machine,
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`: which of them, and what it says.
     pub region: Option<(&'static str, String)>,
-    /// `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`.
-    pub endpoint_url: Option<String>,
+    /// `AWS_ENDPOINT_URL_LAMBDA`, else `AWS_ENDPOINT_URL`: which of them, and what it says.
+    pub endpoint_url: Option<(String, String)>,
+    /// The same of the other services.
+    pub endpoint_urls: BTreeMap<Service, (String, String)>,
     /// `AWS_USE_FIPS_ENDPOINT` and `AWS_USE_DUALSTACK_ENDPOINT`.
     pub flavour: Flavour,
     /// `AWS_CA_BUNDLE`.
@@ -142,14 +152,32 @@ const MEMORY_DEFAULT_MAX: u64 = 512 * 1024 * 1024;
 const MEMORY_DEFAULT_SHARD: u64 = 128 * 1024 * 1024;
 
 impl Surroundings {
+    /// That machine, and an environment that says nothing.
+    pub fn without_environment(machine: Machine) -> Self {
+        Self {
+            machine,
+            region: None,
+            endpoint_url: None,
+            endpoint_urls: BTreeMap::new(),
+            flavour: Flavour::default(),
+            ca_bundle: None,
+        }
+    }
+
     /// Asks the environment and the kernel.
     pub fn here() -> Self {
-        let first = |names: [&'static str; 2]| {
-            names
+        let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+            .into_iter()
+            .find_map(|name| Some((name, said(name)?)));
+        let endpoint_url = |variable: String| {
+            [variable, "AWS_ENDPOINT_URL".to_owned()]
                 .into_iter()
-                .filter_map(|name| Some((name, std::env::var(name).ok()?)))
-                .find(|(_, value)| !value.is_empty())
+                .find_map(|name| said(&name).map(|url| (name, url)))
         };
+        let endpoint_urls = Service::ALL
+            .into_iter()
+            .filter_map(|service| Some((service, endpoint_url(service.variable())?)));
         let is_true =
             |name| std::env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true"));
         Self {
@@ -161,9 +189,9 @@ impl Surroundings {
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
             machine: Machine::here(),
-            region: first(["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            endpoint_url: first(["AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"])
-                .map(|(_, url)| url),
+            region,
+            endpoint_url: endpoint_url("AWS_ENDPOINT_URL_LAMBDA".to_owned()),
+            endpoint_urls: endpoint_urls.collect(),
         }
     }
 }
@@ -232,6 +260,7 @@ fn build(
                 .use_dualstack_endpoint
                 .unwrap_or(around.flavour.dual_stack),
         },
+        endpoint_urls: service::endpoint_urls(file.endpoint_urls, around, findings),
         ca_bundle: match file.ca_bundle {
             Some(path) => Some(base.join(path.into_inner())),
             None => around.ca_bundle.clone(),
@@ -340,6 +369,7 @@ fn function(
         endpoint,
         ca_bundle: raw.ca_bundle.map(|path| base.join(path.into_inner())),
         invoke_as,
+        role_arn: role_arn(&key("role_arn"), raw.role_arn, findings),
         unsigned,
         max_in_flight: raw.max_in_flight.map(|given| {
             let permits = number(&key("max_in_flight"), Some(given), 1..=10_000, 1, findings);

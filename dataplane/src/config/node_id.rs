@@ -103,13 +103,7 @@ mod tests {
             "node_id = \"auto\"\nstate_dir = \"{}\"",
             state_dir.display()
         );
-        let around = Surroundings {
-            machine: Machine::here(),
-            region: None,
-            endpoint_url: None,
-            flavour: Default::default(),
-            ca_bundle: None,
-        };
+        let around = Surroundings::without_environment(Machine::here());
         Config::parse(&text, Path::new("/etc/forebay/forebay.toml"), &around).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! AWS's partitions: which one a region is of, and the names of its endpoints.
 //!
-//! Source: `partitions.json` and the endpoint rules of Lambda in botocore 1.44.
+//! Source: `partitions.json` and the endpoint rules of Lambda and Secrets Manager in botocore 1.44.
 //!
 //! Invariant: a region whose name no partition claims is of the commercial one, as in AWS's SDKs.
 
@@ -92,18 +92,14 @@ impl Partition {
         self.name
     }
 
-    /// Where Lambda answers in a region.
-    pub(super) fn lambda_host(self, region: &str, flavour: Flavour) -> String {
-        let service = if flavour.fips {
-            "lambda-fips"
-        } else {
-            "lambda"
-        };
+    /// Where a service answers in a region.
+    pub(super) fn host(self, service: &str, region: &str, flavour: Flavour) -> String {
+        let fips = if flavour.fips { "-fips" } else { "" };
         let domain = match flavour.dual_stack {
             true => self.dual_stack_domain,
             false => self.domain,
         };
-        format!("{service}.{region}.{domain}")
+        format!("{service}{fips}.{region}.{domain}")
     }
 
     /// The domains of all partitions.
@@ -120,7 +116,9 @@ mod tests {
 
     fn check(region: &str, fips: bool, dual_stack: bool, host: &str) {
         let flavour = Flavour { fips, dual_stack };
-        assert_eq!(Partition::of(region).lambda_host(region, flavour), host);
+        let service = host.split(['.', '-']).next().unwrap();
+        let found = Partition::of(region).host(service, region, flavour);
+        assert_eq!(found, host);
     }
 
     #[test]
@@ -151,6 +149,12 @@ mod tests {
             "lambda-fips.us-east-1.amazonaws.com",
         );
         check("eu-central-1", false, true, "lambda.eu-central-1.api.aws");
+        check(
+            "us-gov-west-1",
+            true,
+            false,
+            "secretsmanager-fips.us-gov-west-1.amazonaws.com",
+        );
         check("us-west-2", true, true, "lambda-fips.us-west-2.api.aws");
         check(
             cn,

@@ -15,10 +15,11 @@ use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::secret::certificate::certificates;
+use super::aws::Aws;
+use super::secret::certificate;
 use super::secret::document::Document;
 use super::secret::identity::identity;
-use super::secrets::{self, Secrets, Text};
+use super::secrets::{self, SecretError, Secrets, Text};
 use crate::contract::Access;
 use crate::mapping::{Authentication, Function, Mapping, SecretSource};
 use crate::trust::{self, Roots};
@@ -37,7 +38,7 @@ struct System(OnceCell<Arc<ClientConfig>>);
 #[derive(Debug)]
 struct Made {
     /// The secrets that it was made of.
-    of: Vec<(SecretSource, Result<Text, String>)>,
+    of: Vec<Read>,
     of_mapping: Arc<Mapping>,
     /// The last that could be made.
     access: Option<Arc<Access>>,
@@ -50,7 +51,7 @@ pub(super) enum Trouble {
     /// A secret that was not read yet.
     Waiting,
     /// A secret cannot be read, or does not hold what it must.
-    Unreadable(String),
+    Secret(SecretError),
     /// A certificate or a key is of no use.
     Invalid(String),
 }
@@ -73,7 +74,6 @@ impl Accesses {
         let of: Vec<_> = sources(mapping)
             .map(|source| {
                 let text = secrets.get(&source).cloned();
-                let text = text.unwrap_or_else(|| Err(String::new()));
                 (source, text)
             })
             .collect();
@@ -105,29 +105,19 @@ impl Accesses {
     }
 }
 
-fn is_same(
-    made: &Made,
-    mapping: &Arc<Mapping>,
-    of: &[(SecretSource, Result<Text, String>)],
-) -> bool {
-    let same_text = |one: &Result<Text, String>, other: &Result<Text, String>| match (one, other) {
-        (Ok(one), Ok(other)) => Arc::ptr_eq(one, other),
-        (Err(one), Err(other)) => one == other,
-        _ => false,
+fn is_same(made: &Made, mapping: &Arc<Mapping>, of: &[Read]) -> bool {
+    let same = |(one, other): (&Read, &Read)| match (&one.1, &other.1) {
+        _ if one.0 != other.0 => false,
+        (Some(Ok(one)), Some(Ok(other))) => Arc::ptr_eq(one, other),
+        (Some(Err(one)), Some(Err(other))) => one == other,
+        (one, other) => one.is_none() && other.is_none(),
     };
-    let same =
-        |((one, text), (other, new)): (&(_, _), &(_, _))| one == other && same_text(text, new);
     let mut pairs = made.of.iter().zip(of);
     Arc::ptr_eq(&made.of_mapping, mapping) && made.of.len() == of.len() && pairs.all(same)
 }
 
 impl Made {
-    fn new(
-        old: Option<Self>,
-        mapping: &Arc<Mapping>,
-        of: Vec<(SecretSource, Result<Text, String>)>,
-        system: &System,
-    ) -> Self {
+    fn new(old: Option<Self>, mapping: &Arc<Mapping>, of: Vec<Read>, system: &System) -> Self {
         let old_access = old.and_then(|old| {
             let (one, other) = (&old.of_mapping, mapping);
             // What was made for another configuration is no substitute.
@@ -158,35 +148,17 @@ impl Made {
 }
 
 /// How a mapping's brokers would be reached, by what its secrets hold now.
-pub(super) async fn of_now(mapping: &Mapping) -> Result<Access, Trouble> {
+pub(super) async fn of_now(mapping: &Mapping, aws: &Aws) -> Result<Access, Trouble> {
     let mut of = Vec::new();
     for source in mapping.access.secrets().cloned() {
-        let text = secrets::read(&source).await.map(Arc::new);
-        of.push((source, text));
+        let text = secrets::read(aws, &source).await.map(Arc::new);
+        of.push((source, Some(text)));
     }
     to_brokers(mapping, &of, &System::default())
 }
 
-/// How a function's endpoint is reached now.
-pub(super) async fn of_function(function: &Function) -> Result<Option<Arc<ClientConfig>>, Trouble> {
-    if !function.tls {
-        return Ok(None);
-    }
-    let roots = match bundle(function) {
-        None => Roots::System,
-        Some(source) => {
-            let text = secrets::read(&source).await.map_err(Trouble::Unreadable)?;
-            roots_of(&source, &text)?
-        }
-    };
-    System::default().config(roots, None).map(Some)
-}
-
 fn roots_of(source: &SecretSource, text: &str) -> Result<Roots, Trouble> {
-    let roots = certificates(text).map_err(|error| invalid(source, &error))?;
-    Ok(Roots::Private(
-        roots.into_iter().map(|root| root.der).collect(),
-    ))
+    certificate::roots(text).map_err(|error| invalid(source, &error))
 }
 
 impl System {
@@ -208,19 +180,19 @@ impl System {
     }
 }
 
-/// What was read of the sources of a mapping.
-type Read = [(SecretSource, Result<Text, String>)];
+/// What was read of a source of a mapping; `None` if nothing was yet.
+type Read = (SecretSource, Option<Result<Text, SecretError>>);
 
-fn text<'a>(of: &'a Read, source: &SecretSource) -> Result<&'a str, Trouble> {
+fn text<'a>(of: &'a [Read], source: &SecretSource) -> Result<&'a str, Trouble> {
     let found = of.iter().find(|(of, _)| of == source);
-    match found.map(|(_, text)| text) {
+    match found.and_then(|(_, text)| text.as_ref()) {
         Some(Ok(text)) => Ok(text.as_str()),
-        Some(Err(reason)) if !reason.is_empty() => Err(Trouble::Unreadable(reason.clone())),
-        _ => Err(Trouble::Waiting),
+        Some(Err(error)) => Err(Trouble::Secret(error.clone())),
+        None => Err(Trouble::Waiting),
     }
 }
 
-fn make(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, Trouble> {
+fn make(mapping: &Mapping, of: &[Read], system: &System) -> Result<Access, Trouble> {
     let mut access = to_brokers(mapping, of, system)?;
     if mapping.function.tls {
         let roots = match bundle(&mapping.function) {
@@ -232,7 +204,7 @@ fn make(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, Trouble
     Ok(access)
 }
 
-fn to_brokers(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, Trouble> {
+fn to_brokers(mapping: &Mapping, of: &[Read], system: &System) -> Result<Access, Trouble> {
     let text = |source: &SecretSource| text(of, source);
     let mut access = Access::default();
     if mapping.access.tls {
@@ -272,7 +244,8 @@ fn to_brokers(mapping: &Mapping, of: &Read, system: &System) -> Result<Access, T
 }
 
 fn unreadable(source: &SecretSource, error: &dyn std::error::Error) -> Trouble {
-    Trouble::Unreadable(format!("{source}: {error}"))
+    let reason = format!("{source}: {error}");
+    Trouble::Secret(SecretError::Unreadable(reason))
 }
 
 fn invalid(source: &SecretSource, error: &dyn std::error::Error) -> Trouble {
@@ -284,7 +257,12 @@ impl Trouble {
     pub(super) fn detail(&self) -> &str {
         match self {
             Self::Waiting => "",
-            Self::Unreadable(text) | Self::Invalid(text) => text,
+            Self::Invalid(text) => text,
+            Self::Secret(
+                SecretError::Unreadable(text)
+                | SecretError::Unreachable(text)
+                | SecretError::RoleRefused(text),
+            ) => text,
         }
     }
 }

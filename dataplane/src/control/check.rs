@@ -15,9 +15,10 @@ use forebay_protocol::kafka::messages::{
     MetadataResponse, Request, Response,
 };
 
+use super::access;
+use super::aws::{Aws, Keys, Settings, credentials};
 use super::function::{self, Answer};
 use super::probe::{Probe, Unfit};
-use super::{access, credentials};
 use crate::config::Config;
 use crate::contract::{Access, Credentials};
 use crate::mapping::{Declared, Function, Mapping, Signing};
@@ -89,11 +90,12 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
         .map(|declared| declared.mapping.as_ref())
         .filter(|mapping| mapping.enabled)
         .collect();
-    for mapping in set.iter().map(|declared| &declared.mapping) {
-        if mapping.enabled || mapping.keeps_place() {
-            kafka(mapping, &mut report).await;
-        }
-    }
+    let asked: Vec<&Mapping> = set
+        .iter()
+        .map(|declared| declared.mapping.as_ref())
+        .filter(|mapping| mapping.runs())
+        .collect();
+    let settings = Settings::of(config);
     let signs = enabled
         .iter()
         .any(|mapping| mapping.function.signing != Signing::None);
@@ -101,10 +103,15 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
         let message = format!("{}, from {}", region.name, region.source);
         report.add(Severity::Right, "region", message);
     }
-    let keys = match signs {
-        true => keys(config, &mut report).await,
+    let managed = asked.iter().any(|it| it.access.is_managed());
+    let keys = match signs || managed {
+        true => keys(&settings, &mut report).await,
         false => None,
     };
+    let aws = Aws::new(settings, Keys::fixed(keys.clone()));
+    for mapping in asked {
+        kafka(mapping, &aws, &mut report).await;
+    }
     let functions: BTreeMap<_, &Function> = enabled
         .iter()
         .map(|mapping| (function::id(&mapping.function), &mapping.function))
@@ -115,8 +122,8 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     report.0
 }
 
-async fn keys(config: &Config, report: &mut Report) -> Option<Credentials> {
-    match credentials::fetch(config.region_name().map(str::to_owned)).await {
+async fn keys(settings: &Settings, report: &mut Report) -> Option<Credentials> {
+    match credentials::fetch(settings).await {
         Ok((keys, _)) => {
             report.add(Severity::Right, "credentials", "found");
             Some(keys)
@@ -176,8 +183,8 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
     }
 }
 
-async fn kafka(mapping: &Mapping, report: &mut Report) {
-    let access = match access::of_now(mapping).await {
+async fn kafka(mapping: &Mapping, aws: &Aws, report: &mut Report) {
+    let access = match access::of_now(mapping, aws).await {
         Ok(access) => access,
         Err(trouble) => {
             let subject = format!("brokers of topic {}", mapping.topic);

@@ -4,18 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::limits::{CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::aws::signature::{self, Signed};
+use super::http;
 use super::probe::Probe;
-use super::{access, http};
-use crate::clock;
 use crate::config::{FUNCTION_TIMEOUT_MAX, url};
 use crate::contract::{Access, Credentials, mpsc, watch};
 use crate::mapping::{Function, Signing};
@@ -159,8 +157,11 @@ fn say(function: &Function, answer: &Answer) {
 
 /// A client that trusts whom calls of that function trust.
 pub(super) async fn client(function: &Function) -> Result<reqwest::Client, String> {
-    let tls = access::of_function(function).await;
-    http::endpoint_client(tls.map_err(|trouble| trouble.detail().to_owned())?)
+    let tls = match function.tls {
+        true => Some(http::tls(function.ca_bundle.as_deref()).await?),
+        false => None,
+    };
+    http::endpoint_client(tls)
 }
 
 /// Asks once.
@@ -179,7 +180,15 @@ pub(super) async fn ask(
     }
     let mut request = client.get(&url);
     if let (Signing::SigV4 { region }, Some(credentials)) = (&function.signing, credentials) {
-        match signature(&url, region, credentials) {
+        let signed = Signed {
+            method: "GET",
+            url: &url,
+            service: "lambda",
+            region,
+            headers: &[],
+            body: &[],
+        };
+        match signature::of(&signed, credentials) {
             Ok(headers) => {
                 for (name, value) in headers {
                     request = request.header(name, value);
@@ -237,43 +246,6 @@ fn read(answer: &http::Answer) -> Answer {
         },
         _ => unable("the answer has no Timeout"),
     }
-}
-
-/// The headers that sign a GET without a body.
-fn signature(
-    url: &str,
-    region: &str,
-    credentials: &Credentials,
-) -> Result<Vec<(String, String)>, String> {
-    let identity = aws_credential_types::Credentials::new(
-        credentials.access_key_id.clone(),
-        credentials.secret_access_key.as_str(),
-        credentials
-            .session_token
-            .as_ref()
-            .map(|token| token.to_string()),
-        None,
-        "forebay",
-    )
-    .into();
-    let params = v4::SigningParams::builder()
-        .identity(&identity)
-        .region(region)
-        .name("lambda")
-        .time(UNIX_EPOCH + clock::unix_now())
-        .settings(SigningSettings::default())
-        .build()
-        .map_err(|error| error.to_string())?
-        .into();
-    let request = SignableRequest::new("GET", url, std::iter::empty(), SignableBody::Bytes(&[]))
-        .map_err(|error| error.to_string())?;
-    let (instructions, _) = sign(request, &params)
-        .map_err(|error| error.to_string())?
-        .into_parts();
-    Ok(instructions
-        .headers()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Invariant: rustls with ring, passed explicitly, is the only TLS; an answer is read up to a limit.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::ClientConfig;
 
+use super::secret::certificate;
+use super::secrets::local;
+use crate::mapping::SecretSource;
 use crate::trust::{self, Roots};
 
 /// An answer of the control side's calls is at most this long.
@@ -30,10 +34,21 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// Whom https endpoints must be vouched for by: the roots in that file, or the system's.
+pub(super) async fn tls(ca_bundle: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let roots = match ca_bundle {
+        None => Roots::System,
+        Some(path) => {
+            let source = SecretSource::CaBundle(path.to_owned());
+            let text = local::read(&source).await?;
+            certificate::roots(&text).map_err(|error| format!("{source}: {error}"))?
+        }
+    };
+    trust::client_config(roots, None).map_err(|error| error.to_string())
+}
+
 /// A client for AWS's own services, through the environment's proxy if there is one.
-pub(super) fn aws_client() -> Result<reqwest::Client, String> {
-    // Where the system has no roots, only `https` fails.
-    let tls = trust::client_config(Roots::System, None).ok();
+pub(super) fn aws_client(tls: Option<Arc<ClientConfig>>) -> Result<reqwest::Client, String> {
     client(reqwest::Client::builder(), tls)
 }
 

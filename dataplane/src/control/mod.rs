@@ -7,8 +7,8 @@
 
 mod access;
 mod attend;
+mod aws;
 pub mod check;
-mod credentials;
 mod function;
 mod health;
 mod http;
@@ -43,6 +43,7 @@ use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, 
 use crate::crash;
 use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing, initial_call_deadline};
 use access::Accesses;
+use aws::{Aws, Keys, Settings, credentials};
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use observe::{Observer, Removed};
@@ -283,14 +284,21 @@ impl Control {
 
     /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
     fn start_helpers(&mut self) -> mpsc::Receiver<(FunctionId, Duration)> {
+        let settings = Settings::of(&self.config);
         self.tasks.spawn(credentials::attend(
-            self.config.region_name().map(str::to_owned),
+            settings.clone(),
             self.signs.subscribe(),
             Arc::clone(&self.refresh),
             self.credentials.clone(),
             self.unsigned.clone(),
         ));
+        let keys = Keys::new(
+            self.credentials.subscribe(),
+            self.unsigned.subscribe(),
+            Arc::clone(&self.refresh),
+        );
         self.tasks.spawn(secrets::attend(
+            Arc::new(Aws::new(settings, keys)),
             self.wanted_secrets.subscribe(),
             Arc::clone(&self.secrets_refresh),
             self.secrets.clone(),
@@ -325,7 +333,10 @@ impl Control {
             .filter(|mapping| !self.halted.contains(mapping))
             .collect();
         let enabled = || mappings.iter().filter(|mapping| mapping.enabled);
-        let signs = enabled().any(|mapping| mapping.function.signing != Signing::None);
+        let signs = mappings.iter().any(|mapping| {
+            let calls = mapping.enabled && mapping.function.signing != Signing::None;
+            calls || (mapping.runs() && mapping.access.is_managed())
+        });
         self.signs
             .send_if_modified(|old| std::mem::replace(old, signs) != signs);
         // A timeout that the configuration gives is not asked for.
@@ -367,7 +378,7 @@ impl Control {
     fn want_secrets(&self, mappings: &[Arc<Mapping>]) {
         let wanted: BTreeSet<SecretSource> = mappings
             .iter()
-            .filter(|mapping| mapping.enabled || mapping.keeps_place())
+            .filter(|mapping| mapping.runs())
             .flat_map(|mapping| access::sources(mapping))
             .collect();
         send_list(&self.wanted_secrets, wanted.into_iter().collect());

@@ -166,13 +166,7 @@ mod tests {
     fn config(dir: &Path) -> Config {
         let text = "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\nshards = 2\n\
                     memory_bytes = 100000000000\n[functions.f]\nsigning = \"none\"\n";
-        let around = Surroundings {
-            machine: Machine::here(),
-            region: None,
-            endpoint_url: None,
-            flavour: Default::default(),
-            ca_bundle: None,
-        };
+        let around = Surroundings::without_environment(Machine::here());
         Config::parse(text, &dir.join("forebay.conf"), &around).unwrap()
     }
 

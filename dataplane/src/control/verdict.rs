@@ -7,7 +7,8 @@ use std::path::Path;
 use forebay_protocol::delivery::{ConsumerStatus, Fault};
 
 use super::access::Trouble;
-use super::credentials::NO_CREDENTIALS;
+use super::aws::credentials::NO_CREDENTIALS;
+use super::secrets::SecretError;
 
 /// LastProcessingResult and StateTransitionReason of one mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,10 @@ const CLIENT_NOT_TRUSTED: &str = "PROBLEM: Server failed to authenticate Lambda.
 const KEY_INVALID: &str = "PROBLEM: Provided certificate or private key is invalid.";
 /// AWS has no text for it: its secrets are in one place.
 const SECRET_UNREADABLE: &str = "PROBLEM: A secret or ca_bundle cannot be read.";
+const NO_ROUTE: &str = "PROBLEM: Connection error. Your event source VPC must be able to connect to Lambda and STS, \
+    Secrets Manager (if event source authentication is required), and the OnFailure Destination (if one is configured).";
+const ROLE_REFUSED: &str = "PROBLEM: Lambda failed to assume your function execution role. Please check if the role \
+    trust Lambda service principal, and make sure it does not require setting source identity to be assumed.";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
 const USER_INITIATED: &str = "USER_INITIATED";
 const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";
@@ -79,13 +84,17 @@ impl Verdict {
 
     /// Judges a mapping whose secrets cannot be used.
     pub(super) fn of_trouble(trouble: &Trouble) -> Self {
-        let result = match trouble {
-            Trouble::Waiting | Trouble::Unreadable(_) => SECRET_UNREADABLE,
-            Trouble::Invalid(_) => KEY_INVALID,
+        let (result, reason) = match trouble {
+            Trouble::Waiting | Trouble::Secret(SecretError::Unreadable(_)) => {
+                (SECRET_UNREADABLE, ESM_CONFIG)
+            }
+            Trouble::Secret(SecretError::Unreachable(_)) => (NO_ROUTE, ESM_CONFIG),
+            Trouble::Secret(SecretError::RoleRefused(_)) => (ROLE_REFUSED, FUNCTION_CONFIG),
+            Trouble::Invalid(_) => (KEY_INVALID, ESM_CONFIG),
         };
         Self {
             result: result.to_owned(),
-            reason: ESM_CONFIG,
+            reason,
             detail: trouble.detail().to_owned(),
         }
     }
@@ -194,6 +203,37 @@ mod tests {
             Fault::LaneHalted("partition 3 stands at offset 7".to_owned()),
             "PROBLEM: partition 3 stands at offset 7.",
             "USER_INITIATED",
+        );
+    }
+
+    #[test]
+    fn secrets_have_the_texts_of_the_contract_too() {
+        let check = |trouble: Trouble, begins: &str, reason: &str| {
+            let verdict = Verdict::of_trouble(&trouble);
+            assert!(verdict.result.starts_with(begins), "{verdict:?}");
+            assert_eq!(verdict.reason, reason);
+            assert!(verdict.is_problem());
+        };
+        let secret = |error: fn(String) -> SecretError| Trouble::Secret(error("why".to_owned()));
+        check(
+            secret(SecretError::Unreachable),
+            "PROBLEM: Connection error. Your event source VPC must be able to connect to Lambda and STS,",
+            "ESM_CONFIG_NOT_VALID",
+        );
+        check(
+            secret(SecretError::RoleRefused),
+            "PROBLEM: Lambda failed to assume your function execution role.",
+            "FUNCTION_CONFIG_NOT_VALID",
+        );
+        check(
+            secret(SecretError::Unreadable),
+            "PROBLEM: A secret or ca_bundle cannot be read.",
+            "ESM_CONFIG_NOT_VALID",
+        );
+        check(
+            Trouble::Invalid("why".to_owned()),
+            "PROBLEM: Provided certificate or private key is invalid.",
+            "ESM_CONFIG_NOT_VALID",
         );
     }
 

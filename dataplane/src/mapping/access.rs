@@ -9,7 +9,7 @@ use forebay_protocol::kafka::sasl::Mechanism;
 use toml::Spanned;
 
 use super::file::AccessFile;
-use crate::config::Findings;
+use crate::config::{Findings, Region};
 
 const MEMBER: &str = "SourceAccessConfigurations";
 
@@ -33,11 +33,11 @@ const NOT_KAFKA: &str = "does not apply to Kafka; remove it";
 const TWICE: &str = "must stand once";
 const ONE_AUTHENTICATION: &str =
     "a mapping authenticates in one way; remove this entry, or the one before it";
-const SECRET: &str =
-    "must be file:/path of a JSON file, or credential:NAME of a systemd credential";
+const SECRET: &str = "must be the ARN of a secret in AWS Secrets Manager, file:/path of a JSON file, or \
+                      credential:NAME of a systemd credential";
 const TOO_LONG: &str = "must be at most 200 characters";
-const SECRETS_MANAGER: &str = "Secrets Manager is not asked by this version; put the secret's JSON into a file and \
-                               give file:/path, or credential:NAME of a systemd credential";
+const ARN: &str = "must be the whole ARN of a secret in AWS Secrets Manager, such as \
+                   arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-AbCdEf";
 
 /// How brokers are reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +62,25 @@ pub enum Authentication {
 /// Where a secret's JSON is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretSource {
+    /// In AWS Secrets Manager.
+    SecretsManager(ManagedSecret),
     /// `file:/path`.
     File(PathBuf),
     /// `credential:NAME`: a file in the directory that systemd names.
     Credential(String),
     /// `ca_bundle` of the node's configuration: no secret, but read as one.
     CaBundle(PathBuf),
+}
+
+/// A secret of AWS Secrets Manager, and who reads it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ManagedSecret {
+    /// Its ARN.
+    pub arn: String,
+    /// The region that stands in that.
+    pub region: String,
+    /// The role that reads it; the node itself, if there is none.
+    pub role_arn: Option<String>,
 }
 
 impl Access {
@@ -80,10 +93,17 @@ impl Access {
         });
         self.root.iter().chain(own)
     }
+
+    /// Whether AWS keeps one of them.
+    pub fn is_managed(&self) -> bool {
+        self.secrets()
+            .any(|it| matches!(it, SecretSource::SecretsManager(_)))
+    }
 }
 
 impl SecretSource {
-    fn parse(uri: &str) -> Result<Self, &'static str> {
+    /// Reads a URI; `role_arn` is asked for what AWS keeps.
+    fn parse(uri: &str, role_arn: Option<&str>) -> Result<Self, &'static str> {
         if uri.len() > URI_LENGTH_MAX {
             return Err(TOO_LONG);
         }
@@ -98,15 +118,38 @@ impl SecretSource {
             Some(name) if !name.is_empty() && !name.contains('/') && !name.starts_with('.') => {
                 Ok(Self::Credential(name.to_owned()))
             }
-            None if uri.starts_with("arn:") => Err(SECRETS_MANAGER),
+            None if uri.starts_with("arn:") => {
+                let secret = ManagedSecret::parse(uri, role_arn).ok_or(ARN)?;
+                Ok(Self::SecretsManager(secret))
+            }
             _ => Err(SECRET),
         }
+    }
+}
+
+impl ManagedSecret {
+    fn parse(arn: &str, role_arn: Option<&str>) -> Option<Self> {
+        let mut parts = arn.splitn(7, ':');
+        let mut next = || parts.next().filter(|part| !part.is_empty());
+        let (_, _, "secretsmanager") = (next()?, next()?, next()?) else {
+            return None;
+        };
+        let region = Region::parse(next()?, "the secret's ARN")?.name;
+        let (account, "secret", _) = (next()?, next()?, next()?) else {
+            return None;
+        };
+        account.bytes().all(|b| b.is_ascii_digit()).then(|| Self {
+            arn: arn.to_owned(),
+            region,
+            role_arn: role_arn.map(str::to_owned),
+        })
     }
 }
 
 impl std::fmt::Display for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::SecretsManager(secret) => f.write_str(&secret.arn),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Credential(name) => write!(f, "credential:{name}"),
             Self::CaBundle(path) => write!(f, "ca_bundle {}", path.display()),
@@ -114,10 +157,11 @@ impl std::fmt::Display for SecretSource {
     }
 }
 
-/// Checks the entries. `tls`: the node's configuration asks for it.
+/// Checks the entries. `tls`: the node's configuration asks for it; `role_arn` reads what AWS keeps.
 pub(super) fn access(
     entries: Option<&Spanned<Vec<AccessFile>>>,
     tls: bool,
+    role_arn: Option<&str>,
     findings: &mut Findings<'_>,
 ) -> Access {
     let mut access = Access {
@@ -164,7 +208,7 @@ pub(super) fn access(
             refuse("needs a URI");
             continue;
         };
-        match (SecretSource::parse(uri.get_ref()), authentication) {
+        match (SecretSource::parse(uri.get_ref(), role_arn), authentication) {
             (Err(message), _) => {
                 findings.at(uri.span(), &format!("{MEMBER}.URI"), uri.get_ref(), message);
             }
@@ -186,9 +230,10 @@ mod tests {
 
     #[test]
     fn secrets_are_where_their_uri_says() {
-        let file = SecretSource::parse("file:/run/secrets/ca.json");
+        let parse = |uri| SecretSource::parse(uri, None);
+        let file = parse("file:/run/secrets/ca.json");
         assert_eq!(file, Ok(SecretSource::File("/run/secrets/ca.json".into())));
-        let credential = SecretSource::parse("credential:kafka-ca");
+        let credential = parse("credential:kafka-ca");
         assert_eq!(
             credential,
             Ok(SecretSource::Credential("kafka-ca".to_owned()))
@@ -201,9 +246,29 @@ mod tests {
             "/ca",
             "",
         ] {
-            assert_eq!(SecretSource::parse(uri), Err(SECRET), "{uri}");
+            assert_eq!(parse(uri), Err(SECRET), "{uri}");
         }
-        let arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-AbCdEf";
-        assert_eq!(SecretSource::parse(arn), Err(SECRETS_MANAGER));
+    }
+
+    #[test]
+    fn a_secret_of_aws_is_asked_for_in_the_region_of_its_arn() {
+        let arn = "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:kafka-AbCdEf";
+        let role = "arn:aws-cn:iam::123456789012:role/orders";
+        let secret = ManagedSecret {
+            arn: arn.to_owned(),
+            region: "cn-north-1".to_owned(),
+            role_arn: Some(role.to_owned()),
+        };
+        let parsed = SecretSource::parse(arn, Some(role));
+        assert_eq!(parsed, Ok(SecretSource::SecretsManager(secret)));
+        for arn in [
+            "arn:aws:secretsmanager",
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:",
+            "arn:aws:secretsmanager::123456789012:secret:kafka",
+            "arn:aws:secretsmanager:eu-central-1:me:secret:kafka",
+            "arn:aws:ssm:eu-central-1:123456789012:secret:kafka",
+        ] {
+            assert_eq!(SecretSource::parse(arn, None), Err(ARN), "{arn}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use toml::{Spanned, Value};
 use uuid::Uuid;
 
 use super::file::{EventSourceFile, MappingFile, PollersFile};
-use super::{Function, KafkaSettings, Mapping, access, function, timestamp};
+use super::{Access, Function, KafkaSettings, Mapping, access, function, timestamp};
 use crate::clock;
 use crate::config::{Config, Findings, Problem, bootstrap_server, without_userinfo};
 
@@ -66,11 +66,11 @@ fn build(
     let uuid = uuid(file.uuid.as_ref(), path, findings);
     let function = function_of(file.function_name.as_ref(), config, findings);
     let bootstrap = bootstrap(file.self_managed_event_source.as_ref(), findings);
-    let servers = bootstrap.iter().flatten();
-    let tls = servers
-        .clone()
+    let tls = bootstrap
+        .iter()
+        .flatten()
         .any(|server| config.kafka.tls_servers.contains(server));
-    let access = access::access(file.source_access_configurations.as_ref(), tls, findings);
+    let access = access_of(file, function.as_ref(), tls, findings);
     let topic = topic(file.topics.as_ref(), findings);
     let starting_position = starting_position(file, findings);
     let batch_size = integer(
@@ -122,6 +122,18 @@ fn build(
         },
         function,
     })
+}
+
+/// `tls`: the node's configuration asks for it.
+fn access_of(
+    file: &MappingFile,
+    function: Option<&Function>,
+    tls: bool,
+    findings: &mut Findings<'_>,
+) -> Access {
+    let entries = file.source_access_configurations.as_ref();
+    let role_arn = function.and_then(|function| function.role_arn.as_deref());
+    access::access(entries, tls, role_arn, findings)
 }
 
 /// The deadline of calls until the endpoint has told the function's timeout.

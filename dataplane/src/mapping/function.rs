@@ -74,6 +74,7 @@ pub(super) fn resolve(given: &str, config: &Config) -> Result<Function, String> 
         host_header: endpoint.host_header.clone(),
         target: name.invoke_target(own.invoke_as.as_deref()),
         signing,
+        role_arn: own.role_arn.clone(),
         timeout: own.timeout,
         max_in_flight: own.max_in_flight,
         key: key(&name, own.invoke_as.as_deref(), &endpoint, config),
@@ -162,13 +163,7 @@ mod tests {
     fn config(keys: &str) -> Config {
         let text =
             format!("endpoint_url = \"http://127.0.0.1:9001\"\nregion = \"eu-west-1\"\n{keys}");
-        let around = Surroundings {
-            machine: Machine::here(),
-            region: None,
-            endpoint_url: None,
-            flavour: Default::default(),
-            ca_bundle: None,
-        };
+        let around = Surroundings::without_environment(Machine::here());
         Config::parse(&text, Path::new("/etc/forebay.toml"), &around).unwrap()
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
 use uuid::Uuid;
 
-pub use access::{Access, Authentication, SecretSource};
+pub use access::{Access, Authentication, ManagedSecret, SecretSource};
 pub use declared::initial_call_deadline;
 pub use forebay_protocol::lambda::function::InvokeTarget;
 pub use function::{ACCOUNT_UNKNOWN, unused as unused_functions};
@@ -61,6 +61,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Whether a consumer of it runs.
+    pub fn runs(&self) -> bool {
+        self.enabled || self.keeps_place()
+    }
+
     /// Whether it is not enabled and starts at an offset that must be found out now: records that come until it
     /// is enabled are not to be missed (decision 25).
     pub fn keeps_place(&self) -> bool {
@@ -110,6 +115,8 @@ pub struct Function {
     pub target: InvokeTarget,
     /// How requests are signed.
     pub signing: Signing,
+    /// The role that reads its mappings' secrets; the node itself does, if there is none.
+    pub role_arn: Option<String>,
     /// Its timeout, where the node's configuration gives it.
     pub timeout: Option<Duration>,
     /// Calls in flight at once over all shards; `None` is no limit but the node's.

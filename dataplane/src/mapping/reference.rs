@@ -10,17 +10,11 @@ use crate::config::{Config, Machine, Surroundings};
 const REFERENCE: &str = include_str!("../../../systemd/mapping.toml");
 
 fn parse(text: &str) -> Mapping {
-    let around = Surroundings {
-        machine: Machine {
-            cpus: vec![0, 1],
-            cpu_quota: None,
-            memory_bytes: 8 << 30,
-        },
-        region: None,
-        endpoint_url: None,
-        flavour: Default::default(),
-        ca_bundle: None,
-    };
+    let around = Surroundings::without_environment(Machine {
+        cpus: vec![0, 1],
+        cpu_quota: None,
+        memory_bytes: 8 << 30,
+    });
     let node = "region = \"eu-central-1\"\nendpoint_url = \"http://127.0.0.1:9001\"";
     let config = Config::parse(node, Path::new("forebay.toml"), &around).unwrap();
     declared::parse(text, Path::new("orders.toml"), &config)

@@ -175,13 +175,7 @@ mod tests {
         let text = format!(
             "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\nregion = \"eu-west-1\"\n{keys}"
         );
-        let around = Surroundings {
-            machine: Machine::here(),
-            region: None,
-            endpoint_url: None,
-            flavour: Default::default(),
-            ca_bundle: None,
-        };
+        let around = Surroundings::without_environment(Machine::here());
         let config = Config::parse(&text, &dir.path().join("forebay.conf"), &around).unwrap();
         for (index, function) in functions.iter().enumerate() {
             let text = format!(

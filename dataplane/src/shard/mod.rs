@@ -154,6 +154,7 @@ mod tests {
                     query: String::new(),
                 },
                 signing: Signing::None,
+                role_arn: None,
                 timeout: None,
                 max_in_flight: None,
                 key: FunctionKey {

@@ -20,12 +20,11 @@ mod http;
 pub mod lean;
 mod ledger;
 mod server;
-mod signature;
 
+pub use crate::signature::Keys;
 pub use http::Head;
 pub use ledger::{Invocation, Lane, Ledger};
 pub use server::FakeLambda;
-pub use signature::Keys;
 
 use lean::Lean;
 

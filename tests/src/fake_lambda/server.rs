@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::http::{Body, Connection, Head};
 use super::lean::Lean;
 use super::ledger::Invocation;
-use super::{Functions, Reply, event, signature};
-use crate::clock;
+use super::{Functions, Reply, event};
+use crate::{clock, signature};
 
 /// A running endpoint; it stops when dropped.
 #[derive(Debug)]
@@ -253,7 +253,7 @@ impl Shared {
         let mut guard = self.functions.borrow_mut();
         let functions = &mut *guard;
         if let Some(keys) = &functions.keys
-            && let Err(reason) = signature::check(&head, &body, keys)
+            && let Err(reason) = signature::check(&head, &body, "lambda", keys)
         {
             functions
                 .ledger

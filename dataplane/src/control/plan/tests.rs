@@ -14,13 +14,7 @@ fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &st
     let text = format!(
         "mappings_dir = \".\"\nendpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n{cap}"
     );
-    let around = Surroundings {
-        machine: Machine::here(),
-        region: None,
-        endpoint_url: None,
-        flavour: Default::default(),
-        ca_bundle: None,
-    };
+    let around = Surroundings::without_environment(Machine::here());
     let config = Config::parse(&text, &dir.join(name).join("forebay.conf"), &around).unwrap();
     std::fs::create_dir_all(dir.join(name)).unwrap();
     let mapping = format!(

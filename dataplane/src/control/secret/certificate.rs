@@ -6,6 +6,7 @@ use rustls::pki_types::CertificateDer;
 use x509_cert::der::{DateTime, Decode};
 
 use super::pem::{self, PemError};
+use crate::trust::Roots;
 
 /// A certificate.
 #[derive(Clone, Debug)]
@@ -86,6 +87,12 @@ pub(crate) fn certificates(text: &str) -> Result<Vec<Certificate>, CertificateEr
         true => Err(CertificateError::None(others.join(", "))),
         false => Ok(found),
     }
+}
+
+/// The certificates of a PEM text, as the roots that a server's certificate must lead to.
+pub(crate) fn roots(text: &str) -> Result<Roots, CertificateError> {
+    let found = certificates(text)?;
+    Ok(Roots::Private(found.into_iter().map(|it| it.der).collect()))
 }
 
 impl Certificate {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use forebay_protocol::limits::BACKOFF_MAX;
@@ -14,32 +13,32 @@ use tokio::sync::Notify;
 use tracing::{error, info};
 use zeroize::Zeroizing;
 
-use super::http;
+use super::Settings;
 use crate::clock;
 use crate::contract::{Credentials, watch};
 
 /// Keys are renewed this long before they expire, or at half of their life if that is shorter.
-const RENEW_BEFORE: Duration = Duration::from_secs(300);
+pub(super) const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
 /// The chain is asked at most this often, whatever shards complain of.
 const ASK_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// What is said where the chain has no keys at all.
-pub(super) const NO_CREDENTIALS: &str = "no AWS credentials were found; set AWS_ACCESS_KEY_ID and \
+pub(in crate::control) const NO_CREDENTIALS: &str = "no AWS credentials were found; set AWS_ACCESS_KEY_ID and \
     AWS_SECRET_ACCESS_KEY, a profile or a role, or signing = \"none\" under [functions.NAME] in forebay.toml for a function whose endpoint checks nothing";
 
 /// There are no keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{NO_CREDENTIALS}{}", .last.as_ref().map(|last| format!(" ({last})")).unwrap_or_default())]
-pub(super) struct Lacking {
+pub(in crate::control) struct Lacking {
     /// What the link of the chain says that was to have some.
     last: Option<String>,
 }
 
 /// Keeps `out` filled from the moment that someone signs until it is aborted; `absent` says whether it
 /// cannot.
-pub(super) async fn attend(
-    region: Option<String>,
+pub(in crate::control) async fn attend(
+    settings: Settings,
     mut needed: watch::Receiver<bool>,
     refresh: Arc<Notify>,
     out: watch::Sender<Option<Arc<Credentials>>>,
@@ -52,7 +51,7 @@ pub(super) async fn attend(
     let mut backoff = ASK_INTERVAL_MIN;
     let mut healthy = None;
     loop {
-        let wait = match fetch(region.clone()).await {
+        let wait = match fetch(&settings).await {
             Ok((credentials, life)) => {
                 if healthy != Some(true) {
                     info!("Credentials are there");
@@ -87,14 +86,18 @@ pub(super) async fn attend(
 
 /// Asks the chain once, and says how long the keys live. A changed file or environment is seen, because
 /// the chain is built anew.
-pub(super) async fn fetch(
-    region: Option<String>,
+pub(in crate::control) async fn fetch(
+    settings: &Settings,
 ) -> Result<(Credentials, Option<Duration>), Lacking> {
-    let provider = chain(region)
+    let provider = Box::pin(chain(settings))
         .await
         .map_err(|error| Lacking { last: Some(error) })?;
     let keys = provider.provide_credentials().await;
-    let keys = keys.map_err(|error| lacking(&error))?;
+    Ok(taken(&keys.map_err(|error| lacking(&error))?))
+}
+
+/// Out of the form that AWS's libraries give them, with how long they live.
+pub(super) fn taken(keys: &aws_credential_types::Credentials) -> (Credentials, Option<Duration>) {
     let life = keys.expiry().map(|expiry| {
         let at = expiry.duration_since(UNIX_EPOCH).unwrap_or_default();
         at.saturating_sub(clock::unix_now())
@@ -105,7 +108,7 @@ pub(super) async fn fetch(
         secret_access_key: secret(keys.secret_access_key()),
         session_token: keys.session_token().map(secret),
     };
-    Ok((credentials, life))
+    (credentials, life)
 }
 
 /// Of the chain's own words, which are many, the last: they name what is wrong.
@@ -121,13 +124,8 @@ fn lacking(error: &CredentialsError) -> Lacking {
     Lacking { last }
 }
 
-async fn chain(region: Option<String>) -> Result<SharedCredentialsProvider, String> {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http::Adapter(http::aws_client()?));
-    if let Some(region) = region {
-        loader = loader.region(Region::new(region));
-    }
-    let config = loader.load().await;
+async fn chain(settings: &Settings) -> Result<SharedCredentialsProvider, String> {
+    let config = settings.loader().await?.load().await;
     config
         .credentials_provider()
         .ok_or_else(|| "the chain has no provider".to_owned())

@@ -8,7 +8,7 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 
-use super::http::Head;
+use crate::fake_lambda::Head;
 
 /// The keys that callers must sign with.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct Keys {
     pub region: String,
 }
 
-/// Why a request is not signed as it should be, or nothing.
-pub(super) fn check(head: &Head, body: &[u8], keys: &Keys) -> Result<(), String> {
+/// Why a request of that service is not signed as it should be, or nothing.
+pub(crate) fn check(head: &Head, body: &[u8], service: &str, keys: &Keys) -> Result<(), String> {
     let given = head
         .header("authorization")
         .ok_or("no authorization header")?;
@@ -36,11 +36,11 @@ pub(super) fn check(head: &Head, body: &[u8], keys: &Keys) -> Result<(), String>
     let credential = field("Credential=").ok_or("no credential")?;
     let signed = field("SignedHeaders=").ok_or("no signed headers")?;
     let scope: Vec<_> = credential.split('/').collect();
-    let [id, date, region, "lambda", "aws4_request"] = scope.as_slice() else {
+    let [id, date, region, signed_for, "aws4_request"] = scope.as_slice() else {
         return Err(format!("credential scope is {credential}"));
     };
-    if *id != keys.access_key_id || *region != keys.region {
-        return Err(format!("credential is {id} in {region}"));
+    if *id != keys.access_key_id || *region != keys.region || *signed_for != service {
+        return Err(format!("credential is {id} in {region} for {signed_for}"));
     }
     if head.header("x-amz-security-token") != keys.session_token.as_deref() {
         return Err("the session token is not the one".to_owned());
@@ -67,7 +67,7 @@ pub(super) fn check(head: &Head, body: &[u8], keys: &Keys) -> Result<(), String>
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region(&keys.region)
-        .name("lambda")
+        .name(service)
         .time(time)
         .settings(SigningSettings::default())
         .build()
@@ -128,6 +128,6 @@ mod tests {
             session_token: None,
             region: "eu-west-1".to_owned(),
         };
-        assert!(check(&Head::default(), b"", &keys).is_err());
+        assert!(check(&Head::default(), b"", "lambda", &keys).is_err());
     }
 }

@@ -1,0 +1,250 @@
+//! AWS's services beside Lambda, asked as the node itself or as a role: through the environment's proxy, at AWS's
+//! own endpoints or at those that the configuration names in their place.
+//!
+//! Invariant: a key stands in no error and no log.
+
+pub(super) mod credentials;
+mod roles;
+pub(super) mod signature;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use tokio::sync::Notify;
+
+use super::http::{self, Answer, CALL_TIMEOUT};
+use crate::config::{Config, EndpointUrls, Flavour, Service};
+use crate::contract::{Credentials, watch};
+use credentials::NO_CREDENTIALS;
+use roles::Roles;
+use signature::Signed;
+
+/// How AWS is reached, by the node's configuration.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    region: Option<String>,
+    flavour: Flavour,
+    ca_bundle: Option<PathBuf>,
+    endpoint_urls: EndpointUrls,
+}
+
+/// The node's own keys, as `credentials::attend` keeps them.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    newest: watch::Receiver<Option<Arc<Credentials>>>,
+    /// Whether the chain was asked and has none.
+    absent: watch::Receiver<bool>,
+    /// Asks for new ones.
+    refresh: Arc<Notify>,
+}
+
+/// Whoever asks AWS's services.
+#[derive(Debug)]
+pub(super) struct Aws {
+    settings: Settings,
+    keys: Keys,
+    roles: Roles,
+}
+
+/// A request of one of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) service: Service,
+    pub(super) region: &'a str,
+    /// The role that asks; the node itself, if there is none.
+    pub(super) role_arn: Option<&'a str>,
+    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub(super) body: &'a [u8],
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AwsError {
+    /// The node has no keys, or the request cannot be made of what it has.
+    #[error("{0}")]
+    Unable(String),
+    /// The service does not answer, or whoever answers is not trusted.
+    #[error("{0}")]
+    Unreachable(String),
+    /// STS does not give the node the keys of the role.
+    #[error("{0}")]
+    Role(String),
+    /// The node's own keys are no good.
+    #[error("{0}")]
+    KeysRefused(String),
+}
+
+/// What services say of keys that are no good any more.
+const KEYS_REFUSED: [&str; 4] = [
+    "ExpiredToken",
+    "InvalidClientTokenId",
+    "InvalidSignature",
+    "UnrecognizedClient",
+];
+
+impl Settings {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            region: config.region_name().map(str::to_owned),
+            flavour: config.flavour,
+            ca_bundle: config.ca_bundle.clone(),
+            endpoint_urls: config.endpoint_urls.clone(),
+        }
+    }
+
+    async fn client(&self) -> Result<reqwest::Client, String> {
+        let tls = http::tls(self.ca_bundle.as_deref()).await;
+        match (tls, &self.ca_bundle) {
+            (Ok(tls), _) => http::aws_client(Some(tls)),
+            // Where the system has no roots, only `https` fails.
+            (Err(_), None) => http::aws_client(None),
+            (Err(error), Some(_)) => Err(error),
+        }
+    }
+
+    /// What AWS's own libraries are configured by.
+    async fn loader(&self) -> Result<ConfigLoader, String> {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http::Adapter(self.client().await?))
+            .use_fips(self.flavour.fips)
+            .use_dual_stack(self.flavour.dual_stack);
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        Ok(loader)
+    }
+
+    fn url(&self, service: Service, region: &str) -> String {
+        match self.endpoint_urls.get(&service) {
+            Some(endpoint) => endpoint.url(),
+            None => service.endpoint(region, self.flavour).url(),
+        }
+    }
+}
+
+impl Keys {
+    pub(super) fn new(
+        newest: watch::Receiver<Option<Arc<Credentials>>>,
+        absent: watch::Receiver<bool>,
+        refresh: Arc<Notify>,
+    ) -> Self {
+        Self {
+            newest,
+            absent,
+            refresh,
+        }
+    }
+
+    /// Keys that nobody renews.
+    pub(super) fn fixed(keys: Option<Credentials>) -> Self {
+        let (_, absent) = watch::channel(keys.is_none());
+        let (_, newest) = watch::channel(keys.map(Arc::new));
+        Self::new(newest, absent, Arc::default())
+    }
+
+    /// Waits until there are other ones.
+    pub(super) async fn changed(&mut self) {
+        if self.newest.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The newest; while the chain is asked for the first ones it waits, as long as a call may take.
+    async fn newest(&self) -> Option<Arc<Credentials>> {
+        let (mut newest, mut absent) = (self.newest.clone(), self.absent.clone());
+        let known = async {
+            tokio::select! {
+                biased;
+                found = newest.wait_for(Option::is_some) => found.ok()?.clone(),
+                // An error is as good: nobody will bring any.
+                _ = absent.wait_for(|absent| *absent) => None,
+            }
+        };
+        tokio::time::timeout(CALL_TIMEOUT, known).await.ok()?
+    }
+}
+
+impl Aws {
+    pub(super) fn new(settings: Settings, keys: Keys) -> Self {
+        Self {
+            settings,
+            keys,
+            roles: Roles::default(),
+        }
+    }
+
+    /// As nobody, for who asks for nothing.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        let settings = Settings {
+            region: None,
+            flavour: Flavour::default(),
+            ca_bundle: None,
+            endpoint_urls: EndpointUrls::new(),
+        };
+        Self::new(settings, Keys::fixed(None))
+    }
+
+    /// The node's own keys.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Posts a request, and reads the answer whatever it is.
+    pub(super) async fn post(&self, call: Call<'_>) -> Result<Answer, AwsError> {
+        let keys = self.keys_for(call).await?;
+        let url = format!("{}/", self.settings.url(call.service, call.region));
+        let signed = Signed {
+            method: "POST",
+            url: &url,
+            service: call.service.name(),
+            region: call.region,
+            headers: call.headers,
+            body: call.body,
+        };
+        let signature = signature::of(&signed, &keys).map_err(AwsError::Unable)?;
+        let client = self.settings.client().await.map_err(AwsError::Unable)?;
+        let mut request = client.post(&url).body(call.body.to_vec());
+        for (name, value) in call.headers {
+            request = request.header(*name, *value);
+        }
+        for (name, value) in signature {
+            request = request.header(name, value);
+        }
+        let answer = http::exchange(request).await;
+        let answer = answer.map_err(|error| AwsError::Unreachable(format!("{url}: {error}")))?;
+        if answer.status >= 400 && are_refused(&answer) {
+            match call.role_arn {
+                Some(role_arn) => self.roles.forget(role_arn).await,
+                None => self.keys.refresh.notify_one(),
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn keys_for(&self, call: Call<'_>) -> Result<Arc<Credentials>, AwsError> {
+        let own = self.keys.newest().await;
+        let own = own.ok_or_else(|| AwsError::Unable(NO_CREDENTIALS.to_owned()))?;
+        match call.role_arn {
+            None => Ok(own),
+            Some(role_arn) => {
+                let asked = roles::Asked {
+                    role_arn,
+                    region: call.region,
+                    own: &own,
+                };
+                let keys = self.roles.keys(&self.settings, asked).await;
+                if let Err(AwsError::KeysRefused(_)) = keys {
+                    self.keys.refresh.notify_one();
+                }
+                keys
+            }
+        }
+    }
+}
+
+fn are_refused(answer: &Answer) -> bool {
+    let body = String::from_utf8_lossy(&answer.body);
+    KEYS_REFUSED.iter().any(|code| body.contains(code))
+}
