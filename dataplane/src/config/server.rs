@@ -50,7 +50,7 @@ fn parse(text: &str) -> Option<Endpoint> {
         }
         None => host,
     };
-    let labels = host.contains(':')
+    let labels = host.parse::<std::net::Ipv6Addr>().is_ok()
         || (!host.is_empty()
             && host.split('.').all(|label| {
                 !label.is_empty()
@@ -62,4 +62,30 @@ fn parse(text: &str) -> Option<Endpoint> {
         host: host.to_owned(),
         port,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_name_or_an_address_with_a_port() {
+        for (text, host) in [
+            ("kafka-1.example.net:9092", "kafka-1.example.net"),
+            ("[::1]:9092", "::1"),
+            ("::1:9092", "::1"),
+        ] {
+            let endpoint = bootstrap_server(text).unwrap();
+            assert_eq!((endpoint.host.as_str(), endpoint.port), (host, 9092));
+        }
+        for text in [
+            "kafka",
+            "kafka:0",
+            "kafka:127.0.0.1:9092",
+            "http://kafka:9092",
+            "[kafka]:9092",
+        ] {
+            assert!(bootstrap_server(text).is_err(), "{text}");
+        }
+    }
 }
