@@ -262,12 +262,13 @@ impl EventLoop {
         }
         let access = Arc::clone(&self.desk.access.borrow());
         let told = std::mem::replace(&mut self.access, Arc::clone(&access));
+        // In this order: a new machine connects once it has its credentials, and that is not to be made anew.
+        if !access.reaches_brokers_as(&told) {
+            self.machine.handle(Input::MakeAnew, now);
+        }
         if access.sasl != told.sasl {
             let credentials = access.sasl.clone();
             self.machine.handle(Input::Credentials(credentials), now);
-        }
-        if !access.reaches_brokers_as(&told) {
-            self.machine.handle(Input::MakeAnew, now);
         }
     }
 
