@@ -19,6 +19,7 @@ const URI_LENGTH_MAX: usize = 200;
 
 const KINDS: &str = "must be one of BASIC_AUTH, SASL_SCRAM_256_AUTH, SASL_SCRAM_512_AUTH, \
                      CLIENT_CERTIFICATE_TLS_AUTH, SERVER_ROOT_CA_CERTIFICATE, VPC_SUBNET, VPC_SECURITY_GROUP";
+const NO_TYPE: &str = "is missing in this entry, which is to be { Type = \"...\", URI = \"...\" }";
 const OAUTH: [&str; 7] = [
     "OAUTHBEARER_AUTH",
     "OAUTHBEARER_SCOPE",
@@ -35,6 +36,8 @@ const ONE_AUTHENTICATION: &str =
     "a mapping authenticates in one way; remove this entry, or the one before it";
 const SECRET: &str =
     "must be file:/path of a JSON file, or credential:NAME of a systemd credential";
+const OTHER_HOST: &str =
+    "names another machine; a file is read on this one alone: file:/path or file:///path";
 const TOO_LONG: &str = "must be at most 200 characters";
 const SECRETS_MANAGER: &str = "Secrets Manager is not asked by this version; put the secret's JSON into a file and \
                                give file:/path, or credential:NAME of a systemd credential";
@@ -88,6 +91,12 @@ impl SecretSource {
             return Err(TOO_LONG);
         }
         if let Some(path) = uri.strip_prefix("file:") {
+            // RFC 8089: between two slashes and the path stands a host, which may be left out.
+            let path = match path.strip_prefix("//") {
+                Some(rest) if rest.starts_with('/') => rest,
+                Some(_) => return Err(OTHER_HOST),
+                None => path,
+            };
             let path = Path::new(path);
             return match path.is_absolute() {
                 true => Ok(Self::File(path.to_owned())),
@@ -116,7 +125,7 @@ impl std::fmt::Display for SecretSource {
 
 /// Checks the entries. `tls`: the node's configuration asks for it.
 pub(super) fn access(
-    entries: Option<&Spanned<Vec<AccessFile>>>,
+    entries: Option<&Spanned<Vec<Spanned<AccessFile>>>>,
     tls: bool,
     findings: &mut Findings<'_>,
 ) -> Access {
@@ -132,9 +141,14 @@ pub(super) fn access(
         findings.at(entries.span(), MEMBER, entries.get_ref().len(), message);
     }
     for entry in entries.get_ref() {
-        let kind = entry.kind.get_ref().as_str();
+        let (span, entry) = (entry.span(), entry.get_ref());
+        let Some(given) = &entry.kind else {
+            findings.at(span, &format!("{MEMBER}.Type"), "", NO_TYPE);
+            continue;
+        };
+        let kind = given.get_ref().as_str();
         let mut refuse = |message: &str| {
-            findings.at(entry.kind.span(), &format!("{MEMBER}.Type"), kind, message);
+            findings.at(given.span(), &format!("{MEMBER}.Type"), kind, message);
         };
         let authentication: Option<fn(SecretSource) -> Authentication> = match kind {
             "VPC_SUBNET" | "VPC_SECURITY_GROUP" => continue,
@@ -188,6 +202,11 @@ mod tests {
     fn secrets_are_where_their_uri_says() {
         let file = SecretSource::parse("file:/run/secrets/ca.json");
         assert_eq!(file, Ok(SecretSource::File("/run/secrets/ca.json".into())));
+        let same = SecretSource::parse("file:///run/secrets/ca.json");
+        assert_eq!(same, file, "one secret has one name");
+        for uri in ["file://host/ca.json", "file://ca.json"] {
+            assert_eq!(SecretSource::parse(uri), Err(OTHER_HOST), "{uri}");
+        }
         let credential = SecretSource::parse("credential:kafka-ca");
         assert_eq!(
             credential,
