@@ -11,3 +11,4 @@ mod memory;
 mod node;
 mod ownership;
 mod signing;
+mod status;

@@ -271,6 +271,7 @@ impl Site {
         let around = Surroundings {
             region: None,
             endpoint_url: None,
+            runtime_dir: None,
             ..Surroundings::here()
         };
         let path = self.dir.path().join("forebay.toml");

@@ -172,6 +172,7 @@ mod tests {
             endpoint_url: None,
             flavour: Default::default(),
             ca_bundle: None,
+            runtime_dir: None,
         };
         Config::parse(text, &dir.join("forebay.conf"), &around).unwrap()
     }

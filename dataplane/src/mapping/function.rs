@@ -168,6 +168,7 @@ mod tests {
             endpoint_url: None,
             flavour: Default::default(),
             ca_bundle: None,
+            runtime_dir: None,
         };
         Config::parse(&text, Path::new("/etc/forebay.toml"), &around).unwrap()
     }

@@ -20,6 +20,7 @@ fn parse(text: &str) -> Mapping {
         endpoint_url: None,
         flavour: Default::default(),
         ca_bundle: None,
+        runtime_dir: None,
     };
     let node = "region = \"eu-central-1\"\nendpoint_url = \"http://127.0.0.1:9001\"";
     let config = Config::parse(node, Path::new("forebay.toml"), &around).unwrap();

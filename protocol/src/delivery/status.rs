@@ -95,6 +95,14 @@ pub struct PartitionStatus {
     pub retry: Option<RetryStatus>,
 }
 
+impl PartitionStatus {
+    /// High watermark less committed offset, once both are known.
+    pub fn lag_records(&self) -> Option<i64> {
+        let known = self.high_watermark >= 0 && self.committed_offset >= 0;
+        known.then(|| (self.high_watermark - self.committed_offset).max(0))
+    }
+}
+
 /// A partition that stands still until an operator acts, or what it stands at is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HaltStatus {

@@ -20,6 +20,7 @@ fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &st
         endpoint_url: None,
         flavour: Default::default(),
         ca_bundle: None,
+        runtime_dir: None,
     };
     let config = Config::parse(&text, &dir.join(name).join("forebay.conf"), &around).unwrap();
     std::fs::create_dir_all(dir.join(name)).unwrap();
