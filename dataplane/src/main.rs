@@ -156,7 +156,7 @@ async fn check(config: Config, offline: bool) -> ExitCode {
         1 => say(&format_args!("{file}: right, 1 mapping")),
         mappings => say(&format_args!("{file}: right, {mappings} mappings")),
     }
-    let mut findings = forebay::control::check::inside(&config, &set);
+    let mut findings = forebay::control::check::inside(&config, &set).await;
     if !offline {
         findings.extend(forebay::control::check::outside(&config, &set).await);
     }

@@ -166,12 +166,25 @@ impl Made {
 
 /// How a mapping's brokers would be reached, by what its secrets hold now.
 pub(super) async fn of_now(mapping: &Mapping) -> Result<Access, Trouble> {
+    let of = read_all(mapping.access.secrets().cloned()).await;
+    to_brokers(mapping, &of, &System::default()).map(|(access, _)| access)
+}
+
+/// The certificates that a mapping's connections would use, by what its secrets hold now.
+pub(super) async fn watched_now(mapping: &Mapping) -> Result<Vec<Watched>, Trouble> {
+    let of = read_all(sources(mapping)).await;
+    make(mapping, &of, &System::default()).map(|(_, watched)| watched)
+}
+
+async fn read_all(
+    sources: impl Iterator<Item = SecretSource>,
+) -> Vec<(SecretSource, Result<Text, String>)> {
     let mut of = Vec::new();
-    for source in mapping.access.secrets().cloned() {
+    for source in sources {
         let text = secrets::read(&source).await.map(Arc::new);
         of.push((source, text));
     }
-    to_brokers(mapping, &of, &System::default()).map(|(access, _)| access)
+    of
 }
 
 /// How a function's endpoint is reached now.

@@ -170,6 +170,12 @@ pub(super) async fn read(source: &SecretSource) -> Result<Zeroizing<String>, Str
     }
 }
 
+/// Whether only the service that systemd starts has it, and this process is not that.
+pub(super) fn is_with_the_service(source: &SecretSource) -> bool {
+    matches!(source, SecretSource::Credential(_))
+        && std::env::var_os(CREDENTIALS_DIRECTORY).is_none()
+}
+
 /// The file that it is.
 pub(super) fn path(source: &SecretSource) -> Result<PathBuf, String> {
     match source {
