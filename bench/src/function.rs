@@ -1,14 +1,16 @@
 //! A function that counts, at an address of the caller's choice: it stands in for one of his own.
 //!
-//! It answers every Invoke with success, whatever the function's name and the signature, and says at its end
+//! It answers every Invoke with success, whatever the function's name and the signature, and says of each name
 //! what has come.
 //!
 //! Invariant: it keeps no record, so it costs as little as an HTTP endpoint can.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use forebay_tests::fake_lambda::{FakeLambda, Reply};
+use forebay_tests::fake_lambda::lean::Lean;
+use forebay_tests::fake_lambda::{FakeLambda, Functions, Reply};
 
 use crate::say;
 use crate::signals::Signals;
@@ -55,22 +57,39 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), String> {
         "--endpoint-url {}  any --function; Ctrl-C ends it",
         lambda.url()
     ));
-    let mut calls = 0;
+    signals.block_on(lambda.with(Functions::count_apart));
+    let mut said = BTreeMap::new();
     let mut is_over = false;
     while !is_over {
         is_over = signals.pause(BEAT);
-        let lean = signals.block_on(lambda.with(|functions| functions.lean().cloned()));
-        let lean = lean.ok_or("the function keeps no count")?;
-        if lean.calls == calls && !is_over {
-            continue;
+        let counted = signals.block_on(lambda.with(|functions| {
+            let apart = functions.apart();
+            apart
+                .map(|(name, lean)| (name.to_owned(), lean.clone()))
+                .collect::<Vec<_>>()
+        }));
+        if counted.is_empty() && is_over {
+            say("no call came");
         }
-        calls = lean.calls;
-        say(&format!(
-            "{} records in {} calls: {} came again, before {} some were missing, {} calls were no event",
-            lean.records, lean.calls, lean.duplicates, lean.gaps, lean.malformed
-        ));
+        for (name, lean) in counted {
+            let before = said.insert(name.clone(), lean.calls);
+            if before != Some(lean.calls) || is_over {
+                say(&counts(&name, &lean));
+            }
+        }
     }
     Ok(())
+}
+
+fn counts(name: &str, lean: &Lean) -> String {
+    let name = match name {
+        "" => "further functions",
+        name => name,
+    };
+    format!(
+        "{name}: {} records in {} calls: {} came again, before {} some were missing, {} calls were no event",
+        lean.records, lean.calls, lean.duplicates, lean.gaps, lean.malformed
+    )
 }
 
 #[cfg(test)]

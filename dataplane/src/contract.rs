@@ -118,6 +118,13 @@ pub struct ShardStatus {
     pub unfinished: Vec<Unfinished>,
 }
 
+impl ShardStatus {
+    /// Bytes of the memory budget that its consumers hold.
+    pub fn memory_bytes(&self) -> usize {
+        self.consumers.iter().map(|it| it.status.memory_bytes).sum()
+    }
+}
+
 /// A partition whose records will be delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {

@@ -9,6 +9,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod net;
 pub mod shard;
+pub mod status;
 mod trust;
 
 use std::io;
@@ -18,7 +19,9 @@ use config::{Config, Problems};
 pub use contract::Unfinished;
 use contract::watch;
 pub use control::ShutdownReport;
-use control::{Control, Lifecycle, Orders, Progress, SpawnShard};
+use control::{Control, Doors, Lifecycle, Orders, Progress, SpawnShard};
+use status::socket::{Guard, SocketError, StatusSocket};
+use tracing::warn;
 
 /// The whole node, running: tests, the bench and the binary start the same one.
 ///
@@ -56,6 +59,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Another node serves its status where this one would.
+    #[error("runtime_dir: {0}")]
+    Status(SocketError),
     /// A shard has died before it had its plan.
     #[error("a shard has died before the node had started; its last words stand above")]
     Shard,
@@ -99,10 +105,14 @@ impl Appliance {
             None => tokio::net::TcpListener::bind(addr).await.map_err(listen)?,
         };
         let metrics_addr = listener.local_addr().map_err(listen)?;
+        let doors = Doors {
+            metrics: listener,
+            status: status_door(&config)?,
+        };
         let (orders, orders_end) = watch::channel(Orders::default());
         let (progress_end, mut progress) = watch::channel(Progress::default());
         let control = Control::new(config, set, spawn_shard, orders_end, progress_end);
-        let control = tokio::spawn(control.run(listener));
+        let control = tokio::spawn(control.run(doors));
         let settled = progress.wait_for(|progress| progress.started || progress.ending);
         let started = settled.await.is_ok_and(|progress| progress.started);
         let appliance = Self {
@@ -179,6 +189,25 @@ impl Appliance {
     /// Calls [`give_up`](Self::give_up) while `shutdown` holds the node.
     pub fn give_up_handle(&self) -> GiveUp {
         GiveUp(self.orders.clone())
+    }
+}
+
+/// The socket that the status is read from. A node that cannot make it serves its mappings all the same.
+fn status_door(config: &Config) -> Result<Option<(tokio::net::UnixListener, Guard)>, StartError> {
+    let made = StatusSocket::bind(&config.runtime_dir).and_then(|socket| {
+        let path = status::socket::path(&config.runtime_dir);
+        let (listener, guard) = socket.into_listener();
+        let listener = tokio::net::UnixListener::from_std(listener);
+        let listener = listener.map_err(|source| SocketError::Unusable { path, source })?;
+        Ok((listener, guard))
+    });
+    match made {
+        Ok(door) => Ok(Some(door)),
+        Err(taken @ SocketError::Taken { .. }) => Err(StartError::Status(taken)),
+        Err(error @ SocketError::Unusable { .. }) => {
+            warn!(%error, "Status is not served; correct runtime_dir and restart");
+            Ok(None)
+        }
     }
 }
 

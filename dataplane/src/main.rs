@@ -3,6 +3,7 @@
 //! Invariant: a wrong command line exits 64 and a wrong configuration 78, before any port is bound.
 
 mod log;
+mod show;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -29,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h: the command line was wrong.
 const EX_USAGE: u8 = 64;
-/// sysexits.h: the metrics' address is not to be had.
+/// sysexits.h: the metrics' address or the status's socket is not to be had, or no node answers there.
 const EX_UNAVAILABLE: u8 = 69;
 /// sysexits.h: the kernel refuses the ring that the environment asks for.
 const EX_OSERR: u8 = 71;
@@ -64,6 +65,8 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Show how the node that runs stands, and what needs attention.
+    Status(show::Question),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run { config } => with_config(&config, run),
         Command::Check { config, offline } => with_config(&config, |config| check(config, offline)),
+        Command::Status(question) => show::run(question),
     }
 }
 
@@ -152,7 +156,7 @@ async fn check(config: Config, offline: bool) -> ExitCode {
         1 => say(&format_args!("{file}: right, 1 mapping")),
         mappings => say(&format_args!("{file}: right, {mappings} mappings")),
     }
-    let mut findings = forebay::control::check::inside(&config, &set);
+    let mut findings = forebay::control::check::inside(&config, &set).await;
     if !offline {
         findings.extend(forebay::control::check::outside(&config, &set).await);
     }
@@ -196,7 +200,7 @@ async fn run_node(config: Config) -> ExitCode {
     let appliance = match Appliance::start(config, Listeners::default()).await {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
-        Err(error @ StartError::Listen { .. }) => {
+        Err(error @ (StartError::Listen { .. } | StartError::Status(_))) => {
             complain(error);
             return EX_UNAVAILABLE.into();
         }

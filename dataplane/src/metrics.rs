@@ -52,6 +52,14 @@ pub struct Series {
     pub help: &'static str,
 }
 
+impl Series {
+    /// What it counts, without what all names have in common.
+    pub fn bare_name(&self) -> &'static str {
+        let bare = self.name.trim_start_matches("forebay_");
+        bare.trim_end_matches("_total")
+    }
+}
+
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -98,6 +106,10 @@ series! {
         "The group's committed offset";
     PARTITION_HALTED = Gauge "forebay_partition_halted_lanes" ["mapping,topic,partition,shard"]
         "1 while the partition stands still until an operator acts";
+    PARTITION_RETRY_AGE = Gauge "forebay_partition_retry_age_seconds" ["mapping,topic,partition,shard"]
+        "Since when calls of its next records fail; absent while none does";
+    PARTITION_RETRY_CALLS = Gauge "forebay_partition_retry_calls" ["mapping,topic,partition,shard"]
+        "How many calls of them have failed; absent while none does";
     RECORDS_POLLED = Counter "forebay_polled_records_total" ["mapping"] "Records read from Kafka";
     BYTES_FETCHED = Counter "forebay_fetched_bytes_total" ["mapping"] "Bytes of record sets fetched";
     RECORDS_INVOKED = Counter "forebay_invoked_records_total" ["mapping"]
@@ -123,6 +135,10 @@ series! {
     MAPPING_CONSUMERS = Gauge "forebay_mapping_consumers" ["mapping"] "Consumers that run";
     MAPPING_FAULTS = Gauge "forebay_mapping_faults" ["mapping"]
         "Consumers that report a fault; 1 at least while the mapping has a problem";
+    MAPPING_UNREADABLE_SECRETS = Gauge "forebay_mapping_unreadable_secrets" ["mapping"]
+        "Secrets and CA bundles that cannot be read now, whatever is known of them";
+    CERTIFICATE_EXPIRY = Gauge "forebay_certificate_expiry_timestamp_seconds" ["mapping,kind"]
+        "When the first of its certificates of that kind (client, broker_root, function_root) ends, since 1970";
     RELOAD_SUCCESS = Gauge "forebay_config_reload_success" [""]
         "1 if the newest reading of the mappings had no problem, else 0";
     RELOAD_TIMESTAMP = Gauge "forebay_config_reload_timestamp_seconds" [""]

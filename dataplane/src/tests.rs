@@ -9,7 +9,7 @@ use crate::config::{Machine, Surroundings};
 use crate::contract::{Plan, ShardWires};
 
 fn config(dir: &Path) -> Config {
-    let text = "mappings_dir = \"mappings.d\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
+    let text = "mappings_dir = \"mappings.d\"\nstate_dir = \"state\"\nlisten = \"127.0.0.1:0\"\nshards = 1\ngrace_ms = 2000\n\
                 endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n";
     let around = Surroundings::without_environment(Machine::here());
     Config::parse(text, &dir.join("forebay.toml"), &around).unwrap()

@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 fn configured(dir: &Path, listen: SocketAddr) -> PathBuf {
     let file = dir.join("forebay.toml");
     let text = format!(
-        "mappings_dir = \"mappings.d\"\nlisten = \"{listen}\"\nshards = 1\n\
+        "mappings_dir = \"mappings.d\"\nruntime_dir = \"run\"\nlisten = \"{listen}\"\nshards = 1\n\
          endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n"
     );
     std::fs::create_dir(dir.join("mappings.d")).expect("the directory is new");

@@ -59,13 +59,15 @@ async fn a_broker_and_a_function_in_each_others_place_are_told_apart() {
 #[tokio::test]
 async fn a_topic_that_is_denied_is_a_problem() {
     let denied = Fault::Error(ErrorCode::TOPIC_AUTHORIZATION_FAILED.0);
-    let expected = "problem: topic orders: is not allowed; grant Describe and Read on it";
+    let expected =
+        "problem: mapping orders: topic orders: is not allowed; grant Describe and Read on it";
     assert_eq!(problems(ApiKey::Metadata, denied).await, [expected]);
 }
 
 #[tokio::test]
 async fn a_group_that_is_denied_is_a_problem() {
-    let expected = "problem: group orders: is not allowed; grant Describe and Read on it";
+    let expected =
+        "problem: mapping orders: group orders: is not allowed; grant Describe and Read on it";
     for api in [ApiKey::FindCoordinator, ApiKey::Heartbeat] {
         let denied = Fault::Error(ErrorCode::GROUP_AUTHORIZATION_FAILED.0);
         assert_eq!(problems(api, denied).await, [expected], "{api:?}");

@@ -12,3 +12,4 @@ mod node;
 mod ownership;
 mod secrets;
 mod signing;
+mod status;

@@ -63,13 +63,13 @@ async fn aws(stage: &Stage) -> (FakeAws, Site) {
     (aws, site.key("region", "\"eu-central-1\""))
 }
 
-/// What `check` says of the brokers of a mapping whose secret it does not get.
+/// What `check` says of a secret that it does not get.
 async fn refusal(site: &Site) -> String {
     let config = site.config();
     let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
     let findings = forebay::control::check::outside(&config, &set).await;
     let mut problems = findings.iter().filter(|finding| finding.is_problem());
-    let found = problems.find(|it| it.to_string().contains("for want of a secret"));
+    let found = problems.find(|it| it.to_string().contains(SECRET));
     found.map(ToString::to_string).unwrap_or_default()
 }
 

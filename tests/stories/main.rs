@@ -10,4 +10,5 @@ mod memory;
 mod positions;
 mod racks;
 mod requests;
+mod retrying;
 mod start;

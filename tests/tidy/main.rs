@@ -44,6 +44,9 @@ const FLOORS: &[(&str, &str)] = &[
     ("dataplane/src/shard", "crate::control"),
     ("dataplane/src/mapping", "crate::shard"),
     ("dataplane/src/mapping", "crate::control"),
+    ("dataplane/src/status", "crate::control"),
+    ("dataplane/src/status", "crate::mapping"),
+    ("dataplane/src/status", "monoio"),
 ];
 
 /// A test that plays control may use what control uses.

@@ -52,7 +52,7 @@ pub(super) struct Options {
     /// A mapping as in mappings.d; options given beside it win.
     #[arg(long, value_name = "FILE")]
     mapping: Option<PathBuf>,
-    /// A forebay.toml; its mappings_dir, state_dir, listen and node_id have no effect.
+    /// A forebay.toml; its mappings_dir, state_dir, runtime_dir, listen and node_id have no effect.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -143,6 +143,7 @@ impl Options {
         let own = [
             ("mappings_dir", "mappings.d"),
             ("state_dir", "state"),
+            ("runtime_dir", "run"),
             ("listen", "127.0.0.1:0"),
             ("log_format", "text"),
             ("log_level", "info"),
@@ -271,7 +272,7 @@ mod tests {
                        StartingPositionTimestamp = 2026-01-01T00:00:00Z\nEnabled = false\nBatchSize = 7\n\
                        [SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"a:1\"]\n\
                        [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = \"theirs\"\n";
-        let config = "node_id = \"n\"\nstate_dir = \"/var/lib/forebay\"\nmemory_bytes = 1000000\n\
+        let config = "node_id = \"n\"\nstate_dir = \"/var/lib/forebay\"\nruntime_dir = \"/run/forebay\"\nmemory_bytes = 1000000\n\
                       [functions.f]\nsigning = \"none\"\n";
         let mapping = kept(dir.path(), "m.toml", mapping);
         let config = kept(dir.path(), "c.toml", config);
@@ -280,6 +281,7 @@ mod tests {
         let config = read(Some(&files.config())).unwrap();
         assert_eq!(config["memory_bytes"].as_integer(), Some(1_000_000));
         assert_eq!(config["state_dir"].as_str(), Some("state"));
+        assert_eq!(config["runtime_dir"].as_str(), Some("run"));
         assert_eq!(config["functions"]["f"]["signing"].as_str(), Some("none"));
         assert!(config.get("node_id").is_none());
         let mapping = read(Some(&files.dir.path().join("mappings.d/trial.toml"))).unwrap();

@@ -15,6 +15,7 @@ use toml::Spanned;
 pub(super) struct ConfigFile {
     pub(super) mappings_dir: Option<Spanned<String>>,
     pub(super) state_dir: Option<Spanned<String>>,
+    pub(super) runtime_dir: Option<Spanned<String>>,
     pub(super) listen: Option<Spanned<String>>,
     pub(super) region: Option<Spanned<String>>,
     pub(super) account_id: Option<Spanned<String>>,

@@ -15,6 +15,7 @@ mod partition;
 mod problem;
 pub(crate) mod region;
 mod role;
+mod runtime_dir;
 mod server;
 mod service;
 mod value;
@@ -41,6 +42,7 @@ pub(crate) use problem::{Findings, advice, without_userinfo};
 pub use problem::{Problem, Problems};
 pub use region::Region;
 use role::role_arn;
+pub use runtime_dir::default as default_runtime_dir;
 pub(crate) use server::bootstrap_server;
 pub use service::{EndpointUrls, Service};
 use value::{account_id, choice, listen, number, to_usize};
@@ -55,6 +57,8 @@ pub struct Config {
     pub mappings_dir: PathBuf,
     /// Where the node keeps what must outlive it.
     pub state_dir: PathBuf,
+    /// Where the node keeps what ends with it: the socket that its status is read from.
+    pub runtime_dir: PathBuf,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub listen: SocketAddr,
     /// The region of functions that do not name one.
@@ -134,6 +138,8 @@ pub struct Surroundings {
     pub flavour: Flavour,
     /// `AWS_CA_BUNDLE`.
     pub ca_bundle: Option<PathBuf>,
+    /// `RUNTIME_DIRECTORY`: what systemd has made for the unit.
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// AWS allows a function in an event source mapping to run this long (contract 3.4).
@@ -161,6 +167,7 @@ impl Surroundings {
             endpoint_urls: BTreeMap::new(),
             flavour: Flavour::default(),
             ca_bundle: None,
+            runtime_dir: None,
         }
     }
 
@@ -188,6 +195,7 @@ impl Surroundings {
             ca_bundle: std::env::var_os("AWS_CA_BUNDLE")
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            runtime_dir: runtime_dir::of_environment(),
             machine: Machine::here(),
             region,
             endpoint_url: endpoint_url("AWS_ENDPOINT_URL_LAMBDA".to_owned()),
@@ -246,10 +254,13 @@ fn build(
         .min(MEMORY_DEFAULT_MAX.max(shards_default * MEMORY_DEFAULT_SHARD));
     let body_limit_max = BODY_BYTES_LIMIT as u64;
     let kafka = kafka(&file, findings);
+    let state_dir = dir(file.state_dir, STATE_DIR_DEFAULT);
+    let runtime_dir = file.runtime_dir;
     Config {
         file: path.to_owned(),
         mappings_dir: dir(file.mappings_dir, MAPPINGS_DIR_DEFAULT),
-        state_dir: dir(file.state_dir, STATE_DIR_DEFAULT),
+        runtime_dir: runtime_dir::of_node(runtime_dir, base, &state_dir, around, findings),
+        state_dir,
         listen: listen(file.listen, findings),
         region: region::of_node(file.region, around, findings),
         account_id: account_id(file.account_id, findings),

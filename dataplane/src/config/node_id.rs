@@ -42,22 +42,12 @@ impl Config {
 
     /// Whether files can be made in the state directory, which may have to be made itself. Nothing is made.
     pub fn state_dir_writable(&self) -> io::Result<()> {
-        for dir in self.state_dir.ancestors() {
-            let dir = match dir.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => dir,
-            };
-            match std::fs::metadata(dir) {
-                Ok(found) if found.is_dir() => {
-                    let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-                    return Ok(rustix::fs::access(dir, needed)?);
-                }
-                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::ErrorKind::NotFound.into())
+        writable(&self.state_dir)
+    }
+
+    /// The same of the runtime directory.
+    pub fn runtime_dir_writable(&self) -> io::Result<()> {
+        writable(&self.runtime_dir)
     }
 
     fn makes_node_id(&self) -> bool {
@@ -91,6 +81,25 @@ impl Config {
         );
         Problems(vec![Problem::of_file(&self.node_id_file(), message)])
     }
+}
+
+fn writable(dir: &Path) -> io::Result<()> {
+    for dir in dir.ancestors() {
+        let dir = match dir.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => dir,
+        };
+        match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {
+                let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+                return Ok(rustix::fs::access(dir, needed)?);
+            }
+            Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 #[cfg(test)]

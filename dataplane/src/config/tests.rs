@@ -7,7 +7,7 @@ const REFERENCE: &str = include_str!("../../../systemd/forebay.toml");
 const UNIT: &str = include_str!("../../../systemd/forebay.service");
 const FILE: &str = "/etc/forebay/forebay.toml";
 
-fn around() -> Surroundings {
+pub(super) fn around() -> Surroundings {
     Surroundings::without_environment(Machine {
         cpus: vec![0, 1, 2, 3],
         cpu_quota: None,
@@ -116,6 +116,25 @@ fn the_unit_waits_longer_than_the_grace() {
     let seconds: u64 = line.expect("the unit has a stop timeout").parse().unwrap();
     let grace = parse("").unwrap().grace;
     assert!(Duration::from_secs(seconds) > grace + crate::control::shards::GIVE_UP_WAIT);
+}
+
+#[test]
+fn the_unit_makes_the_directories_that_are_the_default() {
+    let setting = |key: &str| {
+        let mut lines = UNIT.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    };
+    let config = parse("").unwrap();
+    let below = |base: &str, name: Option<&str>| Path::new(base).join(name.unwrap_or_default());
+    assert_eq!(
+        config.state_dir,
+        below("/var/lib", setting("StateDirectory"))
+    );
+    assert_eq!(
+        config.runtime_dir,
+        below("/run", setting("RuntimeDirectory"))
+    );
+    assert_eq!(setting("RuntimeDirectoryMode"), Some("0700"));
 }
 
 #[test]

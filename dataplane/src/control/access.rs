@@ -16,7 +16,8 @@ use tracing::{error, info};
 use uuid::Uuid;
 
 use super::aws::Aws;
-use super::secret::certificate;
+use super::expiry::{self, Use, Watched};
+use super::secret::certificate::{Certificate, certificates};
 use super::secret::document::Document;
 use super::secret::identity::identity;
 use super::secrets::{self, SecretError, Secrets, Text};
@@ -42,6 +43,8 @@ struct Made {
     of_mapping: Arc<Mapping>,
     /// The last that could be made.
     access: Option<Arc<Access>>,
+    /// What that uses of certificates.
+    certificates: Arc<[Watched]>,
     trouble: Option<Trouble>,
 }
 
@@ -93,10 +96,11 @@ impl Accesses {
         trouble.filter(|trouble| **trouble != Trouble::Waiting)
     }
 
-    /// The mappings that have some.
-    pub(super) fn troubled(&self) -> impl Iterator<Item = Uuid> {
-        let all = self.made.keys().copied();
-        all.filter(|uuid| self.trouble(*uuid).is_some())
+    /// The certificates that its connections use now.
+    pub(super) fn certificates(&self, uuid: Uuid) -> Arc<[Watched]> {
+        let made = self.made.get(&uuid);
+        made.map(|made| Arc::clone(&made.certificates))
+            .unwrap_or_default()
     }
 
     /// Forgets what is not declared any more.
@@ -118,30 +122,33 @@ fn is_same(made: &Made, mapping: &Arc<Mapping>, of: &[Read]) -> bool {
 
 impl Made {
     fn new(old: Option<Self>, mapping: &Arc<Mapping>, of: Vec<Read>, system: &System) -> Self {
-        let old_access = old.and_then(|old| {
+        let old = old.filter(|old| {
             let (one, other) = (&old.of_mapping, mapping);
             // What was made for another configuration is no substitute.
-            let fits = one.access == other.access && one.function == other.function;
-            old.access.filter(|_| fits)
+            one.access == other.access && one.function == other.function
         });
-        let (access, trouble) = match make(mapping, &of, system) {
-            Ok(access) => {
-                if old_access.is_some() {
+        let has_old = old.as_ref().is_some_and(|old| old.access.is_some());
+        let (access, certificates, trouble) = match make(mapping, &of, system) {
+            Ok((access, certificates)) => {
+                if has_old {
                     info!(mapping = %mapping.uuid, "Secret has changed; the next connections use what it holds now");
                 }
-                (Some(Arc::new(access)), None)
+                (Some(Arc::new(access)), certificates.into(), None)
             }
             Err(trouble) => {
-                if old_access.is_some() {
+                if has_old {
                     error!(mapping = %mapping.uuid, reason = trouble.detail(), "Secret has changed and is of no use; what it held before is used");
                 }
-                (old_access, Some(trouble))
+                let old = old.map(|old| (old.access, old.certificates));
+                let (access, certificates) = old.unwrap_or_default();
+                (access, certificates, Some(trouble))
             }
         };
         Self {
             of,
             of_mapping: Arc::clone(mapping),
             access,
+            certificates,
             trouble,
         }
     }
@@ -149,16 +156,31 @@ impl Made {
 
 /// How a mapping's brokers would be reached, by what its secrets hold now.
 pub(super) async fn of_now(mapping: &Mapping, aws: &Aws) -> Result<Access, Trouble> {
+    let of = read_all(mapping.access.secrets().cloned(), aws).await;
+    to_brokers(mapping, &of, &System::default()).map(|(access, _)| access)
+}
+
+/// The certificates that a mapping's connections would use, by what its secrets hold now.
+pub(super) async fn watched_now(mapping: &Mapping, aws: &Aws) -> Result<Vec<Watched>, Trouble> {
+    let of = read_all(sources(mapping), aws).await;
+    make(mapping, &of, &System::default()).map(|(_, watched)| watched)
+}
+
+async fn read_all(sources: impl Iterator<Item = SecretSource>, aws: &Aws) -> Vec<Read> {
     let mut of = Vec::new();
-    for source in mapping.access.secrets().cloned() {
+    for source in sources {
         let text = secrets::read(aws, &source).await.map(Arc::new);
         of.push((source, Some(text)));
     }
-    to_brokers(mapping, &of, &System::default())
+    of
 }
 
-fn roots_of(source: &SecretSource, text: &str) -> Result<Roots, Trouble> {
-    certificate::roots(text).map_err(|error| invalid(source, &error))
+fn in_pem(source: &SecretSource, text: &str) -> Result<Vec<Certificate>, Trouble> {
+    certificates(text).map_err(|error| invalid(source, &error))
+}
+
+fn private(roots: Vec<Certificate>) -> Roots {
+    Roots::Private(roots.into_iter().map(|root| root.der).collect())
 }
 
 impl System {
@@ -192,55 +214,73 @@ fn text<'a>(of: &'a [Read], source: &SecretSource) -> Result<&'a str, Trouble> {
     }
 }
 
-fn make(mapping: &Mapping, of: &[Read], system: &System) -> Result<Access, Trouble> {
-    let mut access = to_brokers(mapping, of, system)?;
+fn make(
+    mapping: &Mapping,
+    of: &[Read],
+    system: &System,
+) -> Result<(Access, Vec<Watched>), Trouble> {
+    let (mut access, mut watched) = to_brokers(mapping, of, system)?;
     if mapping.function.tls {
         let roots = match bundle(&mapping.function) {
             None => Roots::System,
-            Some(source) => roots_of(&source, text(of, &source)?)?,
+            Some(source) => {
+                let roots = in_pem(&source, text(of, &source)?)?;
+                watched.extend(expiry::watched(Use::FunctionRoot, &source, &roots));
+                private(roots)
+            }
         };
         access.function = Some(system.config(roots, None)?);
     }
-    Ok(access)
+    Ok((access, watched))
 }
 
-fn to_brokers(mapping: &Mapping, of: &[Read], system: &System) -> Result<Access, Trouble> {
+fn to_brokers(
+    mapping: &Mapping,
+    of: &[Read],
+    system: &System,
+) -> Result<(Access, Vec<Watched>), Trouble> {
     let text = |source: &SecretSource| text(of, source);
-    let mut access = Access::default();
-    if mapping.access.tls {
-        let roots = match &mapping.access.root {
-            None => Roots::System,
-            Some(source) => {
-                let document = Document::parse(text(source)?);
-                let roots = document.and_then(|document| document.root_certificates());
-                roots_of(source, &roots.map_err(|error| unreadable(source, &error))?)?
-            }
-        };
-        let identity = match &mapping.access.authentication {
-            None => None,
-            Some(Authentication::Sasl(mechanism, source)) => {
-                let document = Document::parse(text(source)?);
-                let user = document.and_then(|document| document.sasl());
-                let user = user.map_err(|error| unreadable(source, &error))?;
-                access.sasl = Some(Arc::new(SaslCredentials {
-                    mechanism: *mechanism,
-                    username: user.username.to_string(),
-                    password: user.password,
-                }));
-                None
-            }
-            Some(Authentication::Certificate(source)) => {
-                let document = Document::parse(text(source)?);
-                let own = document.and_then(|document| document.client_certificate());
-                let own = own.map_err(|error| unreadable(source, &error))?;
-                let password = own.private_key_password.as_ref().map(|it| it.as_str());
-                let identity = identity(&own.certificate, &own.private_key, password);
-                Some(identity.map_err(|error| invalid(source, &error))?)
-            }
-        };
-        access.brokers = Some(system.config(roots, identity)?);
+    let (mut access, mut watched) = (Access::default(), Vec::new());
+    if !mapping.access.tls {
+        return Ok((access, watched));
     }
-    Ok(access)
+    let roots = match &mapping.access.root {
+        None => Roots::System,
+        Some(source) => {
+            let document = Document::parse(text(source)?);
+            let roots = document.and_then(|document| document.root_certificates());
+            let roots = in_pem(source, &roots.map_err(|error| unreadable(source, &error))?)?;
+            watched.extend(expiry::watched(Use::BrokerRoot, source, &roots));
+            private(roots)
+        }
+    };
+    let identity = match &mapping.access.authentication {
+        None => None,
+        Some(Authentication::Sasl(mechanism, source)) => {
+            let document = Document::parse(text(source)?);
+            let user = document.and_then(|document| document.sasl());
+            let user = user.map_err(|error| unreadable(source, &error))?;
+            access.sasl = Some(Arc::new(SaslCredentials {
+                mechanism: *mechanism,
+                username: user.username.to_string(),
+                password: user.password,
+            }));
+            None
+        }
+        Some(Authentication::Certificate(source)) => {
+            let document = Document::parse(text(source)?);
+            let own = document.and_then(|document| document.client_certificate());
+            let own = own.map_err(|error| unreadable(source, &error))?;
+            let password = own.private_key_password.as_ref().map(|it| it.as_str());
+            let identity = identity(&own.certificate, &own.private_key, password);
+            let identity = identity.map_err(|error| invalid(source, &error))?;
+            let chain = in_pem(source, &own.certificate)?;
+            watched.extend(expiry::watched(Use::Client, source, &chain));
+            Some(identity)
+        }
+    };
+    access.brokers = Some(system.config(roots, identity)?);
+    Ok((access, watched))
 }
 
 fn unreadable(source: &SecretSource, error: &dyn std::error::Error) -> Trouble {

@@ -3,6 +3,7 @@
 //! Invariant: it changes nothing out there: no group is joined, no topic created, no function called.
 
 mod node;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +27,9 @@ use crate::mapping::{Declared, Function, Mapping, Signing};
 /// A broker that is still electing a coordinator is asked this often, a second apart.
 const COORDINATOR_TRIES: u32 = 10;
 const COORDINATOR_WAIT: Duration = Duration::from_secs(1);
+
+/// Mappings that a line names one by one.
+const NAMES_MAX: usize = 5;
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +69,21 @@ impl fmt::Display for Finding {
 struct Report(Vec<Finding>);
 
 impl Report {
+    /// Takes over what another says of these mappings.
+    fn take(&mut self, of: &[&str], other: Self) {
+        let of = match of {
+            [one] => format!("mapping {one}"),
+            [first, .., last] if of.len() > NAMES_MAX => {
+                format!("{} mappings, {first} to {last}", of.len())
+            }
+            several => format!("mappings {}", several.join(", ")),
+        };
+        self.0.extend(other.0.into_iter().map(|finding| Finding {
+            subject: format!("{of}: {}", finding.subject),
+            ..finding
+        }));
+    }
+
     fn add(&mut self, severity: Severity, subject: impl Into<String>, message: impl Into<String>) {
         self.0.push(Finding {
             severity,
@@ -74,52 +93,64 @@ impl Report {
     }
 }
 
-/// What the files say that is right and has no effect. Nobody is asked.
-pub fn inside(config: &Config, set: &[Declared]) -> Vec<Finding> {
+/// What the files say that is right and has no effect, and what the secrets of this machine hold. Nobody is asked.
+pub async fn inside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let mut report = Report::default();
     node::files(config, set, &mut report);
+    let aws = Aws::new(Settings::of(config), Keys::fixed(None));
+    for declared in needed(set).filter(|declared| !declared.mapping.access.is_managed()) {
+        let mut own = Report::default();
+        secrets::of_mapping(&declared.mapping, &aws, &mut own).await;
+        report.take(&[&declared.name()], own);
+    }
     report.0
 }
 
-/// Asks brokers, endpoints and the credentials chain, and tries the node's own address.
+/// Asks brokers, endpoints, AWS and its credentials chain, and tries the node's own address. What this machine has is
+/// left to [`inside`].
 pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let mut report = Report::default();
     node::listen(config.listen, &mut report).await;
-    let enabled: Vec<&Mapping> = set
-        .iter()
-        .map(|declared| declared.mapping.as_ref())
-        .filter(|mapping| mapping.enabled)
-        .collect();
-    let asked: Vec<&Mapping> = set
-        .iter()
-        .map(|declared| declared.mapping.as_ref())
-        .filter(|mapping| mapping.runs())
-        .collect();
     let settings = Settings::of(config);
-    let signs = enabled
-        .iter()
-        .any(|mapping| mapping.function.signing != Signing::None);
+    let enabled = || set.iter().filter(|declared| declared.mapping.enabled);
+    let signs = enabled().any(|declared| declared.mapping.function.signing != Signing::None);
     if let (true, Some(region)) = (signs, &config.region) {
         let message = format!("{}, from {}", region.name, region.source);
         report.add(Severity::Right, "region", message);
     }
-    let managed = asked.iter().any(|it| it.access.is_managed());
+    let managed = needed(set).any(|declared| declared.mapping.access.is_managed());
     let keys = match signs || managed {
         true => keys(&settings, &mut report).await,
         false => None,
     };
     let aws = Aws::new(settings, Keys::fixed(keys.clone()));
-    for mapping in asked {
-        kafka(mapping, &aws, &mut report).await;
+    for declared in needed(set) {
+        let mut own = Report::default();
+        if declared.mapping.access.is_managed() {
+            secrets::of_mapping(&declared.mapping, &aws, &mut own).await;
+        }
+        kafka(&declared.mapping, &aws, &mut own).await;
+        report.take(&[&declared.name()], own);
     }
-    let functions: BTreeMap<_, &Function> = enabled
-        .iter()
-        .map(|mapping| (function::id(&mapping.function), &mapping.function))
-        .collect();
-    for function in functions.values() {
-        ask_function(function, keys.as_ref(), &mut report).await;
+    let mut functions: BTreeMap<_, (&Function, Vec<String>)> = BTreeMap::new();
+    for declared in enabled() {
+        let function = &declared.mapping.function;
+        let entry = functions.entry(function::id(function));
+        let (_, names) = entry.or_insert((function, Vec::new()));
+        names.push(declared.name());
+    }
+    for (function, names) in functions.values() {
+        let mut own = Report::default();
+        ask_function(function, keys.as_ref(), &mut own).await;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        report.take(&names, own);
     }
     report.0
+}
+
+/// The mappings that have a use for brokers.
+fn needed(set: &[Declared]) -> impl Iterator<Item = &Declared> {
+    set.iter().filter(|declared| declared.mapping.runs())
 }
 
 async fn keys(settings: &Settings, report: &mut Report) -> Option<Credentials> {
@@ -171,6 +202,20 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
                 format!("accepted unseen, the endpoint does not say whether it exists ({reason})");
             report.add(Severity::Note, subject, message);
         }
+        Answer::Untrusted(reason) => {
+            let (ours, place) = match &function.ca_bundle {
+                Some(bundle) => (format!("ca_bundle {}", bundle.display()), "there"),
+                None => (
+                    "the system's roots".to_owned(),
+                    "into a PEM file, and name that as ca_bundle",
+                ),
+            };
+            let message = format!(
+                "its certificate is not trusted ({reason}); it is held against {ours}: put the root of its issuer {place} \
+                 (forebay.toml: for the node, or under [functions.NAME]), or correct endpoint_url"
+            );
+            report.add(Severity::Problem, subject, message);
+        }
         Answer::Kafka => {
             let message = format!("{}; correct endpoint_url", function::IS_KAFKA);
             report.add(Severity::Problem, subject, message);
@@ -184,14 +229,11 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
 }
 
 async fn kafka(mapping: &Mapping, aws: &Aws, report: &mut Report) {
-    let access = match access::of_now(mapping, aws).await {
-        Ok(access) => access,
-        Err(trouble) => {
-            let subject = format!("brokers of topic {}", mapping.topic);
-            let message = format!("not asked, for want of a secret ({})", trouble.detail());
-            report.add(Severity::Problem, subject, message);
-            return;
-        }
+    // What is wrong with them is said by itself.
+    let Ok(access) = access::of_now(mapping, aws).await else {
+        let subject = format!("brokers of topic {}", mapping.topic);
+        report.add(Severity::Note, subject, "not asked, for want of a secret");
+        return;
     };
     let way = Way {
         access: &access,

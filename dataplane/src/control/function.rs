@@ -17,6 +17,7 @@ use super::probe::Probe;
 use crate::config::{FUNCTION_TIMEOUT_MAX, url};
 use crate::contract::{Access, Credentials, mpsc, watch};
 use crate::mapping::{Function, Signing};
+use crate::trust::TlsError;
 
 /// A function with a capacity provider may run this long.
 const CAPACITY_TIMEOUT_MAX: Duration = Duration::from_secs(5_400);
@@ -43,6 +44,8 @@ pub(super) enum Answer {
     Unable(String),
     /// The endpoint does not answer.
     Unreachable(String),
+    /// Its certificate leads to none of our roots, or is for another name.
+    Untrusted(String),
     /// The endpoint is a broker.
     Kafka,
 }
@@ -96,7 +99,10 @@ pub(super) async fn attend(
             let Ok((function, answer)) = asked else {
                 return;
             };
-            reached &= !matches!(answer, Answer::Unreachable(_) | Answer::Kafka);
+            reached &= !matches!(
+                answer,
+                Answer::Unreachable(_) | Answer::Untrusted(_) | Answer::Kafka
+            );
             let id = id(&function);
             if told.get(&id) != Some(&answer) {
                 say(&function, &answer);
@@ -143,6 +149,10 @@ fn say(function: &Function, answer: &Answer) {
             endpoint = function.host_header,
             reason = IS_KAFKA,
             "Function cannot be called; correct endpoint_url and restart"
+        ),
+        Answer::Untrusted(reason) => error!(
+            function = name,
+            reason, "Function's endpoint is not trusted; name its root in ca_bundle"
         ),
         Answer::Unable(reason) | Answer::Unreachable(reason) => {
             warn!(
@@ -200,7 +210,8 @@ pub(super) async fn ask(
     match http::exchange(request).await {
         Ok(answer) => read(&answer),
         Err(_) if is_kafka(function).await => Answer::Kafka,
-        Err(reason) => Answer::Unreachable(reason),
+        Err(http::Failure::Tls(TlsError::ServerNotTrusted(reason))) => Answer::Untrusted(reason),
+        Err(failure) => Answer::Unreachable(failure.to_string()),
     }
 }
 

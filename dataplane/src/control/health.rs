@@ -14,14 +14,16 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tracing::error;
 
+use super::scrape;
+use super::snapshot::Snapshot;
 use crate::contract::{mpsc, oneshot};
 
 /// What is asked of the control task.
 pub(super) enum Ask {
     /// Whether every shard runs its first plan, and the node does not end.
     Ready(oneshot::Sender<bool>),
-    /// The text of `/metrics`.
-    Metrics(oneshot::Sender<String>),
+    /// The node as it stands.
+    Snapshot(oneshot::Sender<Box<Snapshot>>),
 }
 
 /// Questions that may wait at once; more are answered with 503.
@@ -45,9 +47,13 @@ pub(super) async fn serve(listener: TcpListener, asks: mpsc::Sender<Ask>) {
 }
 
 async fn metrics(State(asks): State<mpsc::Sender<Ask>>) -> Response {
-    match ask(&asks, Ask::Metrics).await {
-        Some(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        None => unhealthy(),
+    let Some(snapshot) = ask(&asks, Ask::Snapshot).await else {
+        return unhealthy();
+    };
+    // Ten thousand partitions take a while to write down.
+    match tokio::task::spawn_blocking(move || scrape::render(*snapshot)).await {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => unhealthy(),
     }
 }
 
@@ -70,7 +76,8 @@ fn unhealthy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "control does not answer\n").into_response()
 }
 
-async fn ask<T>(
+/// Asks the control task; `None` if it does not answer in time.
+pub(super) async fn ask<T>(
     asks: &mpsc::Sender<Ask>,
     question: impl FnOnce(oneshot::Sender<T>) -> Ask,
 ) -> Option<T> {

@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use super::secret::certificate;
 use super::secrets::local;
 use crate::mapping::SecretSource;
-use crate::trust::{self, Roots};
+use crate::trust::{self, Roots, TlsError};
 
 /// An answer of the control side's calls is at most this long.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -72,10 +72,25 @@ fn client(
         .map_err(|error| error.to_string())
 }
 
+/// Why nothing came back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// The two have not come to an understanding.
+    #[error("{0}")]
+    Tls(TlsError),
+    /// Anything else.
+    #[error("{0}")]
+    Broken(String),
+}
+
 /// Sends a request and reads its whole answer, up to the limit.
-pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
-    let mut response = request.send().await.map_err(|error| causes(&error))?;
-    let body = read(&mut response).await?;
+pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+    let sent = request.send().await;
+    let mut response = sent.map_err(|error| match of_tls(&error) {
+        Some(error) => Failure::Tls(error),
+        None => Failure::Broken(causes(&error)),
+    })?;
+    let body = read(&mut response).await.map_err(Failure::Broken)?;
     Ok(Answer {
         status: response.status().as_u16(),
         body,
@@ -93,6 +108,22 @@ async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// What rustls says, if it was rustls: deep inside, in errors of the socket, which do not name it as their cause.
+fn of_tls(error: &reqwest::Error) -> Option<TlsError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(TlsError::of(error, true));
+        }
+        let held = error.downcast_ref::<std::io::Error>();
+        next = match held.and_then(std::io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// An error with what is behind it: reqwest's own words leave out why.
@@ -180,4 +211,53 @@ async fn carry(
         }
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A certificate for loopback that vouches for itself, and its key.
+    fn own() -> (rcgen::Certificate, KeyPair) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        (params.self_signed(&key).unwrap(), key)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_trusted_is_told_from_one_that_is_not_there() {
+        let (certificate, key) = own();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(trust::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.map(|_| ())
+        });
+        let (stranger, _) = own();
+        let roots = Roots::Private(vec![stranger.der().clone()]);
+        let client = endpoint_client(Some(trust::client_config(roots, None).unwrap())).unwrap();
+        let url = format!("https://{address}/");
+        let failure = exchange(client.get(&url)).await.err();
+        let untrusted = "the trusted root with its issuer's name has not signed it".to_owned();
+        assert_eq!(
+            failure,
+            Some(Failure::Tls(TlsError::ServerNotTrusted(untrusted)))
+        );
+        serving.await.unwrap().unwrap_err();
+        let failure = exchange(client.get(&url)).await.err();
+        assert!(matches!(failure, Some(Failure::Broken(_))), "{failure:?}");
+    }
 }

@@ -9,6 +9,9 @@ mod access;
 mod attend;
 mod aws;
 pub mod check;
+mod document;
+mod ending;
+mod expiry;
 mod function;
 mod health;
 mod http;
@@ -18,14 +21,19 @@ mod names;
 mod observe;
 mod plan;
 mod probe;
+mod publish;
 mod reading;
 mod region;
+mod rereading;
 mod scrape;
 mod secret;
 mod secrets;
 pub(crate) mod shards;
+mod snapshot;
+mod standing;
 mod store;
 mod verdict;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,17 +49,21 @@ use crate::clock;
 use crate::config::{Config, Problems};
 use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, watch};
 use crate::crash;
-use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing, initial_call_deadline};
+use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing};
+use crate::status::socket::Guard;
 use access::Accesses;
 use aws::{Aws, Keys, Settings, credentials};
+use expiry::Expiries;
 use function::FunctionId;
 use health::{ASKS_MAX, Ask};
 use observe::{Observer, Removed};
-use plan::{Demand, Planner};
+use plan::Planner;
 use reading::Readings;
-use scrape::Scrape;
-use secrets::Secrets;
+use rereading::Rereading;
+use secrets::{Secrets, Unreadable};
 use shards::{STATUS_INTERVAL, Shards};
+use snapshot::Moment;
+use standing::Standings;
 use store::Store;
 use verdict::Verdict;
 
@@ -123,6 +135,13 @@ pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
     }
 }
 
+/// Where the node is asked.
+pub(crate) struct Doors {
+    pub(crate) metrics: tokio::net::TcpListener,
+    /// `None` where it could not be made.
+    pub(crate) status: Option<(tokio::net::UnixListener, Guard)>,
+}
+
 /// The one task that decides.
 pub(crate) struct Control {
     config: Config,
@@ -142,9 +161,12 @@ pub(crate) struct Control {
     /// The secrets that mappings need, and what they hold.
     wanted_secrets: watch::Sender<Arc<[SecretSource]>>,
     secrets: watch::Sender<Arc<Secrets>>,
+    unreadable: watch::Sender<Arc<Unreadable>>,
     accesses: Accesses,
-    /// Raised when secrets are to be read at once.
+    /// Raised when all secrets are to be read at once.
     secrets_refresh: Arc<Notify>,
+    rereading: Rereading,
+    expiries: Expiries,
     /// The functions whose timeout is asked for.
     functions: watch::Sender<Arc<[Function]>>,
     /// Mappings that have taken the process down again and again, as they were at the start: changed, they
@@ -153,8 +175,10 @@ pub(crate) struct Control {
     /// How long calls may take, where the endpoint has told.
     deadlines: BTreeMap<FunctionId, Duration>,
     observer: Observer,
+    standings: Standings,
     readings: Readings,
     removed: Removed,
+    started: Moment,
     /// Raised when a shard has said something.
     news: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -193,11 +217,16 @@ impl Control {
             refresh: Arc::new(Notify::new()),
             wanted_secrets: watch::Sender::new(Arc::default()),
             secrets: watch::Sender::new(Arc::default()),
+            unreadable: watch::Sender::new(Arc::default()),
             accesses: Accesses::default(),
             secrets_refresh: Arc::new(Notify::new()),
+            rereading: Rereading::new(),
+            expiries: Expiries::default(),
             functions: watch::Sender::new(Arc::default()),
             deadlines: BTreeMap::new(),
             observer: Observer::default(),
+            standings: Standings::default(),
+            started: Moment::now(),
             news: Arc::new(Notify::new()),
             tasks: JoinSet::new(),
             config,
@@ -205,7 +234,7 @@ impl Control {
     }
 
     /// Serves until it is told to end, or a shard or a helper has died: then what is left drains.
-    pub(crate) async fn run(mut self, listener: tokio::net::TcpListener) -> ShutdownReport {
+    pub(crate) async fn run(mut self, doors: Doors) -> ShutdownReport {
         for mapping in &self.halted {
             let file = crash::file(&self.config.state_dir);
             self.observer.judge(mapping, Verdict::crashing(&file));
@@ -224,8 +253,7 @@ impl Control {
             let news = Arc::clone(&self.news);
             self.tasks.spawn(attend::status(status, news));
         }
-        let (asks_end, mut asks) = mpsc::channel(ASKS_MAX);
-        self.tasks.spawn(health::serve(listener, asks_end));
+        let mut asks = self.open(doors);
         let mut told = self.start_helpers();
         let mut unsigned = self.unsigned.subscribe();
         let mut secrets = self.secrets.subscribe();
@@ -276,6 +304,16 @@ impl Control {
         report
     }
 
+    /// Starts what answers at the doors; what is asked comes out of the receiver.
+    fn open(&mut self, doors: Doors) -> mpsc::Receiver<Ask> {
+        let (asks_end, asks) = mpsc::channel(ASKS_MAX);
+        if let Some(status) = doors.status {
+            self.tasks.spawn(window::serve(status, asks_end.clone()));
+        }
+        self.tasks.spawn(health::serve(doors.metrics, asks_end));
+        asks
+    }
+
     fn note_started(&self) {
         let all = self.shards.have_started();
         self.progress
@@ -301,7 +339,13 @@ impl Control {
             Arc::new(Aws::new(settings, keys)),
             self.wanted_secrets.subscribe(),
             Arc::clone(&self.secrets_refresh),
+            self.rereading.take_requests(),
             self.secrets.clone(),
+            self.unreadable.clone(),
+        ));
+        self.tasks.spawn(rereading::watch_files(
+            self.wanted_secrets.subscribe(),
+            self.rereading.requests(),
         ));
         let (deadlines, told) = mpsc::channel(REQUESTS_MAX);
         self.tasks.spawn(function::attend(
@@ -320,76 +364,9 @@ impl Control {
         let (config, declared) = (&self.config, self.store.declared());
         self.readings.again(config, declared, &outcome.problems);
         self.removed.note(&before, self.store.declared());
+        self.standings
+            .read(&before, self.store.declared(), clock::unix_now());
         self.publish();
-    }
-
-    /// Publishes what follows from the mappings: plans, whether keys are needed, whom to ask.
-    fn publish(&mut self) {
-        let mappings: Vec<_> = self
-            .store
-            .declared()
-            .iter()
-            .map(|declared| Arc::clone(&declared.mapping))
-            .filter(|mapping| !self.halted.contains(mapping))
-            .collect();
-        let enabled = || mappings.iter().filter(|mapping| mapping.enabled);
-        let signs = mappings.iter().any(|mapping| {
-            let calls = mapping.enabled && mapping.function.signing != Signing::None;
-            calls || (mapping.runs() && mapping.access.is_managed())
-        });
-        self.signs
-            .send_if_modified(|old| std::mem::replace(old, signs) != signs);
-        // A timeout that the configuration gives is not asked for.
-        let asked: BTreeMap<FunctionId, Function> = enabled()
-            .map(|mapping| &mapping.function)
-            .filter(|function| function.timeout.is_none())
-            .map(|it| (function::id(it), it.clone()))
-            .collect();
-        send_list(&self.functions, asked.into_values().collect());
-        self.want_secrets(&mappings);
-        let secrets = Arc::clone(&self.secrets.borrow());
-        let accesses: Vec<_> = mappings
-            .iter()
-            .map(|mapping| self.accesses.of(mapping, &secrets))
-            .collect();
-        let statuses = self.shards.statuses();
-        let consumers = by_mapping(&statuses);
-        // How many partitions a topic has, as any of its consumers last said.
-        let partitions = |uuid| {
-            let own = consumers.get(&uuid)?.iter();
-            own.filter_map(|consumer| consumer.topic_partitions).max()
-        };
-        let demands: Vec<Demand> = mappings
-            .into_iter()
-            .zip(accesses)
-            .filter_map(|(mapping, access)| {
-                Some(Demand {
-                    call_deadline: self.call_deadline(&mapping.function),
-                    access: access?,
-                    partitions: partitions(mapping.uuid),
-                    mapping,
-                })
-            })
-            .collect();
-        let plans = self.planner.plan(&demands);
-        self.shards.send(plans);
-    }
-
-    fn want_secrets(&self, mappings: &[Arc<Mapping>]) {
-        let wanted: BTreeSet<SecretSource> = mappings
-            .iter()
-            .filter(|mapping| mapping.runs())
-            .flat_map(|mapping| access::sources(mapping))
-            .collect();
-        send_list(&self.wanted_secrets, wanted.into_iter().collect());
-    }
-
-    fn call_deadline(&self, of: &Function) -> Duration {
-        let told = self.deadlines.get(&function::id(of)).copied();
-        match of.timeout {
-            Some(_) => initial_call_deadline(of),
-            None => told.unwrap_or_else(|| initial_call_deadline(of)),
-        }
     }
 
     fn take_news(&mut self) {
@@ -415,6 +392,8 @@ impl Control {
                 self.observer.judge(mapping, Verdict::of_trouble(trouble));
             }
         }
+        self.expiries.retain(&declared);
+        declared.extend(self.removed.declared().map(|it| it.mapping.uuid));
         self.observer.retain(&declared);
         self.accesses.retain(&declared);
         if self.shards.have_applied(&self.planner) {
@@ -427,7 +406,9 @@ impl Control {
                 } = &*mapping;
                 info!(mapping = %uuid, group = group_id, topic, committed, "Mapping has ended; its group keeps these offsets");
             }
+            self.standings.settle(clock::unix_now());
         }
+        self.look_at_secrets(&statuses);
         self.publish();
     }
 
@@ -440,107 +421,10 @@ impl Control {
                 } = *self.progress.borrow();
                 answer.send(started && !ending).unwrap_or_default();
             }
-            Ask::Metrics(answer) => {
-                let declared = self.store.declared().iter();
-                let statuses = self.shards.statuses();
-                let totals = observe::totals(&statuses);
-                let scrape = Scrape {
-                    shards: statuses.into_iter().zip(self.shards.metrics()).collect(),
-                    mappings: declared
-                        .map(|Declared { mapping, .. }| {
-                            let totals = totals.get(&mapping.uuid).copied();
-                            (Arc::clone(mapping), totals.unwrap_or_default())
-                        })
-                        .collect(),
-                    problems: {
-                        let mut problems = self.observer.problems();
-                        problems.extend(self.accesses.troubled());
-                        problems
-                    },
-                    memory_bytes: self.config.memory_bytes,
-                    reload_success: self.readings.success,
-                    reload_succeeded_at: self.readings.succeeded_at,
-                };
-                answer.send(scrape.render()).unwrap_or_default();
-            }
+            // The error is the snapshot itself.
+            Ask::Snapshot(answer) => answer.send(Box::new(self.snapshot())).unwrap_or(()),
         }
     }
-
-    /// Drains up to the grace, gives up after it, and waits for the shards.
-    async fn end(mut self, mut asks: mpsc::Receiver<Ask>) -> ShutdownReport {
-        let mut report = ShutdownReport::default();
-        if self.lifecycle() != Lifecycle::GiveUp {
-            info!(grace_ms = self.config.grace.as_millis() as u64, "Draining");
-            let plans = self.planner.drain(false);
-            self.shards.send(plans);
-            report.gave_up = !self.drained_within_grace(&mut asks).await;
-        } else {
-            report.gave_up = true;
-        }
-        if report.gave_up {
-            warn!("Giving up what is in flight");
-            let plans = self.planner.drain(true);
-            self.shards.send(plans);
-        }
-        // Without their plans the shards end; their last statuses stay.
-        let (last, ended) = std::mem::take(&mut self.shards).end().await;
-        report.failed = !ended;
-        for status in last {
-            report.unfinished.extend(self.unfinished(&status));
-        }
-        self.tasks.shutdown().await;
-        report
-    }
-
-    fn lifecycle(&self) -> Lifecycle {
-        // An owner that is gone cannot wait for a grace.
-        match self.orders.has_changed() {
-            Err(_) => Lifecycle::GiveUp,
-            Ok(_) => self.orders.borrow().lifecycle,
-        }
-    }
-
-    async fn drained_within_grace(&mut self, asks: &mut mpsc::Receiver<Ask>) -> bool {
-        let deadline = tokio::time::Instant::now() + self.config.grace;
-        loop {
-            if self.shards.have_drained(&self.planner) {
-                return true;
-            }
-            if self.lifecycle() == Lifecycle::GiveUp {
-                return false;
-            }
-            tokio::select! {
-                () = self.news.notified() => {}
-                _ = self.orders.changed() => {}
-                Some(ask) = asks.recv() => self.answer(ask),
-                () = tokio::time::sleep(STATUS_INTERVAL) => {}
-                () = tokio::time::sleep_until(deadline) => return false,
-            }
-        }
-    }
-
-    /// What will come again as a shard's last status knows. Consumers in it have not ended: their shard has
-    /// died, or was left behind.
-    fn unfinished(&self, last: &ShardStatus) -> Vec<Unfinished> {
-        let mut unfinished = last.unfinished.clone();
-        for consumer in &last.consumers {
-            let topic = self.store.topic(consumer.uuid).unwrap_or_default();
-            let open = consumer.status.partitions.iter().filter(|it| it.in_flight);
-            unfinished.extend(open.map(|it| Unfinished::of(consumer.uuid, topic, it)));
-        }
-        unfinished
-    }
-}
-
-/// Sends a list, unless it is what was sent last.
-fn send_list<T: PartialEq>(to: &watch::Sender<Arc<[T]>>, list: Vec<T>) {
-    to.send_if_modified(|old| {
-        let changed = **old != list;
-        if changed {
-            *old = list.into();
-        }
-        changed
-    });
 }
 
 /// The consumers of each mapping, over all shards.

@@ -40,10 +40,10 @@ impl Observer {
         self.verdicts.insert(uuid, verdict);
     }
 
-    /// The mappings that have a problem.
-    pub(super) fn problems(&self) -> BTreeSet<Uuid> {
-        let problems = self.verdicts.iter().filter(|(_, it)| it.is_problem());
-        problems.map(|(uuid, _)| *uuid).collect()
+    /// The newest verdict on a mapping; before the first it has done nothing.
+    pub(super) fn verdict(&self, uuid: Uuid) -> Verdict {
+        let known = self.verdicts.get(&uuid);
+        known.cloned().unwrap_or_else(Verdict::idle)
     }
 
     /// Forgets what is not declared any more.
@@ -54,7 +54,7 @@ impl Observer {
 
 /// The mappings that a reading took away, until the last of their consumers has ended.
 #[derive(Debug, Default)]
-pub(super) struct Removed(BTreeMap<Uuid, Arc<Mapping>>);
+pub(super) struct Removed(BTreeMap<Uuid, Declared>);
 
 impl Removed {
     /// A reading has changed what is declared.
@@ -62,11 +62,17 @@ impl Removed {
         let runs = |declared: &&Declared| declared.mapping.enabled;
         let now: BTreeSet<Uuid> = now.iter().filter(runs).map(|it| it.mapping.uuid).collect();
         self.0.retain(|uuid, _| !now.contains(uuid));
-        for Declared { mapping, .. } in before.iter().filter(runs) {
-            if !now.contains(&mapping.uuid) {
-                self.0.insert(mapping.uuid, Arc::clone(mapping));
+        for declared in before.iter().filter(runs) {
+            let uuid = declared.mapping.uuid;
+            if !now.contains(&uuid) {
+                self.0.insert(uuid, declared.clone());
             }
         }
+    }
+
+    /// Those that are left.
+    pub(super) fn declared(&self) -> impl Iterator<Item = &Declared> {
+        self.0.values()
     }
 
     /// Those whose consumers have all ended, and where their groups stand.
@@ -79,7 +85,7 @@ impl Removed {
             .collect();
         let ended = self.0.extract_if(.., |uuid, _| !running.contains(uuid));
         ended
-            .map(|(uuid, mapping)| (mapping, committed(uuid, statuses)))
+            .map(|(uuid, declared)| (declared.mapping, committed(uuid, statuses)))
             .collect()
     }
 }

@@ -1,65 +1,62 @@
-//! The text of `/metrics`, made from the newest statuses when it is asked for.
+//! The text of `/metrics`, made of a snapshot when it is asked for.
 //!
 //! Invariant: a series of a partition exists only while a consumer of ours owns the partition.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use forebay_protocol::delivery::Phase;
+use forebay_protocol::delivery::{PartitionStatus, Phase};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
-use crate::contract::ShardStatus;
+use super::expiry::{self, Use};
+use super::snapshot::{MappingSnapshot, Moment, ShardSnapshot, Snapshot};
+use super::standing::State;
 use crate::mapping::Mapping;
-use crate::metrics::{self, COUNTERS, HistogramSnapshot, Kind, Series, ShardMetrics, Totals};
+use crate::metrics::{self, COUNTERS, HistogramSnapshot, Kind, Series};
 
-/// Everything that a scrape shows.
+/// A snapshot, as Prometheus is told of it.
 #[derive(Debug)]
-pub(super) struct Scrape {
-    pub(super) shards: Vec<(Arc<ShardStatus>, Arc<ShardMetrics>)>,
-    pub(super) mappings: Vec<(Arc<Mapping>, Totals)>,
-    /// The mappings that have a problem.
-    pub(super) problems: BTreeSet<Uuid>,
-    pub(super) memory_bytes: usize,
-    /// Whether the newest reading of the mappings had no problem, and when one last had none.
-    pub(super) reload_success: bool,
-    pub(super) reload_succeeded_at: Duration,
-}
+struct Scrape(Snapshot);
 
 type Labels = Vec<(&'static str, String)>;
 
+/// The text in OpenMetrics' format.
+pub(super) fn render(snapshot: Snapshot) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(snapshot)));
+    let mut out = String::new();
+    // Writing into a string cannot fail; an error would be a bug in a label.
+    text::encode(&mut out, &registry).expect("a string takes every line");
+    out
+}
+
 impl Scrape {
-    /// The text in OpenMetrics' format.
-    pub(super) fn render(self) -> String {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(self));
-        let mut out = String::new();
-        // Writing into a string cannot fail; an error would be a bug in a label.
-        text::encode(&mut out, &registry).expect("a string takes every line");
-        out
+    /// Those that are declared: a series ends with its file.
+    fn mappings(&self) -> impl Iterator<Item = &MappingSnapshot> {
+        let all = self.0.mappings.iter();
+        all.filter(|it| it.state != State::Deleting)
     }
 
-    fn partitions(
-        &self,
-        read: fn(&forebay_protocol::delivery::PartitionStatus) -> Option<i64>,
-    ) -> Vec<(Labels, f64)> {
+    fn partitions(&self, read: fn(&PartitionStatus, Moment) -> Option<f64>) -> Vec<(Labels, f64)> {
+        let mappings = self
+            .0
+            .mappings
+            .iter()
+            .map(|it| (it.mapping.uuid, &it.mapping));
+        let mappings: BTreeMap<Uuid, &Arc<Mapping>> = mappings.collect();
         let mut values = Vec::new();
-        for (shard, (status, _)) in self.shards.iter().enumerate() {
-            for consumer in &status.consumers {
-                let mapping = self
-                    .mappings
-                    .iter()
-                    .find(|(it, _)| it.uuid == consumer.uuid);
-                let Some((mapping, _)) = mapping else {
+        for (shard, of) in self.0.shards.iter().enumerate() {
+            for consumer in &of.status.consumers {
+                let Some(mapping) = mappings.get(&consumer.uuid) else {
                     continue;
                 };
                 for partition in &consumer.status.partitions {
-                    let Some(value) = read(partition) else {
+                    let Some(value) = read(partition, self.0.at) else {
                         continue;
                     };
                     let labels = vec![
@@ -68,7 +65,7 @@ impl Scrape {
                         ("partition", partition.partition.to_string()),
                         ("shard", shard.to_string()),
                     ];
-                    values.push((labels, value as f64));
+                    values.push((labels, value));
                 }
             }
         }
@@ -76,7 +73,8 @@ impl Scrape {
     }
 
     fn consumers(&self, of: &Mapping, faulty: bool) -> usize {
-        let all = self.shards.iter().flat_map(|(status, _)| &status.consumers);
+        let shards = self.0.shards.iter();
+        let all = shards.flat_map(|shard| &shard.status.consumers);
         let own = all.filter(|it| it.uuid == of.uuid);
         match faulty {
             true => own.filter(|it| it.status.fault.is_some()).count(),
@@ -88,95 +86,114 @@ impl Scrape {
     }
 
     /// A mapping may have a problem that none of its consumers knows.
-    fn faults(&self, of: &Mapping) -> usize {
-        let known = usize::from(self.problems.contains(&of.uuid));
-        self.consumers(of, true).max(known)
+    fn faults(&self, of: &MappingSnapshot) -> usize {
+        let known = usize::from(of.has_problem());
+        self.consumers(&of.mapping, true).max(known)
     }
 
-    fn by_shard<T>(&self, read: impl Fn(&ShardStatus, &ShardMetrics) -> T) -> Vec<(Labels, T)> {
-        let shards = self.shards.iter().enumerate();
+    fn by_shard<T>(&self, read: impl Fn(&ShardSnapshot) -> T) -> Vec<(Labels, T)> {
+        let shards = self.0.shards.iter().enumerate();
         shards
-            .map(|(shard, (status, metrics))| {
-                (vec![("shard", shard.to_string())], read(status, metrics))
-            })
+            .map(|(shard, of)| (vec![("shard", shard.to_string())], read(of)))
             .collect()
     }
 
-    fn by_mapping(&self, read: impl Fn(&Mapping, &Totals) -> f64) -> Vec<(Labels, f64)> {
-        let mappings = self.mappings.iter();
+    fn by_mapping(&self, read: impl Fn(&MappingSnapshot) -> f64) -> Vec<(Labels, f64)> {
+        let mappings = self.mappings();
         mappings
-            .map(|(mapping, totals)| {
-                (
-                    vec![("mapping", mapping.uuid.to_string())],
-                    read(mapping, totals),
-                )
-            })
+            .map(|of| (vec![("mapping", of.mapping.uuid.to_string())], read(of)))
             .collect()
     }
+
+    /// When the first certificate of each kind ends.
+    fn certificates(&self) -> Vec<(Labels, f64)> {
+        let mappings = self.mappings();
+        let each = mappings.flat_map(|of| {
+            Use::ALL.into_iter().filter_map(|used_as| {
+                let first = expiry::first(&of.certificates, used_as)?;
+                let labels = vec![
+                    ("mapping", of.mapping.uuid.to_string()),
+                    ("kind", used_as.label().to_owned()),
+                ];
+                Some((labels, first.not_after as f64))
+            })
+        });
+        each.collect()
+    }
+
+    fn encode_partitions(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let partitions = [
+            (
+                metrics::PARTITION_LAG,
+                self.partitions(|it, _| Some(it.lag_records()? as f64)),
+            ),
+            (
+                metrics::PARTITION_FETCHED,
+                self.partitions(|it, _| known(it.fetched_offset)),
+            ),
+            (
+                metrics::PARTITION_PROCESSED,
+                self.partitions(|it, _| known(it.processed_offset)),
+            ),
+            (
+                metrics::PARTITION_COMMITTED,
+                self.partitions(|it, _| known(it.committed_offset)),
+            ),
+            (
+                metrics::PARTITION_HALTED,
+                self.partitions(|it, _| Some(f64::from(u8::from(it.halted.is_some())))),
+            ),
+            (
+                metrics::PARTITION_RETRY_AGE,
+                self.partitions(|it, at| {
+                    let since = it.retry.as_ref()?.since;
+                    Some(at.since_boot.saturating_since(since).as_secs_f64())
+                }),
+            ),
+            (
+                metrics::PARTITION_RETRY_CALLS,
+                self.partitions(|it, _| Some(f64::from(it.retry.as_ref()?.failed_calls))),
+            ),
+        ];
+        for (series, values) in partitions {
+            numbers(to, series, values)?;
+        }
+        Ok(())
+    }
+}
+
+fn known(offset: i64) -> Option<f64> {
+    (offset >= 0).then_some(offset as f64)
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let known = |offset: i64| (offset >= 0).then_some(offset);
-        let partitions = [
-            (
-                metrics::PARTITION_LAG,
-                self.partitions(|it| {
-                    let known = it.high_watermark >= 0 && it.committed_offset >= 0;
-                    known.then(|| (it.high_watermark - it.committed_offset).max(0))
-                }),
-            ),
-            (
-                metrics::PARTITION_FETCHED,
-                self.partitions(|it| Some(it.fetched_offset)),
-            ),
-            (
-                metrics::PARTITION_PROCESSED,
-                self.partitions(|it| Some(it.processed_offset)),
-            ),
-            (
-                metrics::PARTITION_COMMITTED,
-                self.partitions(|it| Some(it.committed_offset)),
-            ),
-            (
-                metrics::PARTITION_HALTED,
-                self.partitions(|it| Some(i64::from(it.halted.is_some()))),
-            ),
-        ];
-        for (series, values) in partitions {
-            let values = values
-                .into_iter()
-                .filter(|(_, it)| known(*it as i64).is_some());
-            numbers(&mut to, series, values.collect())?;
-        }
+        self.encode_partitions(&mut to)?;
         for (index, (series, _)) in COUNTERS.iter().enumerate() {
-            numbers(
-                &mut to,
-                *series,
-                self.by_mapping(|_, totals| totals[index] as f64),
-            )?;
+            let totals = self.by_mapping(|it| it.totals[index] as f64);
+            numbers(&mut to, *series, totals)?;
         }
-        let consumers = self.by_mapping(|it, _| self.consumers(it, false) as f64);
+        let consumers = self.by_mapping(|it| self.consumers(&it.mapping, false) as f64);
         numbers(&mut to, metrics::MAPPING_CONSUMERS, consumers)?;
-        let faults = self.by_mapping(|it, _| self.faults(it) as f64);
+        let faults = self.by_mapping(|it| self.faults(it) as f64);
         numbers(&mut to, metrics::MAPPING_FAULTS, faults)?;
-        let success = f64::from(u8::from(self.reload_success));
+        let unreadable = self.by_mapping(|it| it.unreadable.len() as f64);
+        numbers(&mut to, metrics::MAPPING_UNREADABLE_SECRETS, unreadable)?;
+        numbers(&mut to, metrics::CERTIFICATE_EXPIRY, self.certificates())?;
+        let success = f64::from(u8::from(self.0.reload_success));
         let of_node = |value| vec![(Labels::new(), value)];
         numbers(&mut to, metrics::RELOAD_SUCCESS, of_node(success))?;
-        let at = of_node(self.reload_succeeded_at.as_secs_f64());
+        let at = of_node(self.0.reload_succeeded_at.as_secs_f64());
         numbers(&mut to, metrics::RELOAD_TIMESTAMP, at)?;
-        let used = self.by_shard(|status, _| {
-            let held = status.consumers.iter().map(|it| it.status.memory_bytes);
-            held.sum::<usize>() as f64
-        });
+        let used = self.by_shard(|it| it.status.memory_bytes() as f64);
         numbers(&mut to, metrics::MEMORY_USED, used)?;
-        let budget = of_node(self.memory_bytes as f64);
+        let budget = of_node(self.0.memory_bytes as f64);
         numbers(&mut to, metrics::MEMORY_BUDGET, budget)?;
-        let turns = self.by_shard(|_, metrics| metrics.turns.snapshot());
+        let turns = self.by_shard(|it| it.metrics.turns.snapshot());
         histograms(&mut to, metrics::TURN_DURATION, turns)?;
-        let calls = self.by_shard(|_, metrics| metrics.calls.snapshot());
+        let calls = self.by_shard(|it| it.metrics.calls.snapshot());
         histograms(&mut to, metrics::CALL_DURATION, calls)?;
-        let bodies = self.by_shard(|_, metrics| metrics.bodies.snapshot());
+        let bodies = self.by_shard(|it| it.metrics.bodies.snapshot());
         histograms(&mut to, metrics::BODY_SIZE, bodies)
     }
 }
@@ -219,19 +236,28 @@ fn histograms(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn every_series_of_the_table_is_exported_and_no_other() {
-        let scrape = Scrape {
-            shards: vec![(Arc::default(), Arc::default())],
-            mappings: Vec::new(),
-            problems: BTreeSet::new(),
+        let snapshot = Snapshot {
+            at: Moment::now(),
+            started: Moment::now(),
+            lifecycle: "running",
+            node_id: None,
             memory_bytes: 7,
             reload_success: true,
             reload_succeeded_at: Duration::from_secs(9),
+            shards: vec![ShardSnapshot {
+                status: Arc::default(),
+                metrics: Arc::default(),
+                planned: 1,
+            }],
+            mappings: Vec::new(),
         };
-        let text = scrape.render();
+        let text = render(snapshot);
         let exported: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

@@ -55,16 +55,12 @@ impl Verdict {
             None => {}
             Some(fault) => return Self::of_fault(fault, topic),
         }
-        let processed = consumers.clone().any(|status| status.processed_any);
-        Self {
-            result: if processed {
-                "OK"
-            } else {
-                "No records processed"
-            }
-            .to_owned(),
-            reason: USER_INITIATED,
-            detail: String::new(),
+        match consumers.clone().any(|status| status.processed_any) {
+            true => Self {
+                result: "OK".to_owned(),
+                ..Self::idle()
+            },
+            false => Self::idle(),
         }
     }
 
@@ -96,6 +92,15 @@ impl Verdict {
             result: result.to_owned(),
             reason,
             detail: trouble.detail().to_owned(),
+        }
+    }
+
+    /// Of a mapping of which nothing is known yet.
+    pub(super) fn idle() -> Self {
+        Self {
+            result: "No records processed".to_owned(),
+            reason: USER_INITIATED,
+            detail: String::new(),
         }
     }
 

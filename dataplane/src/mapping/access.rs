@@ -19,6 +19,7 @@ const URI_LENGTH_MAX: usize = 200;
 
 const KINDS: &str = "must be one of BASIC_AUTH, SASL_SCRAM_256_AUTH, SASL_SCRAM_512_AUTH, \
                      CLIENT_CERTIFICATE_TLS_AUTH, SERVER_ROOT_CA_CERTIFICATE, VPC_SUBNET, VPC_SECURITY_GROUP";
+const NO_TYPE: &str = "is missing in this entry, which is to be { Type = \"...\", URI = \"...\" }";
 const OAUTH: [&str; 7] = [
     "OAUTHBEARER_AUTH",
     "OAUTHBEARER_SCOPE",
@@ -35,6 +36,8 @@ const ONE_AUTHENTICATION: &str =
     "a mapping authenticates in one way; remove this entry, or the one before it";
 const SECRET: &str = "must be the ARN of a secret in AWS Secrets Manager, file:/path of a JSON file, or \
                       credential:NAME of a systemd credential";
+const OTHER_HOST: &str =
+    "names another machine; a file is read on this one alone: file:/path or file:///path";
 const TOO_LONG: &str = "must be at most 200 characters";
 const ARN: &str = "must be the whole ARN of a secret in AWS Secrets Manager, such as \
                    arn:aws:secretsmanager:eu-central-1:123456789012:secret:kafka-AbCdEf";
@@ -108,6 +111,12 @@ impl SecretSource {
             return Err(TOO_LONG);
         }
         if let Some(path) = uri.strip_prefix("file:") {
+            // RFC 8089: between two slashes and the path stands a host, which may be left out.
+            let path = match path.strip_prefix("//") {
+                Some(rest) if rest.starts_with('/') => rest,
+                Some(_) => return Err(OTHER_HOST),
+                None => path,
+            };
             let path = Path::new(path);
             return match path.is_absolute() {
                 true => Ok(Self::File(path.to_owned())),
@@ -159,7 +168,7 @@ impl std::fmt::Display for SecretSource {
 
 /// Checks the entries. `tls`: the node's configuration asks for it; `role_arn` reads what AWS keeps.
 pub(super) fn access(
-    entries: Option<&Spanned<Vec<AccessFile>>>,
+    entries: Option<&Spanned<Vec<Spanned<AccessFile>>>>,
     tls: bool,
     role_arn: Option<&str>,
     findings: &mut Findings<'_>,
@@ -176,9 +185,14 @@ pub(super) fn access(
         findings.at(entries.span(), MEMBER, entries.get_ref().len(), message);
     }
     for entry in entries.get_ref() {
-        let kind = entry.kind.get_ref().as_str();
+        let (span, entry) = (entry.span(), entry.get_ref());
+        let Some(given) = &entry.kind else {
+            findings.at(span, &format!("{MEMBER}.Type"), "", NO_TYPE);
+            continue;
+        };
+        let kind = given.get_ref().as_str();
         let mut refuse = |message: &str| {
-            findings.at(entry.kind.span(), &format!("{MEMBER}.Type"), kind, message);
+            findings.at(given.span(), &format!("{MEMBER}.Type"), kind, message);
         };
         let authentication: Option<fn(SecretSource) -> Authentication> = match kind {
             "VPC_SUBNET" | "VPC_SECURITY_GROUP" => continue,
@@ -233,6 +247,11 @@ mod tests {
         let parse = |uri| SecretSource::parse(uri, None);
         let file = parse("file:/run/secrets/ca.json");
         assert_eq!(file, Ok(SecretSource::File("/run/secrets/ca.json".into())));
+        let same = parse("file:///run/secrets/ca.json");
+        assert_eq!(same, file, "one secret has one name");
+        for uri in ["file://host/ca.json", "file://ca.json"] {
+            assert_eq!(parse(uri), Err(OTHER_HOST), "{uri}");
+        }
         let credential = parse("credential:kafka-ca");
         assert_eq!(
             credential,

@@ -24,7 +24,7 @@ pub(super) struct MappingFile {
     pub(super) batch_size: Option<Spanned<i64>>,
     pub(super) maximum_batching_window_in_seconds: Option<Spanned<i64>>,
     pub(super) provisioned_poller_config: Option<PollersFile>,
-    pub(super) source_access_configurations: Option<Spanned<Vec<AccessFile>>>,
+    pub(super) source_access_configurations: Option<Spanned<Vec<Spanned<AccessFile>>>>,
 
     filter_criteria: Option<Spanned<Value>>,
     #[serde(rename = "KMSKeyArn")]
@@ -82,7 +82,7 @@ pub(super) struct PollersFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct AccessFile {
     #[serde(rename = "Type")]
-    pub(super) kind: Spanned<String>,
+    pub(super) kind: Option<Spanned<String>>,
     #[serde(rename = "URI")]
     pub(super) uri: Option<Spanned<String>>,
 }

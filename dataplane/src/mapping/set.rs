@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Mapping, declared};
 use crate::config::{Config, Problem, advice};
@@ -14,8 +15,18 @@ use crate::config::{Config, Problem, advice};
 pub struct Declared {
     /// The file.
     pub file: PathBuf,
+    /// When that was last written, since 1970; zero where the file system does not tell.
+    pub modified: Duration,
     /// The mapping.
     pub mapping: Arc<Mapping>,
+}
+
+impl Declared {
+    /// What people call it: the file's name without its ending.
+    pub fn name(&self) -> String {
+        let stem = self.file.file_stem().unwrap_or(self.file.as_os_str());
+        stem.to_string_lossy().into_owned()
+    }
 }
 
 /// One reading of the directory: what can be served, and what is wrong with the rest.
@@ -47,10 +58,7 @@ pub fn read(config: &Config) -> Reading {
     }
     for file in &reading.files {
         match read_file(file, config) {
-            Ok(mapping) => reading.declared.push(Declared {
-                file: file.clone(),
-                mapping: Arc::new(mapping),
-            }),
+            Ok(declared) => reading.declared.push(declared),
             Err(problems) => reading.problems.extend(problems),
         }
     }
@@ -148,20 +156,27 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
-fn read_file(file: &Path, config: &Config) -> Result<Mapping, Vec<Problem>> {
+fn read_file(file: &Path, config: &Config) -> Result<Declared, Vec<Problem>> {
     let problem = |message: String| vec![Problem::of_file(file, message)];
     let unreadable = |error: std::io::Error| {
         let advice = advice(&error, "correct it, or remove it");
         problem(format!("cannot be read: {error}; {advice}"))
     };
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    let found = std::fs::metadata(file).map_err(unreadable)?;
+    let size = found.len();
     if size > FILE_BYTES_MAX {
         return Err(problem(format!(
             "has {size} bytes; a mapping takes {FILE_BYTES_MAX}"
         )));
     }
     let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    declared::parse(&text, file, config)
+    let modified = found.modified().ok();
+    let modified = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(Declared {
+        file: file.to_owned(),
+        modified: modified.unwrap_or_default(),
+        mapping: Arc::new(declared::parse(&text, file, config)?),
+    })
 }
 
 #[cfg(test)]

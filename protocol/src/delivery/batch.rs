@@ -13,11 +13,13 @@
 //!
 //! Invariant: as long as the set of records is the same, so are the bytes sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::part::Part;
+use super::status::RetryStatus;
 use super::{CallId, Invocation};
 use crate::lambda::event::{EventShape, frame_event};
 use crate::lambda::invoke::Outcome;
@@ -60,6 +62,15 @@ pub(super) struct Batch {
     pub(super) attempts: u32,
     /// Calls in a row that never reached the function, or whose answer was lost.
     service_failures: u32,
+    trouble: Option<Trouble>,
+}
+
+/// What is told of a batch whose calls fail.
+#[derive(Debug)]
+struct Trouble {
+    failed_calls: u32,
+    error: Arc<str>,
+    since: Instant,
 }
 
 impl Batch {
@@ -73,6 +84,7 @@ impl Batch {
             digest: None,
             attempts: 0,
             service_failures: 0,
+            trouble: None,
         };
         batch.reframe(parts, shape);
         batch
@@ -124,6 +136,41 @@ impl Batch {
 
     pub(super) fn records(&self) -> usize {
         self.parts.iter().map(Part::records).sum()
+    }
+
+    /// Remembers why the call that has just ended failed.
+    pub(super) fn note_failure(&mut self, error: Arc<str>, now: Instant) {
+        let before = self.trouble.take();
+        self.trouble = Some(Trouble {
+            failed_calls: before
+                .as_ref()
+                .map_or(0, |it| it.failed_calls)
+                .saturating_add(1),
+            error,
+            since: before.map_or(now, |it| it.since),
+        });
+    }
+
+    /// How each of its partitions fares, if a call of it failed.
+    pub(super) fn retries(&self) -> impl Iterator<Item = (i32, RetryStatus)> {
+        let status = move |part: &Part, trouble: &Trouble| RetryStatus {
+            offset: part.first_offset(),
+            last_offset: part.last_offset(),
+            attempts: self.attempts,
+            failed_calls: trouble.failed_calls,
+            error: Arc::clone(&trouble.error),
+            since: trouble.since,
+            next_try: match self.state {
+                BatchState::Ready => Some(trouble.since),
+                BatchState::Waiting(until) => Some(until),
+                BatchState::InFlight(_) => None,
+            },
+        };
+        let trouble = self.trouble.iter();
+        trouble.flat_map(move |trouble| {
+            let parts = self.parts.iter();
+            parts.map(move |part| (part.partition, status(part, trouble)))
+        })
     }
 
     /// Takes the outcome of the open call.

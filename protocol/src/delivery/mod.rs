@@ -214,7 +214,7 @@ mod part;
 pub mod status;
 
 pub use consumer::Consumer;
-pub use status::{ConsumerStatus, Fault, PartitionStatus, Phase};
+pub use status::{ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase, RetryStatus};
 
 mod budget;
 mod buffers;

@@ -1,6 +1,9 @@
 //! What a consumer says of itself, as a snapshot.
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::time::Instant;
 
 /// Where a consumer stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +90,47 @@ pub struct PartitionStatus {
     /// A call of it is in flight.
     pub in_flight: bool,
     /// Why it stands still, if it does.
-    pub halted: Option<String>,
+    pub halted: Option<HaltStatus>,
+    /// How its next records fail, if a call of them did.
+    pub retry: Option<RetryStatus>,
+}
+
+impl PartitionStatus {
+    /// High watermark less committed offset, once both are known.
+    pub fn lag_records(&self) -> Option<i64> {
+        let known = self.high_watermark >= 0 && self.committed_offset >= 0;
+        known.then(|| (self.high_watermark - self.committed_offset).max(0))
+    }
+}
+
+/// A partition that stands still until an operator acts, or what it stands at is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HaltStatus {
+    /// The offset that it stands at.
+    pub offset: i64,
+    /// Why.
+    pub reason: String,
+    /// When it is looked at again.
+    pub next_try: Instant,
+}
+
+/// Records whose last call failed, and which are called with again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryStatus {
+    /// The first of the partition's records that the call carried.
+    pub offset: i64,
+    /// The last of them.
+    pub last_offset: i64,
+    /// Calls that the function answered with an error: those that count against a limit.
+    pub attempts: u32,
+    /// Calls that failed in whatever way; 1 at least.
+    pub failed_calls: u32,
+    /// Why the last of them failed, without what the function said of a record.
+    pub error: Arc<str>,
+    /// When the first of them failed.
+    pub since: Instant,
+    /// When the next one is due; `None` while it is open.
+    pub next_try: Option<Instant>,
 }
 
 /// Counts since the consumer began.

@@ -35,6 +35,12 @@ pub struct Lean {
     next: BTreeMap<Vec<u8>, i64>,
 }
 
+impl Default for Lean {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Lean {
     /// Nothing yet.
     pub fn new() -> Self {

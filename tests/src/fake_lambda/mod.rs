@@ -115,10 +115,15 @@ impl Reply {
 /// A closure that decides over calls that no script speaks for.
 pub type Hook = Box<dyn FnMut(&Invocation) -> Reply + Send>;
 
+/// Functions that a lean endpoint counts apart.
+pub const APART_MAX: usize = 1_000;
+
 /// The endpoint's whole state.
 pub struct Functions {
     ledger: Ledger,
     lean: Option<Lean>,
+    /// The same of each function, where they are counted apart.
+    apart: Option<BTreeMap<String, Lean>>,
     scripts: BTreeMap<String, VecDeque<Reply>>,
     standing: BTreeMap<String, Reply>,
     otherwise: Option<Reply>,
@@ -145,6 +150,7 @@ impl Functions {
         Self {
             ledger: Ledger::default(),
             lean,
+            apart: None,
             scripts: BTreeMap::new(),
             standing: BTreeMap::new(),
             otherwise: None,
@@ -207,6 +213,27 @@ impl Functions {
     /// The counts of a lean endpoint.
     pub fn lean(&mut self) -> Option<&mut Lean> {
         self.lean.as_mut()
+    }
+
+    /// A lean endpoint counts each function apart as well, from now on: two that get the same topic are no duplicates.
+    pub fn count_apart(&mut self) {
+        self.apart = Some(BTreeMap::new());
+    }
+
+    /// The counts of each function, where they are counted apart; of more than
+    /// [`APART_MAX`] the rest is under an empty name.
+    pub fn apart(&self) -> impl Iterator<Item = (&str, &Lean)> {
+        let apart = self.apart.iter().flatten();
+        apart.map(|(name, lean)| (name.as_str(), lean))
+    }
+
+    fn take_apart(&mut self, function: &str, body: &[u8], now: u64) {
+        let Some(apart) = &mut self.apart else { return };
+        let name = match apart.contains_key(function) || apart.len() < APART_MAX {
+            true => function,
+            false => "",
+        };
+        apart.entry(name.to_owned()).or_default().take(body, now);
     }
 
     /// The first body that a lean endpoint received.

@@ -200,7 +200,10 @@ impl Shared {
                 return answer(connection, &reply).await;
             }
         };
-        if let Some(next) = self.count(connection, &body, scripted.as_ref()).await? {
+        if let Some(next) = self
+            .count(connection, &function, &body, scripted.as_ref())
+            .await?
+        {
             return Ok(next);
         }
         let (number, reply) = self.enter(function, head, body, scripted);
@@ -218,6 +221,7 @@ impl Shared {
     async fn count(
         &self,
         connection: &mut Connection,
+        function: &str,
         body: &Bytes,
         scripted: Option<&Reply>,
     ) -> io::Result<Option<Next>> {
@@ -227,7 +231,9 @@ impl Shared {
                 return Ok(None);
             };
             if scripted.is_none_or(Reply::is_success) {
-                lean.take(body, clock::monotonic_micros());
+                let now = clock::monotonic_micros();
+                lean.take(body, now);
+                functions.take_apart(function, body, now);
                 if functions.sample.is_none() {
                     // A copy: the body's buffer is to be used again.
                     functions.sample = Some(Bytes::copy_from_slice(body));
@@ -439,6 +445,22 @@ mod tests {
         assert_eq!(records().await, 0);
         assert!(call(&lambda, "f").await.ends_with("null"));
         assert_eq!(records().await, 1);
+    }
+
+    #[tokio::test]
+    async fn two_functions_of_one_topic_are_no_duplicates_where_they_are_counted_apart() {
+        let lambda = FakeLambda::start_lean().unwrap();
+        lambda.with(Functions::count_apart).await;
+        for function in ["f", "g", "f"] {
+            call(&lambda, function).await;
+        }
+        let counted = lambda.with(|functions| {
+            let apart = functions.apart();
+            let counts = apart.map(|(name, lean)| (name.to_owned(), lean.records, lean.duplicates));
+            counts.collect::<Vec<_>>()
+        });
+        let expected = [("f".to_owned(), 2, 1), ("g".to_owned(), 1, 0)];
+        assert_eq!(counted.await, expected);
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use tokio::sync::Notify;
 
-use super::http::{self, Answer, CALL_TIMEOUT};
+use super::http::{self, Answer, CALL_TIMEOUT, Failure};
 use crate::config::{Config, EndpointUrls, Flavour, Service};
 use crate::contract::{Credentials, watch};
 use credentials::NO_CREDENTIALS;
@@ -213,7 +213,8 @@ impl Aws {
             request = request.header(name, value);
         }
         let answer = http::exchange(request).await;
-        let answer = answer.map_err(|error| AwsError::Unreachable(format!("{url}: {error}")))?;
+        let answer =
+            answer.map_err(|failure| AwsError::Unreachable(unreachable(&url, &failure)))?;
         if answer.status >= 400 && are_refused(&answer) {
             match call.role_arn {
                 Some(role_arn) => self.roles.forget(role_arn).await,
@@ -241,6 +242,13 @@ impl Aws {
                 keys
             }
         }
+    }
+}
+
+fn unreachable(url: &str, failure: &Failure) -> String {
+    match failure {
+        Failure::Tls(error) => format!("{url}: {error}; name the root of its issuer as ca_bundle"),
+        Failure::Broken(reason) => format!("{url}: {reason}"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::{Report, Severity};
-use crate::config::Config;
+use crate::config::{Config, advice};
 use crate::control::http;
 use crate::crash;
 use crate::listen_advice;
@@ -21,6 +21,14 @@ pub(super) fn files(config: &Config, set: &[Declared], report: &mut Report) {
     }
     if let Some(message) = crash::unnotable(config) {
         let subject = format!("state_dir {}", config.state_dir.display());
+        report.add(Severity::Note, subject, message);
+    }
+    if let Err(error) = config.runtime_dir_writable() {
+        let subject = format!("runtime_dir {}", config.runtime_dir.display());
+        let message = format!(
+            "cannot be written ({error}), so `forebay status` would find no node; {}",
+            advice(&error, "correct it")
+        );
         report.add(Severity::Note, subject, message);
     }
 }

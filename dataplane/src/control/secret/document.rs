@@ -43,9 +43,15 @@ pub(crate) enum DocumentError {
     Pem,
     /// No object, or one that ends too early.
     #[error(
-        "it is no JSON object with strings, such as {{\"username\": \"...\", \"password\": \"...\"}}"
+        "it is no JSON object with strings, such as {{\"username\": \"...\", \"password\": \"...\"}}: \
+         look at line {line}, column {column}"
     )]
-    NotAnObject,
+    NotAnObject {
+        /// Where it ceases to be one, from 1.
+        line: usize,
+        /// In characters, from 1.
+        column: usize,
+    },
     /// It lacks what it is for.
     #[error("it has no member {0}; its names are case-sensitive")]
     Missing(&'static str),
@@ -71,12 +77,17 @@ impl Document {
         if text.len() > SECRET_BYTES_MAX {
             return Err(DocumentError::TooLong(text.len()));
         }
-        let text = text.trim_start_matches('\u{feff}').trim_start();
-        if text.starts_with("-----BEGIN") {
+        let text = text.trim_start_matches('\u{feff}');
+        if text.trim_start().starts_with("-----BEGIN") {
             return Err(DocumentError::Pem);
         }
+        let escaped = with_escapes(text);
         // Why not serde's own words: they quote what they complain of.
-        serde_json::from_str(&with_escapes(text)).map_err(|_| DocumentError::NotAnObject)
+        serde_json::from_str(&escaped).map_err(|error| {
+            let at = offset(&escaped, error.line(), error.column());
+            let (line, column) = place(text, at);
+            DocumentError::NotAnObject { line, column }
+        })
     }
 
     /// `username` and `password`.
@@ -147,20 +158,61 @@ impl fmt::Debug for ClientCertificate {
 fn with_escapes(text: &str) -> Zeroizing<String> {
     // Its place is reserved at once: a string that grows leaves copies of itself behind.
     let mut written = Zeroizing::new(String::with_capacity(2 * text.len()));
-    let (mut in_string, mut escaped) = (false, false);
+    let mut strings = Strings::default();
     for c in text.chars() {
-        match c {
-            '\n' if in_string => written.push_str("\\n"),
-            '\r' if in_string => written.push_str("\\r"),
-            '\t' if in_string => written.push_str("\\t"),
-            c => written.push(c),
+        match strings.escape(c) {
+            Some(escape) => written.push_str(escape),
+            None => written.push(c),
         }
-        if c == '"' && !escaped {
-            in_string = !in_string;
-        }
-        escaped = in_string && c == '\\' && !escaped;
     }
     written
+}
+
+/// Follows a text of JSON in and out of its strings.
+#[derive(Default)]
+struct Strings {
+    inside: bool,
+    escaped: bool,
+}
+
+impl Strings {
+    /// What the next character is written as, if not as itself.
+    fn escape(&mut self, c: char) -> Option<&'static str> {
+        let escape = match c {
+            '\n' if self.inside => Some("\\n"),
+            '\r' if self.inside => Some("\\r"),
+            '\t' if self.inside => Some("\\t"),
+            _ => None,
+        };
+        if c == '"' && !self.escaped {
+            self.inside = !self.inside;
+        }
+        self.escaped = self.inside && c == '\\' && !self.escaped;
+        escape
+    }
+}
+
+/// The byte before which the parser stopped; it counts columns in bytes.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let lines = text.split_inclusive('\n').take(line.saturating_sub(1));
+    lines.map(str::len).sum::<usize>() + column.saturating_sub(1)
+}
+
+/// The line and the character of the original that stand at that byte of the escaped text.
+fn place(original: &str, at: usize) -> (usize, usize) {
+    let mut strings = Strings::default();
+    let (mut line, mut column, mut written) = (1, 1, 0);
+    for c in original.chars() {
+        written += strings.escape(c).map_or(c.len_utf8(), str::len);
+        if written > at {
+            break;
+        }
+        (line, column) = match c {
+            '\n' => (line + 1, 1),
+            _ => (line, column + 1),
+        };
+    }
+    (line, column)
 }
 
 const NULL: &str = "null";
@@ -338,6 +390,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_object_is_told_where() {
+        let cases = [
+            ("{\"a\": \"b\",\n \"c\" \"d\"}", (2, 6)),
+            // Raw line breaks in a string count as lines of the file.
+            (
+                "\u{feff}{\"certificate\": \"-----BEGIN\n\tMIIE\r\n-----END\",\n  privateKey: 1}",
+                (4, 3),
+            ),
+            ("{\"ä\": \"ö\" x}", (1, 11)),
+            ("{\"a\": \"b\"", (1, 9)),
+            ("hush", (1, 1)),
+            ("\n\n[1]", (3, 1)),
+            ("{}\n}", (2, 1)),
+        ];
+        for (text, expected) in cases {
+            let DocumentError::NotAnObject { line, column } = error(text) else {
+                panic!("{text} is no object");
+            };
+            assert_eq!((line, column), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn more_than_a_secret_may_hold_is_refused() {
         let of = |bytes: usize| format!("{{\"username\":\"{}\"}}", "x".repeat(bytes - 15));
         assert_eq!(of(SECRET_BYTES_MAX).len(), SECRET_BYTES_MAX);
@@ -349,7 +424,7 @@ mod tests {
         assert_eq!(error(&of(long)), DocumentError::TooLong(long));
         // Depth is bounded too.
         let deep = format!("{{\"a\":{}", "[".repeat(60_000));
-        assert_eq!(error(&deep), DocumentError::NotAnObject);
+        assert!(matches!(error(&deep), DocumentError::NotAnObject { .. }));
     }
 
     #[test]
@@ -362,9 +437,10 @@ mod tests {
     #[test]
     fn what_is_cut_off_is_no_object() {
         for (end, _) in CERTIFICATE.char_indices() {
-            assert_eq!(
-                error(CERTIFICATE.split_at(end).0),
-                DocumentError::NotAnObject
+            let error = error(CERTIFICATE.split_at(end).0);
+            assert!(
+                matches!(error, DocumentError::NotAnObject { .. }),
+                "{error}"
             );
         }
     }

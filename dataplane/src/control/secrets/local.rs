@@ -34,7 +34,14 @@ pub(in crate::control) async fn read(source: &SecretSource) -> Result<Zeroizing<
     }
 }
 
-fn path(source: &SecretSource) -> Result<PathBuf, String> {
+/// Whether only the service that systemd starts has it, and this process is not that.
+pub(in crate::control) fn is_with_the_service(source: &SecretSource) -> bool {
+    matches!(source, SecretSource::Credential(_))
+        && std::env::var_os(CREDENTIALS_DIRECTORY).is_none()
+}
+
+/// The file that it is.
+pub(in crate::control) fn path(source: &SecretSource) -> Result<PathBuf, String> {
     match source {
         SecretSource::File(path) | SecretSource::CaBundle(path) => Ok(path.clone()),
         SecretSource::Credential(name) => match std::env::var_os(CREDENTIALS_DIRECTORY) {

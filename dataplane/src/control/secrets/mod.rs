@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use super::aws::Aws;
-use crate::contract::watch;
+use crate::clock;
+use crate::contract::{mpsc, watch};
 use crate::mapping::SecretSource;
 
 /// What is on this machine is read this often.
@@ -53,12 +54,26 @@ pub(super) enum SecretError {
     RoleRefused(String),
 }
 
-/// Keeps `out` filled with what is wanted until it is aborted; `refresh` makes it read at once.
+/// The secrets that cannot be read now, whatever is known of them.
+pub(super) type Unreadable = BTreeMap<SecretSource, Failing>;
+
+/// A secret that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failing {
+    pub(super) error: SecretError,
+    /// Since 1970.
+    pub(super) since: Duration,
+}
+
+/// Keeps `out` filled with what is wanted until it is aborted; `refresh` makes it read everything at once, and
+/// `some` what is named.
 pub(super) async fn attend(
     aws: Arc<Aws>,
     mut wanted: watch::Receiver<Arc<[SecretSource]>>,
     refresh: Arc<Notify>,
+    mut some: mpsc::Receiver<Vec<SecretSource>>,
     out: watch::Sender<Arc<Secrets>>,
+    unreadable: watch::Sender<Arc<Unreadable>>,
 ) {
     let mut keys = aws.keys().clone();
     let mut reader = Reader::new(aws);
@@ -68,14 +83,21 @@ pub(super) async fn attend(
         if reader.take_news() {
             out.send_replace(Arc::new(reader.secrets()));
         }
+        let failing = reader.unreadable();
+        unreadable.send_if_modified(|old| {
+            let changed = **old != failing;
+            *old = Arc::new(failing);
+            changed
+        });
         let due = reader.next_due();
         tokio::select! {
             changed = wanted.changed() => match changed {
                 Ok(()) => reader.want(&wanted.borrow_and_update()),
                 Err(_) => return,
             },
-            () = refresh.notified() => reader.hasten(|_| true),
-            () = keys.changed() => reader.hasten(|entry| matches!(entry.text, Some(Err(_)))),
+            () = refresh.notified() => reader.hasten(|_, _| true),
+            Some(named) = some.recv() => reader.hasten(|source, _| named.contains(source)),
+            () = keys.changed() => reader.hasten(|_, entry| entry.failing.is_some()),
             Some(read) = reader.tasks.join_next() => match read {
                 Ok((source, read)) => reader.take(source, read),
                 // A task that was aborted: with this one.
@@ -114,8 +136,8 @@ struct Entry {
     text: Option<Result<Text, SecretError>>,
     /// How often in a row it could not be read.
     failures: u32,
-    /// The newest failure while an older text is used.
-    failing: Option<SecretError>,
+    /// The newest failure, and since when it fails.
+    failing: Option<Failing>,
     /// When it is read next; at once, if nobody has said.
     due: Option<Instant>,
     is_being_read: bool,
@@ -140,8 +162,9 @@ impl Reader {
         }
     }
 
-    fn hasten(&mut self, which: impl Fn(&Entry) -> bool) {
-        for entry in self.entries.values_mut().filter(|entry| which(entry)) {
+    fn hasten(&mut self, which: impl Fn(&SecretSource, &Entry) -> bool) {
+        let all = self.entries.iter_mut();
+        for (_, entry) in all.filter(|(source, entry)| which(source, entry)) {
             entry.due = None;
         }
     }
@@ -193,6 +216,13 @@ impl Reader {
             entries.filter_map(|(source, entry)| Some((source.clone(), entry.text.clone()?)));
         read.collect()
     }
+
+    fn unreadable(&self) -> Unreadable {
+        let entries = self.entries.iter();
+        let failing =
+            entries.filter_map(|(source, entry)| Some((source.clone(), entry.failing.clone()?)));
+        failing.collect()
+    }
 }
 
 impl Entry {
@@ -209,23 +239,35 @@ impl Entry {
             (Err(error), Some(Err(old))) => error != old,
             (_, _) => true,
         };
-        let failing = match (&read, old) {
-            (Err(error), Some(Ok(_))) => Some(error.clone()),
-            _ => None,
-        };
-        if failing != self.failing {
-            match &failing {
-                Some(error) => {
-                    warn!(%source, %error, "Secret cannot be read; what it held before is used");
-                }
-                None => info!(%source, "Secret can be read again"),
-            }
-            self.failing = failing;
-        }
+        let is_known = matches!(old, Some(Ok(_)));
+        self.note(source, read.as_ref().err(), is_known);
         if is_new {
             self.text = Some(read.map(Arc::new));
         }
         is_new
+    }
+
+    /// Keeps in mind whether it could be read, and says so when that changes. Who waits for a secret that was never
+    /// read says so himself.
+    fn note(&mut self, source: &SecretSource, error: Option<&SecretError>, is_known: bool) {
+        let Some(error) = error else {
+            if self.failing.take().is_some() {
+                info!(%source, "Secret can be read again");
+            }
+            return;
+        };
+        if self.failing.as_ref().is_some_and(|it| it.error == *error) {
+            return;
+        }
+        if is_known {
+            warn!(%source, %error, "Secret cannot be read; what it held before is used");
+        }
+        let since = self
+            .failing
+            .as_ref()
+            .map_or_else(clock::unix_now, |it| it.since);
+        let error = error.clone();
+        self.failing = Some(Failing { error, since });
     }
 }
 
@@ -273,7 +315,14 @@ mod tests {
         assert!(entry.take(&source(), text("old")));
         assert!(entry.take(&source(), text("new")));
         assert!(!entry.take(&source(), gone()));
-        assert_eq!(entry.text.unwrap().unwrap().as_str(), "new");
+        assert_eq!(
+            entry.text.as_ref().unwrap().as_ref().unwrap().as_str(),
+            "new"
+        );
+        let failing = entry.failing.clone();
+        assert!(failing.is_some() && !entry.take(&source(), gone()));
+        assert_eq!(entry.failing, failing, "it is the same failure");
+        assert!(!entry.take(&source(), text("new")) && entry.failing.is_none());
         let mut never_read = Entry::default();
         assert!(never_read.take(&source(), gone()));
         assert!(!never_read.take(&source(), gone()));
@@ -302,15 +351,26 @@ mod tests {
         let source = SecretSource::File(path.clone());
         let (_wanted, sources) = watch::channel([source.clone()].into());
         let (out, mut secrets) = watch::channel(Arc::default());
+        let (unreadable, _) = watch::channel(Arc::default());
+        let (named, some) = mpsc::channel(1);
         let (aws, refresh) = (Arc::new(Aws::nowhere()), Arc::new(Notify::new()));
-        let task = tokio::spawn(attend(aws, sources, Arc::clone(&refresh), out));
-        for expected in ["old", "new"] {
+        let (sources, again) = (sources, Arc::clone(&refresh));
+        let task = tokio::spawn(attend(aws, sources, again, some, out, unreadable));
+        let mut is_read = async |expected: &str| {
             secrets.changed().await.unwrap();
             let read = Arc::clone(&secrets.borrow());
             assert_eq!(read[&source].as_ref().unwrap().as_str(), expected);
-            std::fs::write(&path, "new").unwrap();
-            refresh.notify_one();
-        }
+        };
+        is_read("old").await;
+        std::fs::write(&path, "new").unwrap();
+        refresh.notify_one();
+        is_read("new").await;
+        std::fs::write(&path, "newest").unwrap();
+        named
+            .send(vec![SecretSource::File(path.clone())])
+            .await
+            .unwrap();
+        is_read("newest").await;
         task.abort();
     }
 }

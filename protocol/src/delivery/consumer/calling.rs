@@ -243,6 +243,9 @@ impl Consumer {
         }
         let verdict = batch.conclude(&outcome, self.now, &mut self.random);
         self.count_outcome(&outcome, batch.records());
+        if let (Verdict::Retry, Some(fault)) = (&verdict, &self.faults.function) {
+            batch.note_failure(fault.to_string().into(), self.now);
+        }
         match verdict {
             Verdict::Succeeded => {
                 for part in batch.take_parts() {

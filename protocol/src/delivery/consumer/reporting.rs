@@ -1,7 +1,8 @@
 //! What a consumer says of itself.
 
 use super::super::Duty;
-use super::super::status::{ConsumerStatus, Fault, PartitionStatus, Phase};
+use super::super::batch::Batch;
+use super::super::status::{ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase};
 use super::Consumer;
 
 impl Consumer {
@@ -19,26 +20,42 @@ impl Consumer {
             fault: self.fault(),
             processed_any: self.counters.records_succeeded > 0,
             generation: self.membership.generation(),
-            partitions: self
-                .lanes
-                .values()
-                .map(|lane| PartitionStatus {
-                    partition: lane.partition,
-                    fetched_offset: lane.fetched(),
-                    processed_offset: lane.processed(),
-                    committed_offset: lane.committed,
-                    high_watermark: lane.high_watermark,
-                    log_start_offset: lane.log_start,
-                    in_flight: self.called_partitions.contains(&lane.partition),
-                    halted: lane.halted.as_ref().map(|halt| halt.reason.clone()),
-                })
-                .collect(),
+            partitions: self.partitions(),
             topic_partitions: u32::try_from(self.cluster.partitions())
                 .ok()
                 .filter(|n| *n > 0),
             memory_bytes: self.fetched.held() + self.bodies.held(),
             counters: self.counters,
         }
+    }
+
+    fn partitions(&self) -> Vec<PartitionStatus> {
+        let lanes = self.lanes.values();
+        let mut partitions: Vec<_> = lanes
+            .map(|lane| PartitionStatus {
+                partition: lane.partition,
+                fetched_offset: lane.fetched(),
+                processed_offset: lane.processed(),
+                committed_offset: lane.committed,
+                high_watermark: lane.high_watermark,
+                log_start_offset: lane.log_start,
+                in_flight: self.called_partitions.contains(&lane.partition),
+                halted: lane.halted.as_ref().map(|halt| HaltStatus {
+                    offset: halt.offset,
+                    reason: halt.reason.clone(),
+                    next_try: halt.retry_at,
+                }),
+                retry: None,
+            })
+            .collect();
+        for (partition, retry) in self.batches.values().flat_map(Batch::retries) {
+            // The lanes are in the order of their partitions. One that was lost is not among them.
+            let found = partitions.binary_search_by_key(&partition, |it| it.partition);
+            if let Ok(at) = found {
+                partitions[at].retry = Some(retry);
+            }
+        }
+        partitions
     }
 
     /// The fault to show: what keeps most from working comes first.

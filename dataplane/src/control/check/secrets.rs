@@ -1,0 +1,69 @@
+//! What `check` finds of a mapping's secrets, which it reads as the node would.
+//!
+//! Invariant: a value of a secret is in no line.
+
+use std::time::Duration;
+
+use super::{Report, Severity};
+use crate::clock;
+use crate::control::access;
+use crate::control::aws::Aws;
+use crate::control::expiry::Watched;
+use crate::control::secret::certificate::time;
+use crate::control::secrets::local;
+use crate::mapping::{Mapping, SecretSource};
+
+/// A certificate that ends within this is worth a line.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+
+/// Reads them, and makes of them what connections take.
+pub(super) async fn of_mapping(mapping: &Mapping, aws: &Aws, report: &mut Report) {
+    let all: Vec<SecretSource> = access::sources(mapping).collect();
+    if all.is_empty() {
+        return;
+    }
+    let subject = match all.len() {
+        1 => format!("secret {}", all[0]),
+        count => format!("{count} secrets"),
+    };
+    let with_the_service = all.iter().find(|it| local::is_with_the_service(it));
+    if let Some(SecretSource::Credential(name)) = with_the_service {
+        let message = format!(
+            "not read: credential:{name} is given to the service alone; to read it, check as the service does: \
+             systemd-run --pipe -p LoadCredential={name}:/path forebay check --config FILE"
+        );
+        report.add(Severity::Note, subject, message);
+        return;
+    }
+    match access::watched_now(mapping, aws).await {
+        Ok(certificates) => {
+            report.add(Severity::Right, subject, "read, and of use");
+            for certificate in &certificates {
+                expiring(certificate, report);
+            }
+        }
+        Err(trouble) => report.add(Severity::Problem, subject, trouble.detail()),
+    }
+}
+
+fn expiring(certificate: &Watched, report: &mut Report) {
+    let left = certificate
+        .not_after
+        .saturating_sub(clock::unix_now().as_secs());
+    if left > EXPIRES_SOON.as_secs() {
+        return;
+    }
+    let Watched {
+        used_as,
+        source,
+        subject,
+        not_after,
+    } = certificate;
+    let message = format!(
+        "{} certificate {subject} is valid until {}, {} days from now; put a new one there",
+        used_as.words(),
+        time(*not_after),
+        left / 86_400
+    );
+    report.add(Severity::Note, format!("secret {source}"), message);
+}

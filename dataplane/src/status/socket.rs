@@ -1,0 +1,194 @@
+//! The unix socket that a node's status is read from.
+//!
+//! A node holds a lock as long as it lives, and the kernel lets go of it when it dies, however it dies. So who has
+//! the lock may replace the socket: nobody can be serving it.
+//!
+//! Invariant: from its first moment the socket is its owner's alone (mode 0600); that of a living node is
+//! never taken away.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Clients that may wait until one of those that are served has ended.
+const BACKLOG: i32 = 64;
+
+/// The socket of a runtime directory.
+pub fn path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("status.sock")
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another node has it.
+    #[error(
+        "{path}: another node that runs serves its status there; give this one a runtime_dir of its own, or end that one"
+    )]
+    Taken {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// It cannot be made.
+    #[error("{path}: cannot be made: {source}")]
+    Unusable {
+        /// The socket, or what it needs.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A socket that listens, as long as it is held.
+#[derive(Debug)]
+pub struct StatusSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    lock: File,
+}
+
+impl StatusSocket {
+    /// Makes the socket, and the directory if it is not there.
+    pub fn bind(runtime_dir: &Path) -> Result<Self, SocketError> {
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            |source| SocketError::Unusable { path, source }
+        };
+        let mut directory = DirBuilder::new();
+        directory.recursive(true).mode(0o700);
+        directory
+            .create(runtime_dir)
+            .map_err(unusable(runtime_dir))?;
+        let path = path(runtime_dir);
+        let lock = lock(&path)?;
+        remove_stale(&path).map_err(unusable(&path))?;
+        let listener = listen(&path).map_err(unusable(&path))?;
+        Ok(Self {
+            listener,
+            path,
+            lock,
+        })
+    }
+
+    /// What connections come in by. The socket itself stays as long as the guard.
+    pub fn into_listener(self) -> (UnixListener, Guard) {
+        let guard = Guard {
+            path: self.path,
+            _lock: self.lock,
+        };
+        (self.listener, guard)
+    }
+}
+
+/// Takes the socket away when it is dropped, and lets the next node have it then.
+#[derive(Debug)]
+pub struct Guard {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // One that is left behind is replaced by the next start.
+        std::fs::remove_file(&self.path).unwrap_or_default();
+    }
+}
+
+fn lock(socket: &Path) -> Result<File, SocketError> {
+    let path = socket.with_extension("lock");
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let taken = options.open(&path).and_then(|file| {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    });
+    match taken {
+        Ok(Some(file)) => Ok(file),
+        Ok(None) => Err(SocketError::Taken {
+            path: socket.to_owned(),
+        }),
+        Err(source) => Err(SocketError::Unusable { path, source }),
+    }
+}
+
+/// What a killed node has left there. Anything else stays, and `listen` says that it is in the way.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Why before `bind`: the file takes the socket's mode, so there is no moment at which others may connect.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn socket_and_directory_are_the_owners_alone_whatever_the_umask() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run/forebay");
+        let before = rustix::process::umask(Mode::empty());
+        let bound = StatusSocket::bind(&run).unwrap();
+        rustix::process::umask(before);
+        assert_eq!(mode(&path(&run)), 0o600);
+        assert_eq!(mode(&run), 0o700);
+        drop(bound);
+    }
+
+    #[test]
+    fn the_socket_of_a_living_node_is_not_taken_and_that_of_a_dead_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (listener, guard) = StatusSocket::bind(dir.path()).unwrap().into_listener();
+        let taken = StatusSocket::bind(dir.path()).unwrap_err();
+        assert!(matches!(taken, SocketError::Taken { .. }), "{taken}");
+        UnixStream::connect(path(dir.path())).unwrap();
+        // Killed: the file stays, the lock does not.
+        let copy = dir.path().join("kept");
+        std::fs::rename(path(dir.path()), &copy).unwrap();
+        drop((listener, guard));
+        std::fs::rename(&copy, path(dir.path())).unwrap();
+        let refused = UnixStream::connect(path(dir.path())).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let next = StatusSocket::bind(dir.path()).unwrap();
+        UnixStream::connect(path(dir.path())).unwrap();
+        let (_, guard) = next.into_listener();
+        drop(guard);
+        assert!(!path(dir.path()).exists(), "an end in order leaves nothing");
+    }
+
+    #[test]
+    fn what_is_no_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(path(dir.path()), "mine").unwrap();
+        let error = StatusSocket::bind(dir.path()).unwrap_err();
+        assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
+        assert_eq!(std::fs::read(path(dir.path())).unwrap(), b"mine");
+    }
+}

@@ -1,0 +1,489 @@
+//! The status document as people read it: in a terminal.
+//!
+//! Invariant: what comes from outside moves no cursor: control characters are shown as `?`.
+
+use std::fmt::Write;
+
+use super::{Certificate, Document, Mapping, Partition};
+
+/// Lines of one kind that the overview shows of one mapping; the rest is counted.
+const LINES_MAX: usize = 10;
+
+/// A certificate that ends within this is shown in the overview.
+const EXPIRES_SOON_SECONDS: f64 = 30.0 * 86_400.0;
+
+/// The node, a line for each mapping, and what needs somebody's attention.
+pub fn overview(document: &Document) -> String {
+    let mut out = head(document);
+    if document.mappings.is_empty() {
+        out.push_str("\nno mapping\n");
+        return out;
+    }
+    let mut rows = vec![row([
+        "MAPPING",
+        "STATE",
+        "CONSUMERS",
+        "PARTITIONS",
+        "LAG",
+        "RETRYING",
+        "HALTED",
+        "RESULT",
+    ])];
+    for mapping in &document.mappings {
+        let partitions = &mapping.partitions;
+        let lag: i64 = partitions.iter().filter_map(|it| it.lag_records).sum();
+        let count =
+            |which: fn(&Partition) -> bool| partitions.iter().filter(|it| which(it)).count();
+        rows.push(vec![
+            mapping.name.clone(),
+            mapping.state.clone(),
+            mapping.consumers.len().to_string(),
+            partitions.len().to_string(),
+            lag.to_string(),
+            count(|it| it.retry.is_some()).to_string(),
+            count(|it| it.halted.is_some()).to_string(),
+            mapping.last_processing_result.clone(),
+        ]);
+    }
+    out.push('\n');
+    table(&mut out, "", &rows);
+    for mapping in &document.mappings {
+        let lines = troubles(mapping, document.time);
+        if !lines.is_empty() {
+            write_lines(&mut out, &format!("\n{}", printable(&mapping.name)), &lines);
+        }
+    }
+    out
+}
+
+/// All that is known of the mappings of a document.
+pub fn details(document: &Document) -> String {
+    let mut out = head(document);
+    for mapping in &document.mappings {
+        detail(&mut out, mapping, document.time);
+    }
+    out
+}
+
+fn head(document: &Document) -> String {
+    let node = &document.node;
+    let name = node.node_id.as_ref().map(|it| format!(" {it}"));
+    let mut out = format!(
+        "node{}: Forebay {}, {}, up {}, process {}, {} of {} in use on {}\n",
+        printable(&name.unwrap_or_default()),
+        printable(&node.version),
+        printable(&node.lifecycle),
+        span(node.uptime_seconds),
+        node.pid,
+        bytes(node.memory_used_bytes),
+        bytes(node.memory_budget_bytes),
+        plural(node.shards.len(), "shard"),
+    );
+    if !node.reload.success {
+        out.push_str("the newest reading of the mappings had problems, which stand in the log; what ran before goes on\n");
+    }
+    out
+}
+
+fn detail(out: &mut String, mapping: &Mapping, now: f64) {
+    let lines = [
+        ("UUID", mapping.uuid.clone()),
+        ("file", mapping.file.clone()),
+        ("function", mapping.function_arn.clone()),
+        ("topic", mapping.topics.join(", ")),
+        ("group", mapping.consumer_group_id.clone()),
+        ("state", mapping.state.clone()),
+        ("reason", mapping.state_transition_reason.clone()),
+        ("result", mapping.last_processing_result.clone()),
+        ("modified", ago(now - mapping.last_modified)),
+    ];
+    let rows: Vec<_> = lines
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .into();
+    // Writing into a string cannot fail.
+    writeln!(out, "\nmapping {}", printable(&mapping.name)).unwrap_or_default();
+    table(out, "  ", &rows);
+    let troubles = troubles(mapping, now);
+    if !troubles.is_empty() {
+        write_lines(out, "  needs attention", &troubles);
+    }
+    if !mapping.certificates.is_empty() {
+        let lines: Vec<_> = mapping.certificates.iter().map(certificate).collect();
+        write_lines(out, "  certificates", &lines);
+    }
+    let consumers = mapping.consumers.iter().map(|it| {
+        let generation = it.generation.map(|it| format!(", generation {it}"));
+        format!(
+            "consumer {} on shard {}: {}{}, {}, {}",
+            it.consumer,
+            it.shard,
+            it.phase,
+            generation.unwrap_or_default(),
+            plural(it.partitions, "partition"),
+            bytes(it.memory_bytes),
+        )
+    });
+    write_lines(out, "  consumers", &consumers.collect::<Vec<_>>());
+    partitions(out, mapping);
+}
+
+fn partitions(out: &mut String, mapping: &Mapping) {
+    if mapping.partitions.is_empty() {
+        return;
+    }
+    let known = |offset: Option<i64>| offset.map_or("-".to_owned(), |it| it.to_string());
+    let mut rows = vec![row([
+        "PARTITION",
+        "CONSUMER",
+        "COMMITTED",
+        "PROCESSED",
+        "FETCHED",
+        "END",
+        "LAG",
+        "NOW",
+    ])];
+    rows.extend(mapping.partitions.iter().map(|it| {
+        let now = match it {
+            Partition {
+                halted: Some(_), ..
+            } => "halted",
+            Partition {
+                retry: Some(_),
+                in_flight: true,
+                ..
+            } => "retried",
+            Partition { retry: Some(_), .. } => "waits to retry",
+            Partition {
+                in_flight: true, ..
+            } => "in flight",
+            _ => "",
+        };
+        vec![
+            it.partition.to_string(),
+            it.consumer.to_string(),
+            known(it.committed_offset),
+            it.processed_offset.to_string(),
+            it.fetched_offset.to_string(),
+            known(it.high_watermark),
+            known(it.lag_records),
+            now.to_owned(),
+        ]
+    }));
+    out.push('\n');
+    table(out, "  ", &rows);
+}
+
+/// What somebody ought to look at.
+fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(detail) = &mapping.detail {
+        lines.push(detail.clone());
+    }
+    let secrets = mapping.secrets.iter();
+    lines.extend(secrets.map(|it| {
+        format!(
+            "{} (since {}): {}",
+            it.secret,
+            span(now - it.since),
+            it.error
+        )
+    }));
+    let soon = mapping.certificates.iter();
+    let soon = soon.filter(|it| it.expires_in_seconds <= EXPIRES_SOON_SECONDS);
+    lines.extend(soon.map(certificate));
+    let halted = mapping.partitions.iter().filter_map(|it| {
+        let halted = it.halted.as_ref()?;
+        Some(format!(
+            "partition {} stands at offset {}, next look {}: {}",
+            it.partition,
+            halted.offset,
+            due(halted.next_try - now),
+            halted.reason
+        ))
+    });
+    push_some(&mut lines, halted.collect(), "halted partitions");
+    let retried = mapping.partitions.iter().filter_map(|it| {
+        let retry = it.retry.as_ref()?;
+        let next = match retry.next_try {
+            Some(at) => format!("next call {}", due(at - now)),
+            None => "a call is open".to_owned(),
+        };
+        Some(format!(
+            "partition {} retries offset {} for {} now, {} ({} of the function), {next}: {}",
+            it.partition,
+            retry.offset,
+            span(retry.age_seconds),
+            plural(retry.failed_calls as usize, "failed call"),
+            plural(retry.attempts as usize, "error"),
+            retry.error
+        ))
+    });
+    push_some(&mut lines, retried.collect(), "retrying partitions");
+    lines
+}
+
+fn push_some(to: &mut Vec<String>, mut lines: Vec<String>, what: &str) {
+    let more = lines.len().saturating_sub(LINES_MAX);
+    lines.truncate(LINES_MAX);
+    to.append(&mut lines);
+    if more > 0 {
+        to.push(format!("and {more} more {what}; --json shows them all"));
+    }
+}
+
+fn certificate(it: &Certificate) -> String {
+    let when = match it.expires_in_seconds {
+        left if left < 0.0 => format!("has expired {} ago", span(-left)),
+        left => format!("expires in {}", span(left)),
+    };
+    format!(
+        "{} certificate {} of {} {when}",
+        it.kind, it.subject, it.secret
+    )
+}
+
+fn write_lines(out: &mut String, title: &str, lines: &[String]) {
+    out.push_str(title);
+    out.push('\n');
+    let indent = title.len() - title.trim_start_matches(' ').len() + 2;
+    for line in lines {
+        out.push_str(&" ".repeat(indent));
+        out.push_str(&printable(line));
+        out.push('\n');
+    }
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).into()
+}
+
+/// Columns of cells, each as wide as its widest; the last has no end. Numbers stand to the right, with the name above.
+fn table(out: &mut String, indent: &str, rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let is_number = |cell: &String| cell == "-" || cell.chars().all(|c| c.is_ascii_digit());
+    let columns: Vec<(usize, bool)> = (0..columns)
+        .map(|column| {
+            let width = rows.iter().map(|row| row[column].chars().count()).max();
+            let below = rows.get(1..).unwrap_or_default();
+            let numbers = !below.is_empty() && below.iter().all(|row| is_number(&row[column]));
+            (width.unwrap_or(0), numbers)
+        })
+        .collect();
+    for row in rows {
+        let mut line = indent.to_owned();
+        for (cell, (width, numbers)) in row.iter().zip(&columns) {
+            let cell = printable(cell);
+            let pad = " ".repeat(width - cell.chars().count());
+            match numbers {
+                true => line.extend([pad.as_str(), cell.as_str(), "  "]),
+                false => line.extend([cell.as_str(), pad.as_str(), "  "]),
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+fn ago(seconds: f64) -> String {
+    format!("{} ago", span(seconds))
+}
+
+fn due(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 1.0 => "now".to_owned(),
+        seconds => format!("in {}", span(seconds)),
+    }
+}
+
+/// A time in its two largest units.
+fn span(seconds: f64) -> String {
+    let seconds = seconds.max(0.0) as u64;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{} {} h", plural(days as usize, "day"), hours % 24),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{Consumer, FORMAT, Halted, Node, Reload, Retry, Secret, Shard};
+    use super::*;
+
+    fn partition(number: i32) -> Partition {
+        Partition {
+            partition: number,
+            consumer: 0,
+            committed_offset: Some(7),
+            processed_offset: 7,
+            fetched_offset: 12,
+            high_watermark: Some(12),
+            log_start_offset: Some(0),
+            lag_records: Some(5),
+            in_flight: false,
+            halted: None,
+            retry: None,
+        }
+    }
+
+    fn document(partitions: Vec<Partition>) -> Document {
+        Document {
+            format: FORMAT,
+            time: 1000.0,
+            node: Node {
+                version: "0.1.0".to_owned(),
+                pid: 42,
+                node_id: None,
+                lifecycle: "running".to_owned(),
+                started: 0.0,
+                uptime_seconds: 1000.0,
+                memory_budget_bytes: 512 << 20,
+                memory_used_bytes: 3 << 20,
+                reload: Reload {
+                    success: true,
+                    succeeded: 0.0,
+                },
+                shards: vec![Shard {
+                    shard: 0,
+                    generation: 1,
+                    planned_generation: 1,
+                    consumers: 1,
+                    memory_used_bytes: 3 << 20,
+                }],
+            },
+            mappings: vec![Mapping {
+                uuid: "u".to_owned(),
+                function_arn: "arn".to_owned(),
+                topics: vec!["orders".to_owned()],
+                consumer_group_id: "u".to_owned(),
+                state: "Enabled".to_owned(),
+                state_transition_reason: "USER_INITIATED".to_owned(),
+                last_processing_result: "OK".to_owned(),
+                last_modified: 940.0,
+                name: "orders".to_owned(),
+                file: "mappings.d/orders.toml".to_owned(),
+                detail: None,
+                counters: BTreeMap::new(),
+                consumers: vec![Consumer {
+                    consumer: 0,
+                    shard: 0,
+                    phase: "stable".to_owned(),
+                    generation: Some(3),
+                    partitions: partitions.len(),
+                    memory_bytes: 0,
+                    fault: None,
+                }],
+                partitions,
+                certificates: Vec::new(),
+                secrets: Vec::new(),
+            }],
+        }
+    }
+
+    #[test]
+    fn what_is_well_is_a_line_for_each_mapping() {
+        let mut lagging = partition(1);
+        lagging.lag_records = Some(10_005);
+        let text = overview(&document(vec![partition(0), lagging]));
+        let expected = "node: Forebay 0.1.0, running, up 16 min 40 s, process 42, 3 MiB of 512 MiB in use on 1 shard\n\
+                        \n\
+                        MAPPING  STATE    CONSUMERS  PARTITIONS    LAG  RETRYING  HALTED  RESULT\n\
+                        orders   Enabled          1           2  10010         0       0  OK\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_needs_attention_stands_below_with_what_to_know() {
+        let mut document = document(vec![
+            Partition {
+                retry: Some(Retry {
+                    offset: 7,
+                    last_offset: 11,
+                    attempts: 3,
+                    failed_calls: 4,
+                    error: "function failing: Unhandled: KeyError".to_owned(),
+                    since: 870.0,
+                    age_seconds: 130.0,
+                    next_try: Some(1004.5),
+                }),
+                ..partition(0)
+            },
+            Partition {
+                halted: Some(Halted {
+                    offset: 9,
+                    reason: "too \u{1b}[31mlarge".to_owned(),
+                    next_try: 1030.0,
+                }),
+                ..partition(1)
+            },
+        ]);
+        document.mappings[0].secrets.push(Secret {
+            secret: "file:/s.json".to_owned(),
+            error: "cannot be read".to_owned(),
+            since: 880.0,
+        });
+        document.mappings[0].certificates.push(Certificate {
+            kind: "client".to_owned(),
+            secret: "file:/s.json".to_owned(),
+            subject: "CN=forebay".to_owned(),
+            not_after: 90_000.0,
+            expires_in_seconds: 89_000.0,
+        });
+        let text = overview(&document);
+        for expected in [
+            "\norders\n",
+            "  file:/s.json (since 2 min 0 s): cannot be read\n",
+            "  client certificate CN=forebay of file:/s.json expires in 1 day 0 h\n",
+            "  partition 1 stands at offset 9, next look in 30 s: too ?[31mlarge\n",
+            "  partition 0 retries offset 7 for 2 min 10 s now, 4 failed calls (3 errors of the function), \
+             next call in 4 s: function failing: Unhandled: KeyError\n",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+        let text = details(&document);
+        let cells = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let row = cells("0 0 7 7 12 12 5 waits to retry");
+        assert!(text.lines().any(|line| cells(line) == row), "{text}");
+    }
+
+    #[test]
+    fn many_partitions_in_trouble_are_counted() {
+        let halted = |number| Partition {
+            halted: Some(Halted {
+                offset: 9,
+                reason: "r".to_owned(),
+                next_try: 0.0,
+            }),
+            ..partition(number)
+        };
+        let text = overview(&document((0..500).map(halted).collect()));
+        assert!(text.contains("and 490 more halted partitions"), "{text}");
+        assert!(text.lines().count() < 20, "{text}");
+    }
+}
