@@ -43,7 +43,7 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// `SourceAccessConfigurations`: types, and the files of their secrets.
     pub access: Vec<(&'static str, PathBuf)>,
-    /// Where brokers are, if not at their plaintext listener.
+    /// Where brokers are, if not at their plaintext listener: one or more, joined by commas.
     pub bootstrap: Option<String>,
 }
 
@@ -134,11 +134,13 @@ impl Settings {
             entries.join(", ")
         )
         .expect("a string takes all");
-        let bootstrap = self.bootstrap.as_deref().unwrap_or(bootstrap);
+        let servers = self.bootstrap.as_deref().unwrap_or(bootstrap).split(',');
+        let servers: Vec<String> = servers.map(|server| format!("\"{server}\"")).collect();
         write!(
             toml,
-            "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"{bootstrap}\"]\n\
+            "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [{}]\n\
              [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = \"{}\"\n",
+            servers.join(", "),
             self.group
         )
         .expect("a string takes all");
