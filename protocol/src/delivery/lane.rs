@@ -1,8 +1,10 @@
 //! A lane: the pipeline of one partition that we own.
 //!
 //! ```text
-//!  AwaitingCommit --commit found--> Active <--------------------------+
-//!        |                            |  out of range, lane drained   |
+//!  AwaitingCommit --commit found--> Active <--its log goes as far--> Checking (another leader)
+//!        |                            |  ^----------------------------+
+//!        |                            |  out of range or cut short,   |
+//!        |                            |  lane drained                 |
 //!        | none                       v                               |
 //!        +-----------------------> Locating --offset found--> AwaitingFirstCommit (LATEST, a time)
 //!                                     |                               |
@@ -61,6 +63,8 @@ pub(super) enum Stage {
     AwaitingFirstCommit,
     /// Records flow.
     Active,
+    /// Another leader took over in that epoch: before more is read, it is asked how far it has what was read.
+    Checking { leader_epoch: i32 },
 }
 
 /// Why a lane stands still until it heals.
@@ -99,6 +103,10 @@ pub(super) struct Lane {
     pub(super) revoking: bool,
 
     fetched: i64,
+    /// The leader epoch of the last record fetched; -1 when unknown.
+    fetched_epoch: i32,
+    /// The epoch of the leader that is known to have what was fetched; -1 for none.
+    checked_epoch: i32,
     encoded: i64,
     processed: i64,
     /// What the group's commit says of this position; -1 before the first.
@@ -108,7 +116,7 @@ pub(super) struct Lane {
     pub(super) commit_refused: bool,
     /// The topic that its offsets belong to; nil when the brokers tell none.
     topic_id: Uuid,
-    /// The leader epoch of the last record read; -1 when unknown.
+    /// The leader epoch of the last record encoded; -1 when unknown.
     pub(super) epoch: i32,
 
     pending: VecDeque<Fetched>,
@@ -152,6 +160,8 @@ impl Lane {
             reposition: None,
             revoking: false,
             fetched: 0,
+            fetched_epoch: -1,
+            checked_epoch: -1,
             encoded: 0,
             processed: 0,
             committed: -1,
@@ -204,14 +214,18 @@ impl Lane {
         self.asked = false;
     }
 
-    /// Begins at `offset` of that topic: nothing below it is ours to process, and nothing is committed of
-    /// it. The lane must hold no record.
-    pub(super) fn begin_at(&mut self, offset: i64, topic_id: Uuid, stage: Stage) {
+    /// Begins at `offset` of that topic, behind a record of that epoch: nothing below it is ours to process, and
+    /// nothing is committed of it. The lane must hold no record.
+    pub(super) fn begin_at(&mut self, offset: i64, epoch: i32, topic_id: Uuid, stage: Stage) {
         assert!(
             self.is_drained(),
             "a lane that holds records cannot be moved"
         );
         self.fetched = offset;
+        self.fetched_epoch = epoch;
+        self.epoch = epoch;
+        // Whoever leads: what is found of one topic or place says nothing of another.
+        self.checked_epoch = -1;
         self.encoded = offset;
         self.processed = offset;
         self.committed = -1;
@@ -244,6 +258,39 @@ impl Lane {
         self.fetched
     }
 
+    pub(super) fn fetched_epoch(&self) -> i32 {
+        self.fetched_epoch
+    }
+
+    /// Whether records flow, or will as soon as a new leader has been asked.
+    pub(super) fn is_placed(&self) -> bool {
+        matches!(self.stage, Stage::Active | Stage::Checking { .. })
+    }
+
+    /// Whether it must ask a leader of that epoch how far its log goes before it reads on (KIP-320): an unclean
+    /// leader may have less than was read, and have written other records in their place.
+    pub(super) fn must_check(&mut self, leader_epoch: i32) -> bool {
+        if self.stage != Stage::Active
+            || self.revoking
+            || self.reposition.is_some()
+            || leader_epoch == self.checked_epoch
+        {
+            return false;
+        }
+        if self.fetched_epoch < 0 || self.fetched_epoch == leader_epoch {
+            // Nothing was read whose epoch is known, or that leader itself has written it.
+            self.checked_epoch = leader_epoch;
+            return false;
+        }
+        true
+    }
+
+    /// The leader of that epoch has what was fetched.
+    pub(super) fn checked(&mut self, leader_epoch: i32) {
+        self.checked_epoch = leader_epoch;
+        self.enter(Stage::Active);
+    }
+
     pub(super) fn processed(&self) -> i64 {
         self.processed
     }
@@ -271,18 +318,20 @@ impl Lane {
             && self.pending_bytes >= limits::LANE_PENDING_BYTES_MIN
     }
 
-    /// Takes what a fetch brought, up to `next_offset`.
+    /// Takes what a fetch brought, up to `next_offset`; its last record is of that epoch.
     pub(super) fn take_fetched(
         &mut self,
         reader: RecordReader,
         answer: &Rc<Hold>,
         next_offset: i64,
+        epoch: i32,
     ) {
         assert!(
             next_offset >= self.fetched,
             "a fetch never moves a lane back"
         );
         self.fetched = next_offset;
+        self.fetched_epoch = epoch;
         self.pending_bytes += reader.remaining_bytes();
         self.pending.push_back(Fetched {
             reader,
@@ -335,6 +384,7 @@ impl Lane {
         self.pending.clear();
         self.pending_bytes = 0;
         self.fetched = self.encoded;
+        self.fetched_epoch = self.epoch;
     }
 
     /// Lets go of what is encoded and in no batch, to encode it anew: the caller drops what is pending.

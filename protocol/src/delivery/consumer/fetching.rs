@@ -285,7 +285,7 @@ impl Consumer {
             fetched.aborted_transactions,
             read_committed,
         );
-        lane.take_fetched(reader, answer, next_offset);
+        lane.take_fetched(reader, answer, next_offset, found.leader_epoch);
         self.queue_encoding(of.partition);
     }
 
