@@ -52,11 +52,13 @@ impl Consumer {
             )))
         });
         let faults = &self.faults;
+        let broker = self.broker_fault();
         if let Some(refusal) = self.links.refusal(self.now) {
             return Some(refusal.clone());
         }
         [
             &faults.cluster,
+            &broker,
             &faults.topic,
             &faults.group,
             &halted,
