@@ -163,6 +163,15 @@ pub const COORDINATOR_CONFIRMED_EVERY: Duration = Duration::from_secs(5);
 /// A broker that could not be reached for so long is named in the status: less is a restart.
 pub const UNREACHABLE_SHOWN_AFTER: Duration = Duration::from_secs(5);
 
+/// A lane that has work and no progress for so long, and no known reason for that, is started again.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+pub const STANDSTILL_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
+
+/// A call whose end is not told so long after its deadline has none.
+pub const CALL_OVERDUE: Duration = Duration::from_secs(30);
+
 /// Longest back-off before a broker is connected to again: a cluster that heals is found in seconds.
 pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
 

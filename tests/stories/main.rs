@@ -12,3 +12,4 @@ mod positions;
 mod racks;
 mod requests;
 mod start;
+mod watchdog;

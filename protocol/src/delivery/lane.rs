@@ -145,7 +145,14 @@ pub(super) struct Lane {
     /// What the next fetch asks for: grows when a batch was cut.
     pub(super) fetch_bytes: usize,
     pub(super) corrupt_fetches: u32,
+    /// Fetches in a row that its broker answered with an error.
+    pub(super) fetch_failures: u32,
+    /// Where it stood when it was last looked at, and since when.
+    still: (Mark, Instant),
 }
+
+/// What moves with any progress of a lane.
+type Mark = (u64, i64, i64, i64, i64);
 
 impl Lane {
     pub(super) fn new(partition: i32, ownership: u64, now: Instant) -> Self {
@@ -186,6 +193,8 @@ impl Lane {
             read_replica: None,
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
             corrupt_fetches: 0,
+            fetch_failures: 0,
+            still: (Mark::default(), now),
         }
     }
 
@@ -293,6 +302,25 @@ impl Lane {
 
     pub(super) fn processed(&self) -> i64 {
         self.processed
+    }
+
+    /// Takes note of where it stands.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        let mark = (
+            self.course,
+            self.fetched,
+            self.encoded,
+            self.processed,
+            self.committed,
+        );
+        if mark != self.still.0 {
+            self.still = (mark, now);
+        }
+    }
+
+    /// Since when it stands where it does.
+    pub(super) fn still_since(&self) -> Instant {
+        self.still.1
     }
 
     /// Whether it would take more from a fetch.

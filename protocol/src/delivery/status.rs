@@ -128,6 +128,8 @@ pub struct Counters {
     pub rebalances: u64,
     /// Answers with which brokers wanted to be left alone for a while (their quotas).
     pub broker_throttles: u64,
+    /// Partitions that stood still without a reason, and calls that never ended: each was begun again.
+    pub partitions_restarted: u64,
 }
 
 /// A consumer as a snapshot.

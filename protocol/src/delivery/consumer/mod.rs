@@ -23,6 +23,7 @@ mod positions;
 mod reporting;
 mod seeding;
 mod suspecting;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -123,6 +124,8 @@ pub struct Consumer {
     doubt_again: Instant,
     /// Roles of which it was said that their broker cannot be reached.
     unreachable_said: BTreeSet<Role>,
+    /// When lanes that stand still are looked for.
+    watch_at: Instant,
     /// When each broker was last asked.
     fetched_at: BTreeMap<i32, Instant>,
     fetch_turn: usize,
@@ -180,6 +183,7 @@ impl Consumer {
             fetching: BTreeSet::new(),
             doubt_again: now,
             unreachable_said: BTreeSet::new(),
+            watch_at: now,
             fetched_at: BTreeMap::new(),
             fetch_turn: 0,
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
@@ -284,6 +288,7 @@ impl Consumer {
             self.coordinator.poll_timeout(),
             self.confirm_timeout(),
             self.suspects_timeout(),
+            self.watch_timeout(),
             self.declaring.poll_timeout(self.now),
             self.membership.poll_timeout(),
             self.lanes_timeout(),
@@ -318,6 +323,7 @@ impl Consumer {
         }
         self.pump_group();
         if self.ending.is_running() {
+            self.pump_watch();
             self.pump_positions();
             self.pump_calls();
             self.pump_fetch();

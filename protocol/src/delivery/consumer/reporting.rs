@@ -2,7 +2,7 @@
 
 use super::super::Duty;
 use super::super::status::{ConsumerStatus, Fault, PartitionStatus, Phase};
-use super::Consumer;
+use super::{Consumer, Faults};
 
 impl Consumer {
     /// How it stands.
@@ -39,6 +39,18 @@ impl Consumer {
             memory_bytes: self.fetched.held() + self.bodies.held(),
             counters: self.counters,
         }
+    }
+
+    /// Whether a fault is shown that holds every lane.
+    pub(super) fn is_cluster_at_fault(&self) -> bool {
+        let Faults {
+            cluster,
+            topic,
+            group,
+            function: _,
+        } = &self.faults;
+        self.links.refusal(self.now).is_some()
+            || [cluster, topic, group].into_iter().any(Option::is_some)
     }
 
     /// The fault to show: what keeps most from working comes first.

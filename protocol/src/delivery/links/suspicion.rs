@@ -51,6 +51,14 @@ impl<T> Links<T> {
         self.links.get(&role).is_some_and(|link| link.is_waiting())
     }
 
+    /// Whether requests of that role can be sent now: its connection stands and is not to be silent.
+    pub(in crate::delivery) fn is_open(&self, role: Role, now: Instant) -> bool {
+        self.links.get(&role).is_some_and(|link| match &link.state {
+            State::Open { connection, .. } => connection.is_ready() && now >= link.not_before,
+            State::Down | State::Connecting { .. } => false,
+        })
+    }
+
     /// The roles whose brokers could not be used for a while, each with where it is and why.
     pub(in crate::delivery) fn unreachable(
         &self,
