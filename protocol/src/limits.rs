@@ -156,12 +156,13 @@ pub const ANSWER_EXPECTED: Duration = Duration::from_secs(3);
 /// So long a view of the cluster is waited for at one broker, when another could be asked; it doubles with each round.
 pub const VIEW_PATIENCE: Duration = Duration::from_secs(5);
 
-/// While a join waits, the cluster is asked so often whether the coordinator is still the same: it may hold a join
-/// for minutes, and so may a broker that is frozen.
-pub const COORDINATOR_CONFIRMED_EVERY: Duration = Duration::from_secs(5);
+/// While a join waits or the coordinator is silent, the cluster is asked so often whether it is still the same: it may
+/// hold a join for minutes, and so may a broker that is frozen.
+pub const COORDINATOR_CONFIRMED_EVERY: Duration = Duration::from_secs(3);
 
-/// A broker that could not be reached for so long is named in the status: less is a restart.
-pub const UNREACHABLE_SHOWN_AFTER: Duration = Duration::from_secs(5);
+/// A broker that could not be reached for so long is named in the status: when one dies, its cluster needs less than
+/// that to go on without it (`broker.session.timeout.ms` is 9 s).
+pub const UNREACHABLE_SHOWN_AFTER: Duration = Duration::from_secs(15);
 
 /// A lane that has work and no progress for so long, and no known reason for that, is started again.
 pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);

@@ -128,10 +128,15 @@ impl Consumer {
         }
     }
 
-    /// While a join waits, the coordinator may become another.
+    /// While a join waits, or the coordinator owes an answer, it may have become another.
     pub(super) fn confirm_timeout(&self) -> Option<Instant> {
         let at = self.coordinator.confirm_at()?;
-        self.links.is_waiting(Role::Join).then_some(at)
+        let is_late = || {
+            let late = self.links.late(self.now);
+            late.iter()
+                .any(|(role, _)| matches!(role, Role::Join | Role::Coordinator))
+        };
+        (self.links.is_waiting(Role::Join) || is_late()).then_some(at)
     }
 
     /// Whether a connection of that role can be used now; makes it if it does not stand.
