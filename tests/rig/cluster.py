@@ -1,9 +1,9 @@
 """Runs a cluster of Apache Kafka nodes on loopback, each of them broker and controller (KRaft), and breaks it on demand.
 
-    cluster.py VERSION [--nodes N] [--advertised PORT,...] [--set key=value]...
+    cluster.py VERSION [--nodes N] [--advertised PORT,...] [--host NAME] [--set key=value]...
 
 Each node has two listeners for clients: one that tells where it really listens, and one (FRONT) that tells the advertised
-port of that place in the list instead, where the caller has a proxy. Prints one JSON line when every node takes requests.
+port of that place in the list instead, at that host, where the caller has a proxy. Prints one JSON line when every node takes requests.
 Then standard input is a line for each command, each answered by a JSON line:
 
     kill N              SIGKILL
@@ -36,6 +36,8 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "500",
     "controller.quorum.election.timeout.ms": "500",
     "controller.quorum.fetch.timeout.ms": "1500",
+    # A frozen controller keeps the brokers waiting for so long (30 s by default).
+    "controller.socket.timeout.ms": "3000",
     "replica.lag.time.max.ms": "5000",
     "controlled.shutdown.retry.backoff.ms": "500",
     # Leaders stay where a test has moved them.
@@ -48,13 +50,13 @@ SETTINGS = {
 class Node:
     """One node: its folder, its process, where it listens."""
 
-    def __init__(self, number, version, advertised, folder):
+    def __init__(self, number, version, host, advertised, folder):
         self.number = number
         self.version = version
         self.dir = os.path.join(folder, f"node-{number}")
         os.makedirs(self.dir)
         self.port, self.front, self.inner, self.controller = [kafka.free_port() for _ in range(4)]
-        self.advertised = advertised or self.front
+        self.advertised = f"{host}:{advertised or self.front}"
         self.process = None
 
     def configure(self, voters, settings):
@@ -67,7 +69,8 @@ class Node:
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "INNER",
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in {**names, "CONTROLLER": self.controller}.items()),
-            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in {**names, "FRONT": self.advertised}.items()),
+            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in names.items() if name != "FRONT")
+                                    + f",FRONT://{self.advertised}",
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*names, "CONTROLLER"]),
             "log.dirs": os.path.join(self.dir, "data"),
         }
@@ -110,12 +113,12 @@ class Node:
 class Cluster:
     """The nodes, and what can be done to them."""
 
-    def __init__(self, version, nodes, advertised, settings):
+    def __init__(self, version, nodes, host, advertised, settings):
         self.dir = tempfile.mkdtemp(prefix=f"forebay-cluster-{version}-")
         self.nodes = []
         try:
             for at in range(nodes):
-                self.nodes.append(Node(at + 1, version, advertised[at] if advertised else None, self.dir))
+                self.nodes.append(Node(at + 1, version, host, advertised[at] if advertised else None, self.dir))
             voters = ",".join(f"{node.number}@127.0.0.1:{node.controller}" for node in self.nodes)
             for node in self.nodes:
                 node.configure(voters, settings)
@@ -160,10 +163,11 @@ def main():
     parser.add_argument("version")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--advertised", default="")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     advertised = [int(port) for port in options.advertised.split(",") if port]
-    cluster = Cluster(options.version, options.nodes, advertised, dict(item.split("=", 1) for item in options.set))
+    cluster = Cluster(options.version, options.nodes, options.host, advertised, dict(item.split("=", 1) for item in options.set))
     try:
         say({"dir": cluster.dir, "nodes": [{"direct": f"127.0.0.1:{node.port}", "front": f"127.0.0.1:{node.front}",
                                             "pid": node.process.pid} for node in cluster.nodes]})

@@ -3,7 +3,8 @@
 //! Invariant: they are named, go on by themselves, and neither lose a record nor bring one out of order.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_tests::fake_kafka::Fault;
@@ -89,9 +90,9 @@ fn what_waits_for_a_reason_is_left_alone() {
     story.play(Duration::from_secs(55));
     story.end_call(succeeded());
     // A function that fails for ever.
-    let fails = Arc::new(Mutex::new(true));
+    let fails = Arc::new(AtomicBool::new(true));
     let flag = Arc::clone(&fails);
-    story.answer_calls(move |_| match *flag.lock().unwrap() {
+    story.answer_calls(move |_| match flag.load(Ordering::Relaxed) {
         true => forebay_protocol::lambda::invoke::Outcome::FunctionError {
             kind: "Unhandled".to_owned(),
             body: bytes::Bytes::new(),
@@ -100,7 +101,7 @@ fn what_waits_for_a_reason_is_left_alone() {
     });
     story.produce(0, "2");
     story.play(Duration::from_secs(900));
-    *fails.lock().unwrap() = false;
+    fails.store(false, Ordering::Relaxed);
     story.until("it is delivered", |story| story.values(0).len() == 3);
     // A partition without a leader.
     story

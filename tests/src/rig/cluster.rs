@@ -5,6 +5,7 @@
 //!
 //! Invariant: a cut loses no byte. What is under way waits, as TCP would keep sending it.
 
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -19,11 +20,14 @@ use super::{Broker, Rig};
 /// How many nodes a cluster has.
 pub const NODES: usize = 3;
 
+/// Of which version the clients of others are, whatever the nodes are.
+const CLIENTS: &str = "4.4.0";
+
 /// A cluster that takes requests. It ends when this is dropped.
 pub struct Cluster {
     /// For the clients of others: each node where it listens itself.
     pub direct: Broker,
-    /// The proxies, in the order of the nodes: `127.0.0.1:port` each.
+    /// The proxies, in the order of the nodes: `host:port` each.
     pub fronts: Vec<String>,
     proxies: Vec<Proxy>,
     nodes: Talk,
@@ -41,7 +45,12 @@ pub struct Cut {
 
 impl Cluster {
     /// Starts the nodes, with these settings besides, and waits until each is accepted.
-    pub async fn start(rig: &Rig, version: &'static str, settings: &[&str]) -> Self {
+    pub async fn start(rig: &Rig, version: &str, settings: &[&str]) -> Self {
+        Self::start_at(rig, version, "127.0.0.1", settings).await
+    }
+
+    /// The same, with its proxies advertised at that host.
+    pub async fn start_at(rig: &Rig, version: &str, host: &str, settings: &[&str]) -> Self {
         let mut proxies = Vec::new();
         for _ in 0..NODES {
             proxies.push(Proxy::listen().await);
@@ -51,7 +60,7 @@ impl Cluster {
         script
             .arg(rig.scripts.join("cluster.py"))
             .arg(version)
-            .args(["--advertised", &ports.join(",")])
+            .args(["--host", host, "--advertised", &ports.join(",")])
             .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .env("FOREBAY_RIG", &rig.fetched);
         let mut nodes = Talk::start(script);
@@ -65,10 +74,10 @@ impl Cluster {
             proxy.serve(address(node, "front"));
         }
         let direct: Vec<String> = listed.iter().map(|node| address(node, "direct")).collect();
-        let direct = Broker::at(rig, version, direct.join(","));
+        let direct = Broker::at(rig, CLIENTS, direct.join(","));
         Self {
-            fronts: ports.iter().map(|it| format!("127.0.0.1:{it}")).collect(),
-            control: Talk::start(control(rig, version, &direct.bootstrap)),
+            fronts: ports.iter().map(|it| format!("{host}:{it}")).collect(),
+            control: Talk::start(control(rig, &direct.bootstrap)),
             direct,
             proxies,
             nodes,
@@ -103,18 +112,23 @@ impl Cluster {
         numbers.collect()
     }
 
+    /// A node's proxy listens at that address from now on, or nowhere; what stood ends.
+    pub fn place(&self, node: usize, at: Option<Ipv4Addr>) {
+        self.proxies[node - 1].place.send_replace(at);
+    }
+
     /// Cuts the network between `forebay` and a node, or mends it.
     pub fn cut(&self, node: usize, cut: Cut) {
         self.proxies[node - 1].cut.send_replace(cut);
     }
 }
 
-fn control(rig: &Rig, version: &str, bootstrap: &str) -> Command {
+fn control(rig: &Rig, bootstrap: &str) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp"])
-        .arg(format!("{}/jars/kafka-{version}/*", rig.fetched.display()))
+        .arg(format!("{}/jars/kafka-{CLIENTS}/*", rig.fetched.display()))
         .arg(rig.scripts.join("cluster/Control.java"))
         .arg(bootstrap);
     command
@@ -161,6 +175,8 @@ struct Proxy {
     port: u16,
     target: Arc<OnceCell<String>>,
     cut: watch::Sender<Cut>,
+    /// Where it listens, if anywhere.
+    place: watch::Sender<Option<Ipv4Addr>>,
 }
 
 impl Proxy {
@@ -168,20 +184,53 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
         let target = Arc::new(OnceCell::new());
-        let (cut, watched) = watch::channel(Cut::default());
-        let known = Arc::clone(&target);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                if let Some(target) = known.get() {
-                    tokio::spawn(carry(stream, String::clone(target), watched.clone()));
-                }
-            }
-        });
-        Self { port, target, cut }
+        let (cut, is_cut) = watch::channel(Cut::default());
+        let (place, placed) = watch::channel(Some(Ipv4Addr::LOCALHOST));
+        tokio::spawn(accept(listener, Arc::clone(&target), is_cut, placed));
+        Self {
+            port,
+            target,
+            cut,
+            place,
+        }
     }
 
     fn serve(&self, target: String) {
         self.target.set(target).expect("a proxy has one target");
+    }
+}
+
+/// Takes connections where it is placed.
+async fn accept(
+    mut listener: TcpListener,
+    target: Arc<OnceCell<String>>,
+    cut: watch::Receiver<Cut>,
+    mut place: watch::Receiver<Option<Ipv4Addr>>,
+) {
+    let port = listener.local_addr().expect("a bound address").port();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let (Ok((stream, _)), Some(target)) = (accepted, target.get()) {
+                    let carrying = carry(stream, String::clone(target), cut.clone());
+                    let mut place = place.clone();
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = carrying => {}
+                            _ = place.changed() => {}
+                        }
+                    });
+                }
+            }
+            _ = place.changed() => {
+                drop(listener);
+                let Ok(at) = place.wait_for(Option::is_some).await.map(|at| *at) else {
+                    return;
+                };
+                let at = (at.expect("it was waited for"), port);
+                listener = TcpListener::bind(at).await.expect("the port is still free");
+            }
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Settings {
     pub access: Vec<(&'static str, PathBuf)>,
     /// Where brokers are, if not at their plaintext listener: one or more, joined by commas.
     pub bootstrap: Option<String>,
+    /// What it finds in place of `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
 }
 
 /// A running `forebay`. It is killed when this is dropped.
@@ -73,6 +75,7 @@ impl Settings {
             session_timeout: Duration::from_secs(10),
             access: Vec::new(),
             bootstrap: None,
+            hosts: None,
         }
     }
 
@@ -165,8 +168,15 @@ impl Forebay {
         );
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
         // Why setpriv: the kernel ends the process with the test, however the test ends.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(hosts) = &settings.hosts {
+            // A mount of its own, which takes no privilege; `exec` keeps the process id.
+            let mounts = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+            command.args(["unshare", "--map-root-user", "--mount", "sh", "-c", mounts]);
+            command.arg(hosts);
+        }
+        let child = command
             .arg(&broker.rig.forebay)
             .args(["run", "--config"])
             .arg(dir.path().join("forebay.toml"))

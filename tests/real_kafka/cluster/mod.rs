@@ -5,11 +5,15 @@
 //!
 //! Invariant: nothing is lost, each partition's order holds, and no two calls of one are ever open.
 
+mod slow;
+mod topics;
+
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_tests::rig::{
-    Cluster, Cut, Forebay, Load, NODES, Producer, Rig, Settings, Sink, unix_millis,
+    Cluster, Cut, Forebay, Load, NODES, Producer, Settings, Sink, unix_millis,
 };
 
 use super::{NEWEST, await_all, rig, say};
@@ -38,18 +42,21 @@ struct Trial {
 }
 
 impl Trial {
-    async fn start(rig: &Rig, topic: &'static str, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut cluster = Cluster::start(rig, NEWEST, &[]).await;
+    async fn start(cluster: Cluster, topic: &'static str) -> Self {
+        Self::start_with(cluster, topic, None).await
+    }
+
+    async fn start_with(mut cluster: Cluster, topic: &'static str, hosts: Option<PathBuf>) -> Self {
         let replicas = NODES;
         let create = format!("create {topic} {PARTITIONS} {replicas}");
         cluster.ask(&create).await;
         let sink = Sink::new();
         sink.set_delay(Duration::from_millis(20));
-        let mut settings = Settings {
+        let settings = Settings {
             bootstrap: Some(cluster.fronts.join(",")),
+            hosts,
             ..Settings::new(topic, topic, sink.listen().await)
         };
-        change(&mut settings);
         let forebay = Forebay::start(&cluster.direct, &settings);
         let load = cluster.direct.load(Producer::Java, topic, 1, RATE);
         let mut trial = Self {
@@ -168,7 +175,8 @@ async fn nodes_that_die_freeze_and_are_cut_off_lose_nothing() {
     let Some(rig) = rig("nodes that misbehave") else {
         return;
     };
-    let mut trial = Trial::start(&rig, "faults", |_| {}).await;
+    let cluster = Cluster::start(&rig, NEWEST, &[]).await;
+    let mut trial = Trial::start(cluster, "faults").await;
     let since = unix_millis();
     trial.cluster.ask("lead faults 2").await;
     trial.recovers("all leaders moved", since).await;
