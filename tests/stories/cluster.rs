@@ -70,8 +70,9 @@ fn a_coordinator_that_froze_is_left_when_there_is_another() {
     story.kafka.move_leader(TOPIC, 1, Some(1));
     story.play(SECONDS);
     freeze(&mut story, 2);
-    // It is still said to be the coordinator when it is looked up: the next connection waits for it again.
-    story.play(Duration::from_secs(8));
+    // It is still said to be the coordinator when it is looked up: the next connection waits for it again. By then no
+    // lease lets a call start.
+    story.play(Duration::from_secs(12));
     story.kafka.move_coordinator(GROUP, 1);
     story.produce(1, "after");
     story.play(SECONDS);

@@ -253,8 +253,9 @@ async fn advertised_where_it_cannot_be_reached(cluster: &mut Cluster) {
 
 async fn throttled(cluster: &mut Cluster) {
     let mut trial = Trial::new(cluster, "throttled", "3 3").await;
-    trial.produce(2_000).await;
-    trial.ask("throttle - 50000").await;
+    trial.produce(20_000).await;
+    // Less than the first fetches bring, over the ten seconds that Kafka looks at.
+    trial.ask("throttle - 40000").await;
     let mut forebay = trial.start();
     trial
         .says(&forebay, "Broker throttles; its connection is left alone")
