@@ -290,8 +290,8 @@ async fn overwritten_by_an_unclean_leader(cluster: &mut Cluster) {
     Trial::stop(forebay).await;
     trial.cluster.tell("kill 2").await;
     trial.cluster.tell("start 3").await;
-    trial.ask("unclean unclean").await;
     eventually("an unclean leader", WITHIN, async || {
+        trial.cluster.ask("unclean unclean").await;
         let leaders = trial.cluster.leaders("unclean").await;
         (leaders == [3]).then_some(())
     })

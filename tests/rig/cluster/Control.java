@@ -97,6 +97,7 @@ public class Control {
                 place(topic, Arrays.stream(words[2].split(",")).map(Integer::valueOf).collect(Collectors.toList()));
                 return "done";
             case "unclean":
+                // Whether it is needed and who lives may not be known yet: the caller looks, and asks again.
                 admin.electLeaders(ElectionType.UNCLEAN, all(topic)).partitions().get();
                 return "done";
             case "trim": {
