@@ -176,3 +176,33 @@ fn a_topic_without_an_id_whose_epochs_begin_anew_is_read_from_its_beginning() {
         ["new 0", "new 1", "new 2", "new 3", "new 4", "new 5"]
     );
 }
+
+#[test]
+fn what_the_cluster_itself_lacks_is_named() {
+    let mut story = two_brokers();
+    story.kafka.move_leader(TOPIC, 1, None);
+    story.play(Duration::from_secs(25));
+    assert!(
+        shown(&story).contains("partition 1 has no leader"),
+        "{}",
+        shown(&story)
+    );
+    story.kafka.move_leader(TOPIC, 1, Some(1));
+    story.play(SECONDS);
+    assert_eq!(shown(&story), "");
+
+    story.kafka.set_hook(Some(Box::new(|seen| match seen.api {
+        ApiKey::Heartbeat => Fault::Error(16),
+        ApiKey::FindCoordinator => Fault::Error(15),
+        _ => Fault::Serve,
+    })));
+    story.play(Duration::from_secs(25));
+    assert!(
+        shown(&story).contains("__consumer_offsets"),
+        "{}",
+        shown(&story)
+    );
+    story.kafka.set_hook(None);
+    story.play(SECONDS);
+    assert_eq!(shown(&story), "");
+}

@@ -63,6 +63,8 @@ pub(super) struct Cluster {
     bootstrap: Vec<Endpoint>,
     brokers: BTreeMap<i32, Endpoint>,
     leaders: BTreeMap<i32, Leader>,
+    /// Partitions that have no leader, and since when.
+    leaderless: BTreeMap<i32, Instant>,
     topic_id: Uuid,
     partitions: i32,
     /// Counts the views; 0 before the first.
@@ -88,6 +90,7 @@ impl Cluster {
             bootstrap,
             brokers: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            leaderless: BTreeMap::new(),
             topic_id: Uuid::nil(),
             partitions: 0,
             view: 0,
@@ -178,8 +181,7 @@ impl Cluster {
                 other => Seen::Failed(other),
             },
         };
-        let leaderless = self.leaders.values().any(|leader| leader.node < 0);
-        if matches!(seen, Seen::Topic { .. }) && !leaderless {
+        if matches!(seen, Seen::Topic { .. }) && self.leaderless.is_empty() {
             self.stale = false;
             self.failures = 0;
             self.next_refresh = now + METADATA_MAX_AGE;
@@ -238,6 +240,11 @@ impl Cluster {
             leaders.insert(p.partition, kept);
         }
         self.leaders = leaders;
+        let known = std::mem::take(&mut self.leaderless);
+        let without = self.leaders.iter().filter(|(_, leader)| leader.node < 0);
+        self.leaderless = without
+            .map(|(partition, _)| (*partition, *known.get(partition).unwrap_or(&now)))
+            .collect();
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         let grew = self.partitions > 0 && count > self.partitions;
         self.partitions = count;
@@ -277,6 +284,11 @@ impl Cluster {
             .get(&partition)
             .copied()
             .filter(|leader| leader.node >= 0)
+    }
+
+    /// Since when a partition has no leader.
+    pub(super) fn leaderless_since(&self, partition: i32) -> Option<Instant> {
+        self.leaderless.get(&partition).copied()
     }
 
     pub(super) fn broker(&self, node: i32) -> Option<&Endpoint> {

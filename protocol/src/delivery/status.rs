@@ -22,7 +22,7 @@ pub enum Phase {
 pub enum Fault {
     /// No broker of the list can be reached.
     ClusterUnreachable(String),
-    /// A broker that we need cannot be reached where the cluster says that it is.
+    /// A broker that we need cannot be reached where the cluster says that it is, or there is none.
     BrokerUnreachable(String),
     /// A broker does not take our credentials; it is tried again.
     AuthenticationFailed(String),

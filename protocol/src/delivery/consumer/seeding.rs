@@ -30,6 +30,8 @@ pub(super) struct Coordinator {
     not_before: Instant,
     /// When it was last looked up.
     looked_up_at: Instant,
+    /// Since when the cluster names none, and why.
+    missing: Option<(Instant, ErrorCode)>,
 }
 
 impl Coordinator {
@@ -40,6 +42,7 @@ impl Coordinator {
             failures: 0,
             not_before: now,
             looked_up_at: now,
+            missing: None,
         }
     }
 
@@ -82,6 +85,19 @@ impl Coordinator {
             ..*self
         };
         self.failures = 0;
+        self.missing = None;
+    }
+
+    /// The cluster says that there is none.
+    fn is_missing(&mut self, error: ErrorCode, now: Instant) {
+        self.failed(now);
+        let since = self.missing.map_or(now, |(since, _)| since);
+        self.missing = Some((since, error));
+    }
+
+    /// Since when there is none, and why.
+    pub(super) fn missing(&self) -> Option<(Instant, ErrorCode)> {
+        self.missing
     }
 }
 
@@ -288,7 +304,7 @@ impl Consumer {
                 self.group_denied();
             }
             other => {
-                self.coordinator.failed(self.now);
+                self.coordinator.is_missing(other, self.now);
                 self.notice(
                     Severity::Debug,
                     "Coordinator is not to be found yet",

@@ -78,10 +78,34 @@ impl Consumer {
         })
     }
 
-    /// Such a broker, as the status shows it.
+    /// Such a broker, or one that the cluster itself lacks, as the status shows it.
     pub(super) fn broker_fault(&self) -> Option<Fault> {
-        let (_, text) = self.unreachable().next()?;
+        let unreachable = self.unreachable().next().map(|(_, text)| text);
+        let text = unreachable.or_else(|| self.missing())?;
         Some(Fault::BrokerUnreachable(text))
+    }
+
+    /// A broker that ought to be there by the cluster's own account.
+    fn missing(&self) -> Option<String> {
+        let is_long =
+            |since: &Instant| self.now.saturating_since(*since) >= limits::UNREACHABLE_SHOWN_AFTER;
+        if let Some((since, error)) = self.coordinator.missing()
+            && is_long(&since)
+            && self.needs_coordinator()
+        {
+            let group = &self.config.group_id;
+            return Some(format!(
+                "no broker is the coordinator of group {group}: {error}; look at __consumer_offsets"
+            ));
+        }
+        let mut partitions = self.lanes.keys();
+        let partition = partitions.find(|partition| {
+            let since = self.cluster.leaderless_since(**partition);
+            since.is_some_and(|since| is_long(&since))
+        })?;
+        Some(format!(
+            "partition {partition} has no leader; look at the brokers that hold it"
+        ))
     }
 
     fn say_unreachable(&mut self) {
