@@ -322,8 +322,8 @@ impl Consumer {
             self.pump_declaring();
         }
         self.pump_group();
+        self.pump_watch();
         if self.ending.is_running() {
-            self.pump_watch();
             self.pump_positions();
             self.pump_calls();
             self.pump_fetch();

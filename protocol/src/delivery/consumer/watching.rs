@@ -28,6 +28,12 @@ impl Consumer {
         }
         self.watch_at = self.now + limits::STANDSTILL_LOOKED_AT_EVERY;
         self.end_overdue_calls();
+        if self.ending.is_running() {
+            self.restart_what_stands_still();
+        }
+    }
+
+    fn restart_what_stands_still(&mut self) {
         let now = self.now;
         for lane in self.lanes.values_mut() {
             lane.note_progress(now);
@@ -46,7 +52,7 @@ impl Consumer {
 
     pub(super) fn watch_timeout(&self) -> Option<Instant> {
         let watches = self.ending.is_running() && !self.lanes.is_empty();
-        watches.then_some(self.watch_at)
+        (watches || !self.calls.is_empty()).then_some(self.watch_at)
     }
 
     /// The shell ends each call at its deadline. One of which nothing was heard long after that is closed once more,
