@@ -132,6 +132,10 @@ series! {
     FETCH_ERRORS = Counter "forebay_fetch_errors_total" ["mapping"] "Fetches that failed";
     COMMIT_ERRORS = Counter "forebay_commit_errors_total" ["mapping"] "Commits that failed";
     REBALANCES = Counter "forebay_rebalances_total" ["mapping"] "Rebalances gone through";
+    BROKER_THROTTLES = Counter "forebay_broker_throttles_total" ["mapping"]
+        "Answers with which brokers wanted to be left alone for a while, by their quotas";
+    PARTITIONS_RESTARTED = Counter "forebay_restarted_partitions_total" ["mapping"]
+        "Partitions that stood still without a reason, and calls that never ended, begun again";
     MAPPING_CONSUMERS = Gauge "forebay_mapping_consumers" ["mapping"] "Consumers that run";
     MAPPING_FAULTS = Gauge "forebay_mapping_faults" ["mapping"]
         "Consumers that report a fault; 1 at least while the mapping has a problem";
@@ -155,7 +159,7 @@ series! {
 type Read = fn(&Counters) -> u64;
 
 /// The counters and the series that show them.
-pub(crate) const COUNTERS: [(Series, Read); 15] = [
+pub(crate) const COUNTERS: [(Series, Read); 17] = [
     (RECORDS_POLLED, |it| it.records_polled),
     (BYTES_FETCHED, |it| it.bytes_fetched),
     (RECORDS_INVOKED, |it| it.records_invoked),
@@ -171,6 +175,8 @@ pub(crate) const COUNTERS: [(Series, Read); 15] = [
     (FETCH_ERRORS, |it| it.fetch_errors),
     (COMMIT_ERRORS, |it| it.commit_errors),
     (REBALANCES, |it| it.rebalances),
+    (BROKER_THROTTLES, |it| it.broker_throttles),
+    (PARTITIONS_RESTARTED, |it| it.partitions_restarted),
 ];
 
 /// One value for each of `COUNTERS`.

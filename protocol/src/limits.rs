@@ -149,6 +149,30 @@ pub const CONNECTING_MAX: Duration = Duration::from_secs(60);
 /// First back-off before a broker is connected to again.
 pub const RECONNECT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// A broker that owes an answer for longer than this (and for longer than it may wait on purpose) is suspected: the
+/// cluster is asked whether it has gone on without it. Nothing is given up yet.
+pub const ANSWER_EXPECTED: Duration = Duration::from_secs(3);
+
+/// So long a view of the cluster is waited for at one broker, when another could be asked; it doubles with each round.
+pub const VIEW_PATIENCE: Duration = Duration::from_secs(5);
+
+/// While a join waits or the coordinator is silent, the cluster is asked so often whether it is still the same: it may
+/// hold a join for minutes, and so may a broker that is frozen.
+pub const COORDINATOR_CONFIRMED_EVERY: Duration = Duration::from_secs(3);
+
+/// A broker that could not be reached for so long is named in the status: when one dies, its cluster needs less than
+/// that to go on without it (`broker.session.timeout.ms` is 9 s).
+pub const UNREACHABLE_SHOWN_AFTER: Duration = Duration::from_secs(15);
+
+/// A lane that has work and no progress for so long, and no known reason for that, is started again.
+pub const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+
+/// How often that is looked at.
+pub const STANDSTILL_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
+
+/// A call whose end is not told so long after its deadline has none.
+pub const CALL_OVERDUE: Duration = Duration::from_secs(30);
+
 /// Longest back-off before a broker is connected to again: a cluster that heals is found in seconds.
 pub const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(2);
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: without the rig of `tests/run` every test here says aloud that it was skipped.
 
+mod cluster;
 mod consumer_group;
 mod equality;
 mod kill;

@@ -4,7 +4,7 @@
 //     java -cp 'JARS/*' Produce.java BOOTSTRAP TOPIC COUNT SEED [RATE [plain]]
 //
 // COUNT counts what a reader of committed records will see; 0 means until standard input closes. RATE is records a second,
-// 0 for as fast as it goes; `plain` leaves transactions out. The last line says how many were committed and how many
+// 0 for as fast as it goes; `plain` leaves transactions out, and waits for no broker for long. The last line says how many were committed and how many
 // aborted, as JSON.
 
 import java.util.ArrayList;
@@ -35,22 +35,27 @@ public class Produce {
         this.random = new Random(seed);
         this.topic = topic;
         for (String codec : CODECS) {
-            plain.add(producer(bootstrap, codec, null));
+            plain.add(producer(bootstrap, codec, null, transactions));
             if (transactions) {
-                transactional.add(producer(bootstrap, codec, topic + "-" + codec + "-" + seed));
+                transactional.add(producer(bootstrap, codec, topic + "-" + codec + "-" + seed, true));
             }
         }
         transactional.forEach(KafkaProducer::initTransactions);
         this.partitions = plain.get(0).partitionsFor(topic).size();
     }
 
-    static KafkaProducer<byte[], byte[]> producer(String bootstrap, String codec, String transactionalId) {
+    static KafkaProducer<byte[], byte[]> producer(String bootstrap, String codec, String transactionalId, boolean isPatient) {
         Properties p = new Properties();
         p.put("bootstrap.servers", bootstrap);
         p.put("compression.type", codec);
         p.put("linger.ms", "5");
         p.put("acks", "all");
         p.put("max.request.size", "12582912");
+        if (!isPatient) {
+            // A frozen leader is left as soon as there is another. What it may have written is not written twice.
+            p.put("request.timeout.ms", "3000");
+            p.put("enable.idempotence", "true");
+        }
         if (transactionalId != null) {
             p.put("transactional.id", transactionalId);
         }

@@ -18,6 +18,9 @@ BINARY = os.path.join(TARGET, "debug", "forebay")
 LOGS = os.path.join(fetch.RIG, "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
+# Tests that only `tests/run cluster` has time for, and the version from which they move a cluster to the newest.
+SLOW_CLUSTERS = "cluster::slow"
+OLDER_CLUSTER = "4.0.2"
 
 
 class Part:
@@ -110,7 +113,15 @@ def real_kafka(part):
     fetch.everything()
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
-        part.test("real_kafka", "--test-threads=2", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
+        part.test("real_kafka", "--test-threads=2", "--skip", SLOW_CLUSTERS, FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
+
+
+def cluster(part):
+    """All that befalls a cluster of three nodes, and what takes too long for every run."""
+    fetch.everything()
+    fetch.jars(f"kafka-{OLDER_CLUSTER}")
+    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+        part.test("real_kafka", "--test-threads=1", "cluster::", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
 
 
 def fuzz(part):
@@ -177,6 +188,8 @@ def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
+# What is run by its name only.
+EXTRA = [cluster]
 PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, bench, docs]
 
 
@@ -274,7 +287,7 @@ def main(arguments):
     os.makedirs(LOGS, exist_ok=True)
     if arguments[:1] == ["kafka"]:
         return leave_a_broker(*(arguments[1:] or [fetch.VERSIONS[0]]))
-    named = {function.__name__: function for function in PARTS}
+    named = {function.__name__: function for function in PARTS + EXTRA}
     unknown = [name for name in arguments if name not in named]
     if unknown:
         print(f"no part {', '.join(unknown)}; there are: {' '.join(named)}, and kafka VERSION", file=sys.stderr)

@@ -54,6 +54,7 @@ fn rules_hold_in_every_schedule() {
                         total.records += report.records;
                         total.calls += report.calls;
                         total.hashed_along += report.hashed_along;
+                        total.vanished += report.vanished;
                         total.faults += report.faults;
                         total.authentications += report.authentications;
                         total.refusals += report.refusals;
@@ -89,6 +90,8 @@ fn rules_hold_in_every_schedule() {
         records > count * 5 && calls > count * 5 && faults > count,
         "{records} {calls} {faults}"
     );
+    let vanished = sum(|r| r.vanished);
+    assert!(vanished > count / 20, "{vanished}");
     let (let_in, refused) = (sum(|r| r.authentications), sum(|r| r.refusals));
     assert!(
         let_in > 2 * count && refused > count / 20,

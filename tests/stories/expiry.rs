@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_protocol::delivery::Budget;
 use forebay_protocol::lambda::invoke::Outcome;
+use forebay_tests::fake_kafka::Config;
 use forebay_tests::fake_kafka::batch::NewRecord;
-use forebay_tests::story::{Story, TOPIC, succeeded};
+use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
+use kafka_protocol::messages::ApiKey;
 
 const SAID: &str = "Records expired while their call was being tried again";
 
@@ -57,4 +60,19 @@ fn batch_of_which_the_log_holds_one_record_is_tried_on() {
     assert!(!story.was_said(SAID));
     story.answer_calls(|_| succeeded());
     story.until("it is delivered", |story| story.values(0).len() == 3);
+}
+
+#[test]
+fn brokers_that_tell_no_log_start_with_a_fetch_are_asked_for_it() {
+    // As Kafka before 1.0 has it.
+    let config = Config::new(1).with_max_version(ApiKey::Fetch, 4);
+    let mut story = Story::of_cluster_with(config, 1);
+    story.join(consumer_config(), Budget::new(64 << 20));
+    story.answer_calls(|_| failing());
+    for at in 0..3 {
+        story.produce(0, &at.to_string());
+    }
+    story.play(Duration::from_secs(30));
+    story.kafka.delete_before(TOPIC, 0, 3);
+    story.until("it is said", |story| story.was_said(SAID));
 }

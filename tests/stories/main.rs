@@ -2,6 +2,7 @@
 //! ended the process, or that no random schedule would find, and says what must come of it.
 
 mod authentication;
+mod cluster;
 mod consumer_group;
 mod expiry;
 mod group;
@@ -12,3 +13,4 @@ mod racks;
 mod requests;
 mod retrying;
 mod start;
+mod watchdog;

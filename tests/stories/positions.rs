@@ -39,13 +39,19 @@ fn new_values(story: &Story) -> Vec<String> {
     values
 }
 
-fn everything_new_arrives_once(mut story: Story) {
+fn everything_new_arrives_once(story: Story) {
+    everything_new_arrives(story, 3, 3);
+}
+
+/// So many records, up to that offset.
+fn everything_new_arrives(mut story: Story, records: usize, end: i64) {
     story.until("the new records are delivered", |story| {
-        new_values(story).len() >= 3
+        new_values(story).len() >= records
     });
     story.play(Duration::from_secs(20));
-    assert_eq!(new_values(&story), ["new 0", "new 1", "new 2"]);
-    assert_eq!(story.committed(0), Some(3));
+    let expected: Vec<String> = (0..records).map(|at| format!("new {at}")).collect();
+    assert_eq!(new_values(&story), expected);
+    assert_eq!(story.committed(0), Some(end));
 }
 
 #[test]
@@ -155,4 +161,54 @@ fn offsets_of_a_deleted_topic_are_never_committed_to_its_successor() {
     story.kafka.set_hook(None);
     story.join(consumer_config(), Budget::new(64 << 20));
     everything_new_arrives_once(story);
+}
+
+/// An unclean leader has less than was read, and has written more than that by the time that we see it.
+fn write_over(story: &mut Story) {
+    story.kafka.truncate(TOPIC, 0, 3);
+    for at in 0..4 {
+        story.produce(0, &format!("new {at}"));
+    }
+}
+
+#[test]
+fn what_an_unclean_leader_wrote_over_is_not_passed_over() {
+    let mut story = two_partitions_at_work();
+    story.kafka.move_leader(TOPIC, 0, Some(2));
+    write_over(&mut story);
+    everything_new_arrives(story, 4, 7);
+}
+
+#[test]
+fn what_an_unclean_leader_wrote_over_while_we_were_down_is_not_passed_over() {
+    let mut story = two_partitions_at_work();
+    story.kill(0);
+    write_over(&mut story);
+    story.join(consumer_config(), Budget::new(64 << 20));
+    everything_new_arrives(story, 4, 7);
+}
+
+#[test]
+fn a_leader_that_moved_and_lost_nothing_is_gone_on_with() {
+    let mut story = two_partitions_at_work();
+    for round in 0..6 {
+        story.kafka.move_leader(TOPIC, 0, Some(1 + round % 2));
+        story.produce(0, &format!("new {round}"));
+        story.play(Duration::from_secs(3));
+    }
+    assert_eq!(new_values(&story).len(), 6);
+    assert_eq!(story.values(0).len(), 11);
+    assert!(!story.was_said("Log was truncated below what was read"));
+}
+
+#[test]
+fn a_broker_that_does_not_let_us_ask_for_epochs_is_read_all_the_same() {
+    let mut story = two_partitions_at_work();
+    story.kafka.set_hook(Some(Box::new(|seen| match seen.api {
+        ApiKey::OffsetForLeaderEpoch => Fault::Error(31),
+        _ => Fault::Serve,
+    })));
+    story.kafka.move_leader(TOPIC, 0, Some(2));
+    story.produce(0, "new 0");
+    story.until("it is delivered", |story| new_values(story) == ["new 0"]);
 }

@@ -41,6 +41,7 @@ fn is_refusal(fault: &Fault) -> bool {
         | Fault::ServerNotTrusted(_)
         | Fault::ClientNotTrusted(_) => true,
         Fault::ClusterUnreachable(_)
+        | Fault::BrokerUnreachable(_)
         | Fault::TopicMissing
         | Fault::NotAuthorized(_)
         | Fault::Incompatible(_)

@@ -120,7 +120,9 @@ impl Verdict {
     fn of_fault(fault: &Fault, topic: &str) -> Self {
         let own;
         let (result, reason, detail) = match fault {
-            Fault::ClusterUnreachable(detail) => (CONNECTION, ESM_CONFIG, detail.as_str()),
+            Fault::ClusterUnreachable(detail) | Fault::BrokerUnreachable(detail) => {
+                (CONNECTION, ESM_CONFIG, detail.as_str())
+            }
             Fault::AuthenticationFailed(detail) => (SASL_FAILED, AUTHENTICATION, detail.as_str()),
             Fault::ServerNotTrusted(detail) => {
                 (SERVER_NOT_TRUSTED, AUTHENTICATION, detail.as_str())

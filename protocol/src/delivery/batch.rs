@@ -58,6 +58,8 @@ pub(super) struct Batch {
     pieces: Vec<Bytes>,
     body_bytes: usize,
     digest: Option<PayloadDigest>,
+    /// When the open call must have ended.
+    deadline: Option<Instant>,
     /// Calls that the function answered with an error.
     pub(super) attempts: u32,
     /// Calls in a row that never reached the function, or whose answer was lost.
@@ -82,6 +84,7 @@ impl Batch {
             pieces: Vec::new(),
             body_bytes: 0,
             digest: None,
+            deadline: None,
             attempts: 0,
             service_failures: 0,
             trouble: None,
@@ -124,7 +127,8 @@ impl Batch {
     }
 
     /// The call to make now.
-    pub(super) fn invocation(&self, deadline: Instant) -> Invocation {
+    pub(super) fn invocation(&mut self, deadline: Instant) -> Invocation {
+        self.deadline = Some(deadline);
         Invocation {
             pieces: self.pieces.clone(),
             body_bytes: self.body_bytes,
@@ -132,6 +136,11 @@ impl Batch {
             records: u32::try_from(self.records()).unwrap_or(u32::MAX),
             deadline,
         }
+    }
+
+    /// When the open call must have ended.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     pub(super) fn records(&self) -> usize {

@@ -24,6 +24,12 @@ const METADATA_BACKOFF: Duration = Duration::from_millis(100);
 /// Between two requests for a view while the topic is missing or has no leader.
 const METADATA_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Leaders of older epochs are believed when so many views in a row name them,
+const OLDER_VIEWS_MIN: u32 = 5;
+
+/// and for so long.
+const OLDER_FOR_MIN: Duration = Duration::from_secs(10);
+
 /// Who leads one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Leader {
@@ -57,10 +63,16 @@ pub(super) struct Cluster {
     bootstrap: Vec<Endpoint>,
     brokers: BTreeMap<i32, Endpoint>,
     leaders: BTreeMap<i32, Leader>,
+    /// Partitions that have no leader, and since when.
+    leaderless: BTreeMap<i32, Instant>,
     topic_id: Uuid,
     partitions: i32,
     /// Counts the views; 0 before the first.
     view: u64,
+    /// When the newest was taken.
+    viewed_at: Instant,
+    /// Views in a row that knew older leaders than we do, since when.
+    going_back: Option<(u32, Instant)>,
     stale: bool,
     asked: bool,
     next_refresh: Instant,
@@ -78,9 +90,12 @@ impl Cluster {
             bootstrap,
             brokers: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            leaderless: BTreeMap::new(),
             topic_id: Uuid::nil(),
             partitions: 0,
             view: 0,
+            viewed_at: now,
+            going_back: None,
             stale: true,
             asked: false,
             next_refresh: now,
@@ -112,14 +127,21 @@ impl Cluster {
 
     /// Which broker to ask for views: the configured ones first, then those that we know.
     pub(super) fn seed(&self) -> Endpoint {
-        let known: Vec<&Endpoint> = self.bootstrap.iter().chain(self.brokers.values()).collect();
-        let at = self.seed.checked_rem(known.len()).unwrap_or(0);
-        known.get(at).copied().unwrap_or(&self.bootstrap[0]).clone()
+        let at = self.seed.checked_rem(self.seeds()).unwrap_or(0);
+        let seed = self.candidates().nth(at).unwrap_or(&self.bootstrap[0]);
+        seed.clone()
     }
 
     /// How many brokers the seed role can choose from.
     pub(super) fn seeds(&self) -> usize {
-        self.bootstrap.len() + self.brokers.len()
+        self.candidates().count()
+    }
+
+    /// Each once: one that is silent must not be asked twice in a row.
+    fn candidates(&self) -> impl Iterator<Item = &Endpoint> {
+        let known = self.brokers.values();
+        let others = known.filter(|broker| !self.bootstrap.contains(broker));
+        self.bootstrap.iter().chain(others)
     }
 
     /// The view of that number is wrong; newer ones are not touched.
@@ -134,6 +156,7 @@ impl Cluster {
     pub(super) fn apply(&mut self, response: &MetadataResponse, topic: &str, now: Instant) -> Seen {
         self.asked = false;
         self.view += 1;
+        self.viewed_at = now;
         self.brokers = response
             .brokers
             .iter()
@@ -150,7 +173,7 @@ impl Cluster {
         let seen = match response.topics.iter().find(|t| t.name == topic) {
             None => Seen::Missing,
             Some(t) => match t.error {
-                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => self.take_topic(t),
+                ErrorCode::NONE | ErrorCode::LEADER_NOT_AVAILABLE => self.take_topic(t, now),
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION | ErrorCode::INVALID_TOPIC_EXCEPTION => {
                     Seen::Missing
                 }
@@ -158,8 +181,7 @@ impl Cluster {
                 other => Seen::Failed(other),
             },
         };
-        let leaderless = self.leaders.values().any(|leader| leader.node < 0);
-        if matches!(seen, Seen::Topic { .. }) && !leaderless {
+        if matches!(seen, Seen::Topic { .. }) && self.leaderless.is_empty() {
             self.stale = false;
             self.failures = 0;
             self.next_refresh = now + METADATA_MAX_AGE;
@@ -169,10 +191,38 @@ impl Cluster {
         seen
     }
 
-    fn take_topic(&mut self, topic: &TopicMetadata) -> Seen {
+    /// Whether the newest view still holds and was taken at that time or later.
+    pub(super) fn is_seen_since(&self, at: Instant) -> bool {
+        !self.stale && self.viewed_at >= at
+    }
+
+    /// Whether leaders of older epochs than ours are to be believed. A broker that lags behind names them for a
+    /// moment; but the epochs of a topic that was created anew begin anew, and without ids (before Kafka 2.8) nothing
+    /// else tells: then every broker names them, again and again.
+    fn believes_older(&mut self, topic: &TopicMetadata, now: Instant) -> bool {
+        let is_older = topic.partitions.iter().any(|p| {
+            let known = self.leaders.get(&p.partition).map(|old| old.epoch);
+            p.leader_epoch >= 0 && known > Some(p.leader_epoch)
+        });
+        if !is_older {
+            self.going_back = None;
+            return false;
+        }
+        let (views, since) = self.going_back.unwrap_or((0, now));
+        self.going_back = Some((views.saturating_add(1), since));
+        // Another broker is asked next.
+        self.rotate_seed();
+        let is_certain = views >= OLDER_VIEWS_MIN && now.saturating_since(since) >= OLDER_FOR_MIN;
+        if is_certain {
+            self.going_back = None;
+        }
+        is_certain
+    }
+
+    fn take_topic(&mut self, topic: &TopicMetadata, now: Instant) -> Seen {
         let recreated =
             !self.topic_id.is_nil() && !topic.topic_id.is_nil() && self.topic_id != topic.topic_id;
-        if recreated {
+        if recreated || self.believes_older(topic, now) {
             self.leaders.clear();
         }
         self.topic_id = topic.topic_id;
@@ -190,6 +240,11 @@ impl Cluster {
             leaders.insert(p.partition, kept);
         }
         self.leaders = leaders;
+        let known = std::mem::take(&mut self.leaderless);
+        let without = self.leaders.iter().filter(|(_, leader)| leader.node < 0);
+        self.leaderless = without
+            .map(|(partition, _)| (*partition, *known.get(partition).unwrap_or(&now)))
+            .collect();
         let count = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         let grew = self.partitions > 0 && count > self.partitions;
         self.partitions = count;
@@ -229,6 +284,11 @@ impl Cluster {
             .get(&partition)
             .copied()
             .filter(|leader| leader.node >= 0)
+    }
+
+    /// Since when a partition has no leader.
+    pub(super) fn leaderless_since(&self, partition: i32) -> Option<Instant> {
+        self.leaderless.get(&partition).copied()
     }
 
     pub(super) fn broker(&self, node: i32) -> Option<&Endpoint> {

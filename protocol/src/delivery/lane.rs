@@ -1,8 +1,10 @@
 //! A lane: the pipeline of one partition that we own.
 //!
 //! ```text
-//!  AwaitingCommit --commit found--> Active <--------------------------+
-//!        |                            |  out of range, lane drained   |
+//!  AwaitingCommit --commit found--> Active <--its log goes as far--> Checking (another leader)
+//!        |                            |  ^----------------------------+
+//!        |                            |  out of range or cut short,   |
+//!        |                            |  lane drained                 |
 //!        | none                       v                               |
 //!        +-----------------------> Locating --offset found--> AwaitingFirstCommit (LATEST, a time)
 //!                                     |                               |
@@ -61,6 +63,8 @@ pub(super) enum Stage {
     AwaitingFirstCommit,
     /// Records flow.
     Active,
+    /// Another leader took over in that epoch: before more is read, it is asked how far it has what was read.
+    Checking { leader_epoch: i32 },
 }
 
 /// Why a lane stands still until it heals.
@@ -99,6 +103,10 @@ pub(super) struct Lane {
     pub(super) revoking: bool,
 
     fetched: i64,
+    /// The leader epoch of the last record fetched; -1 when unknown.
+    fetched_epoch: i32,
+    /// The epoch of the leader that is known to have what was fetched; -1 for none.
+    checked_epoch: i32,
     encoded: i64,
     processed: i64,
     /// What the group's commit says of this position; -1 before the first.
@@ -108,7 +116,7 @@ pub(super) struct Lane {
     pub(super) commit_refused: bool,
     /// The topic that its offsets belong to; nil when the brokers tell none.
     topic_id: Uuid,
-    /// The leader epoch of the last record read; -1 when unknown.
+    /// The leader epoch of the last record encoded; -1 when unknown.
     pub(super) epoch: i32,
 
     pending: VecDeque<Fetched>,
@@ -137,7 +145,14 @@ pub(super) struct Lane {
     /// What the next fetch asks for: grows when a batch was cut.
     pub(super) fetch_bytes: usize,
     pub(super) corrupt_fetches: u32,
+    /// Fetches in a row that its broker answered with an error.
+    pub(super) fetch_failures: u32,
+    /// Where it stood when it was last looked at, and since when.
+    still: (Mark, Instant),
 }
+
+/// What moves with any progress of a lane.
+type Mark = (u64, i64, i64, i64, i64);
 
 impl Lane {
     pub(super) fn new(partition: i32, ownership: u64, now: Instant) -> Self {
@@ -152,6 +167,8 @@ impl Lane {
             reposition: None,
             revoking: false,
             fetched: 0,
+            fetched_epoch: -1,
+            checked_epoch: -1,
             encoded: 0,
             processed: 0,
             committed: -1,
@@ -176,6 +193,8 @@ impl Lane {
             read_replica: None,
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
             corrupt_fetches: 0,
+            fetch_failures: 0,
+            still: (Mark::default(), now),
         }
     }
 
@@ -204,14 +223,18 @@ impl Lane {
         self.asked = false;
     }
 
-    /// Begins at `offset` of that topic: nothing below it is ours to process, and nothing is committed of
-    /// it. The lane must hold no record.
-    pub(super) fn begin_at(&mut self, offset: i64, topic_id: Uuid, stage: Stage) {
+    /// Begins at `offset` of that topic, behind a record of that epoch: nothing below it is ours to process, and
+    /// nothing is committed of it. The lane must hold no record.
+    pub(super) fn begin_at(&mut self, offset: i64, epoch: i32, topic_id: Uuid, stage: Stage) {
         assert!(
             self.is_drained(),
             "a lane that holds records cannot be moved"
         );
         self.fetched = offset;
+        self.fetched_epoch = epoch;
+        self.epoch = epoch;
+        // Whoever leads: what is found of one topic or place says nothing of another.
+        self.checked_epoch = -1;
         self.encoded = offset;
         self.processed = offset;
         self.committed = -1;
@@ -244,8 +267,60 @@ impl Lane {
         self.fetched
     }
 
+    pub(super) fn fetched_epoch(&self) -> i32 {
+        self.fetched_epoch
+    }
+
+    /// Whether records flow, or will as soon as a new leader has been asked.
+    pub(super) fn is_placed(&self) -> bool {
+        matches!(self.stage, Stage::Active | Stage::Checking { .. })
+    }
+
+    /// Whether it must ask a leader of that epoch how far its log goes before it reads on (KIP-320): an unclean
+    /// leader may have less than was read, and have written other records in their place.
+    pub(super) fn must_check(&mut self, leader_epoch: i32) -> bool {
+        if self.stage != Stage::Active
+            || self.revoking
+            || self.reposition.is_some()
+            || leader_epoch == self.checked_epoch
+        {
+            return false;
+        }
+        if self.fetched_epoch < 0 || self.fetched_epoch == leader_epoch {
+            // Nothing was read whose epoch is known, or that leader itself has written it.
+            self.checked_epoch = leader_epoch;
+            return false;
+        }
+        true
+    }
+
+    /// The leader of that epoch has what was fetched.
+    pub(super) fn checked(&mut self, leader_epoch: i32) {
+        self.checked_epoch = leader_epoch;
+        self.enter(Stage::Active);
+    }
+
     pub(super) fn processed(&self) -> i64 {
         self.processed
+    }
+
+    /// Takes note of where it stands.
+    pub(super) fn note_progress(&mut self, now: Instant) {
+        let mark = (
+            self.course,
+            self.fetched,
+            self.encoded,
+            self.processed,
+            self.committed,
+        );
+        if mark != self.still.0 {
+            self.still = (mark, now);
+        }
+    }
+
+    /// Since when it stands where it does.
+    pub(super) fn still_since(&self) -> Instant {
+        self.still.1
     }
 
     /// Whether it would take more from a fetch.
@@ -271,18 +346,20 @@ impl Lane {
             && self.pending_bytes >= limits::LANE_PENDING_BYTES_MIN
     }
 
-    /// Takes what a fetch brought, up to `next_offset`.
+    /// Takes what a fetch brought, up to `next_offset`; its last record is of that epoch.
     pub(super) fn take_fetched(
         &mut self,
         reader: RecordReader,
         answer: &Rc<Hold>,
         next_offset: i64,
+        epoch: i32,
     ) {
         assert!(
             next_offset >= self.fetched,
             "a fetch never moves a lane back"
         );
         self.fetched = next_offset;
+        self.fetched_epoch = epoch;
         self.pending_bytes += reader.remaining_bytes();
         self.pending.push_back(Fetched {
             reader,
@@ -335,6 +412,7 @@ impl Lane {
         self.pending.clear();
         self.pending_bytes = 0;
         self.fetched = self.encoded;
+        self.fetched_epoch = self.epoch;
     }
 
     /// Lets go of what is encoded and in no batch, to encode it anew: the caller drops what is pending.

@@ -12,6 +12,7 @@
 mod access;
 mod link;
 mod renewal;
+mod suspicion;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub(super) struct Links<T> {
     access: Access,
     /// The link whose turn it is to take new credentials: it takes no new request.
     turn: Option<Role>,
+    /// How long the seed may take.
+    seed_patience: Duration,
 }
 
 impl<T> Links<T> {
@@ -60,6 +63,7 @@ impl<T> Links<T> {
             complaints: Complaints::default(),
             access: Access::new(nonce_key),
             turn: None,
+            seed_patience: request_timeout.min(limits::VIEW_PATIENCE),
         }
     }
 
@@ -81,6 +85,7 @@ impl<T> Links<T> {
             if let Some(link) = self.links.get_mut(&role) {
                 // The back-off stays: else two brokers that refuse would be tried in turns without pause.
                 link.endpoint = endpoint.clone();
+                link.failing = None;
             }
             if let Some(broken) = broken {
                 return Err(broken);
@@ -91,7 +96,11 @@ impl<T> Links<T> {
         let link = link.or_insert_with(|| Link::new(endpoint, now));
         match &link.state {
             State::Down if now >= link.not_before => {
-                link.state = connecting(&mut self.next_id, endpoint, now, effects);
+                let patience = match role {
+                    Role::Seed => self.seed_patience,
+                    _ => limits::CONNECTING_MAX,
+                };
+                link.state = connecting(&mut self.next_id, endpoint, patience, now, effects);
                 Ok(false)
             }
             State::Down | State::Connecting { .. } => Ok(false),
@@ -110,7 +119,8 @@ impl<T> Links<T> {
         now: Instant,
         effects: &mut VecDeque<Effect>,
     ) -> Result<(), (ConnectionError, T)> {
-        let timeout = self.request_timeout + extra_time(request);
+        let extra = extra_time(request);
+        let timeout = self.patience(role) + extra;
         let Some(State::Open {
             id,
             connection,
@@ -126,6 +136,7 @@ impl<T> Links<T> {
                     correlation,
                     ticket,
                     deadline: now + timeout,
+                    late_at: now + extra + limits::ANSWER_EXPECTED,
                 });
                 effects.push_back(Effect::Send(*id, frame));
                 Ok(())
@@ -149,7 +160,9 @@ impl<T> Links<T> {
         now: Instant,
         effects: &mut VecDeque<Effect>,
     ) {
-        let handshake = now + self.request_timeout;
+        let patience = self.find(id).map(|(role, _)| role);
+        let patience = patience.map_or(self.request_timeout, |role| self.patience(role));
+        let handshake = now + patience;
         let exchange = self.access.exchange();
         let credentials = self.access.credentials().cloned();
         let mut connection = Box::new(Connection::new(&self.client_id, exchange));
@@ -165,6 +178,7 @@ impl<T> Links<T> {
             connection,
             asked: VecDeque::new(),
             handshake,
+            late_at: now + limits::ANSWER_EXPECTED,
             credentials,
             said_at: now,
             session: None,
@@ -220,6 +234,8 @@ impl<T> Links<T> {
                     return Ok(Some(Answer {
                         ticket: front.ticket,
                         response,
+                        role,
+                        throttle,
                     }));
                 }
                 front => {
@@ -289,6 +305,7 @@ impl<T> Links<T> {
         link.failures = 0;
         link.refusals = 0;
         link.refusal = None;
+        link.failing = None;
         self.complaints.forget(&link.endpoint);
         if let State::Open {
             id,
@@ -411,6 +428,7 @@ impl<T> Links<T> {
                     [answer, muted, renewal].into_iter().flatten().min()
                 }
             })
+            .chain(self.next_late(now))
             .min()
     }
 
@@ -460,6 +478,8 @@ impl<T> Links<T> {
         if let Some(fault) = &refusal {
             link.refusal = Some((now, fault.clone()));
         }
+        let since = link.failing.take().map_or(now, |(since, _)| since);
+        link.failing = Some((since, reason.clone()));
         let endpoint = link.endpoint.clone();
         let worth_saying = match was_open && refusal.is_none() {
             true => Some(1),
@@ -481,12 +501,16 @@ impl<T> Links<T> {
 fn connecting<T>(
     next_id: &mut u64,
     endpoint: &Endpoint,
+    patience: Duration,
     now: Instant,
     effects: &mut VecDeque<Effect>,
 ) -> State<T> {
     let id = ConnectionId(*next_id);
     *next_id += 1;
     effects.push_back(Effect::Connect(id, endpoint.clone()));
-    let deadline = now + limits::CONNECTING_MAX;
-    State::Connecting { id, deadline }
+    State::Connecting {
+        id,
+        deadline: now + patience,
+        late_at: now + limits::ANSWER_EXPECTED,
+    }
 }

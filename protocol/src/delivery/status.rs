@@ -25,6 +25,8 @@ pub enum Phase {
 pub enum Fault {
     /// No broker of the list can be reached.
     ClusterUnreachable(String),
+    /// A broker that we need cannot be reached where the cluster says that it is, or there is none.
+    BrokerUnreachable(String),
     /// A broker does not take our credentials; it is tried again.
     AuthenticationFailed(String),
     /// We do not trust a broker's certificate; it is tried again.
@@ -53,6 +55,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, detail) = match self {
             Self::ClusterUnreachable(detail) => ("cluster unreachable", detail.as_str()),
+            Self::BrokerUnreachable(detail) => ("broker unreachable", detail.as_str()),
             Self::AuthenticationFailed(detail) => ("authentication failed", detail.as_str()),
             Self::ServerNotTrusted(detail) => ("broker not trusted", detail.as_str()),
             Self::ClientNotTrusted(detail) => ("not trusted by the broker", detail.as_str()),
@@ -166,6 +169,10 @@ pub struct Counters {
     pub commit_errors: u64,
     /// Rebalances gone through.
     pub rebalances: u64,
+    /// Answers with which brokers wanted to be left alone for a while (their quotas).
+    pub broker_throttles: u64,
+    /// Partitions that stood still without a reason, and calls that never ended: each was begun again.
+    pub partitions_restarted: u64,
 }
 
 /// A consumer as a snapshot.

@@ -249,12 +249,11 @@ impl Log {
             .map(|batch| (batch.last, batch.max_timestamp, batch.epoch))
     }
 
-    /// The epoch of the record at `offset`, or of the newest one.
+    /// The epoch that `offset` lies in, even if its record is gone; -1 before the first.
     pub(super) fn epoch_at(&self, offset: i64) -> i32 {
-        self.batches
-            .get(self.index_of(offset))
-            .or(self.batches.back())
-            .map_or(0, |batch| batch.epoch)
+        let after = self.epochs.partition_point(|(_, start)| *start <= offset);
+        let found = after.checked_sub(1).and_then(|at| self.epochs.get(at));
+        found.map_or(-1, |(epoch, _)| *epoch)
     }
 
     fn index_of(&self, offset: i64) -> usize {

@@ -23,7 +23,7 @@ pub struct Broker {
     pub bootstrap: String,
     /// Its other listeners, and the secrets for them.
     secure: Option<Secure>,
-    /// `None` for the fake.
+    /// `None` for what somebody else runs.
     pub(super) script: Option<Child>,
 }
 
@@ -71,6 +71,11 @@ impl Broker {
 
     /// The fake that listens there, for the clients of that version.
     pub fn fake(rig: &Rig, version: &'static str, bootstrap: String) -> Self {
+        Self::at(rig, version, bootstrap)
+    }
+
+    /// What somebody else runs there; several addresses are joined by commas.
+    pub(super) fn at(rig: &Rig, version: &'static str, bootstrap: String) -> Self {
         Self {
             rig: rig.clone(),
             version,

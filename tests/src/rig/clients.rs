@@ -200,7 +200,7 @@ impl Broker {
         let [count, seed, rate] = [count, seed, rate].map(|number| number.to_string());
         let mut arguments = vec![self.bootstrap.as_str(), topic, &count, &seed, &rate];
         if self.script.is_none() {
-            // Why: the fake has no transactions over the wire.
+            // Why: the fake has no transactions over the wire, and on a cluster that misbehaves they may time out.
             arguments.push("plain");
         }
         match by {

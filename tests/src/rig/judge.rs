@@ -3,7 +3,7 @@
 //! Invariant: offsets are compared as positions in what was expected, so gaps that transactions leave in
 //! a partition are no gaps here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -121,6 +121,21 @@ impl Expected {
             .map_or(&[][..], Vec::as_slice);
         let at = all.partition_point(|it| it.offset < offset);
         all.get(at).map_or(i64::MAX, |it| it.offset)
+    }
+
+    /// How many records no call that was answered has carried, whatever else calls have carried: of a log that is no
+    /// longer what it was.
+    pub fn missing(&self, calls: &[Call]) -> u64 {
+        let mut carried = BTreeSet::new();
+        for call in calls.iter().filter(|call| call.answered) {
+            let event: Value = serde_json::from_slice(&call.body).expect("an event is JSON");
+            let lanes = event["records"].as_object().expect("an event has records");
+            let records = lanes.values().filter_map(Value::as_array).flatten();
+            carried.extend(records.map(Value::to_string));
+        }
+        let all = self.partitions.values().flatten();
+        all.filter(|record| !carried.contains(&*record.text))
+            .count() as u64
     }
 
     /// Judges what calls delivered and foreign members processed.
@@ -357,6 +372,14 @@ mod tests {
     fn a_record_that_nobody_got_is_lost() {
         let verdict = expected(&[0, 1]).judge(&[call(&[0], 1, 2)], &[]);
         assert_eq!(verdict.lost, 1);
+    }
+
+    #[test]
+    fn what_other_logs_held_is_not_missing_and_what_a_cut_call_held_is() {
+        let mut cut = call(&[1], 3, 4);
+        cut.answered = false;
+        let calls = [call(&[0, 7], 1, 2), cut];
+        assert_eq!(expected(&[0, 1]).missing(&calls), 1);
     }
 
     #[test]

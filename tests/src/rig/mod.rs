@@ -7,6 +7,7 @@
 
 mod broker;
 mod clients;
+mod cluster;
 mod judge;
 mod process;
 mod sink;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use broker::Broker;
 pub use clients::{Claim, Load, Member, Produced, Producer, Said};
+pub use cluster::{Cluster, Cut, NODES};
 pub use judge::{Expected, Redelivery, Verdict};
 pub use process::{Forebay, Settings};
 pub use sink::{Call, Ledger, Sink};

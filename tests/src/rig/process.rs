@@ -43,8 +43,10 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// `SourceAccessConfigurations`: types, and the files of their secrets.
     pub access: Vec<(&'static str, PathBuf)>,
-    /// Where brokers are, if not at their plaintext listener.
+    /// Where brokers are, if not at their plaintext listener: one or more, joined by commas.
     pub bootstrap: Option<String>,
+    /// What it finds in place of `/etc/hosts`.
+    pub hosts: Option<PathBuf>,
 }
 
 /// A running `forebay`. It is killed when this is dropped.
@@ -73,6 +75,7 @@ impl Settings {
             session_timeout: Duration::from_secs(10),
             access: Vec::new(),
             bootstrap: None,
+            hosts: None,
         }
     }
 
@@ -134,11 +137,13 @@ impl Settings {
             entries.join(", ")
         )
         .expect("a string takes all");
-        let bootstrap = self.bootstrap.as_deref().unwrap_or(bootstrap);
+        let servers = self.bootstrap.as_deref().unwrap_or(bootstrap).split(',');
+        let servers: Vec<String> = servers.map(|server| format!("\"{server}\"")).collect();
         write!(
             toml,
-            "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [\"{bootstrap}\"]\n\
+            "[SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [{}]\n\
              [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = \"{}\"\n",
+            servers.join(", "),
             self.group
         )
         .expect("a string takes all");
@@ -163,8 +168,15 @@ impl Forebay {
         );
         let log = std::fs::File::create(dir.path().join("log")).expect("a log");
         // Why setpriv: the kernel ends the process with the test, however the test ends.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        if let Some(hosts) = &settings.hosts {
+            // A mount of its own, which takes no privilege; `exec` keeps the process id.
+            let mounts = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+            command.args(["unshare", "--map-root-user", "--mount", "sh", "-c", mounts]);
+            command.arg(hosts);
+        }
+        let child = command
             .arg(&broker.rig.forebay)
             .args(["run", "--config"])
             .arg(dir.path().join("forebay.toml"))

@@ -4,7 +4,7 @@
 //! of that answer is always noted as later.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +17,7 @@ use super::unix_millis;
 /// The function. Every Forebay process gets a port of its own, so that the ledger can tell them apart.
 pub struct Sink {
     delay_ms: Arc<AtomicU64>,
+    fails: Arc<AtomicBool>,
     next: Arc<AtomicU64>,
     tell: mpsc::UnboundedSender<Note>,
     ledger: Ledger,
@@ -38,7 +39,7 @@ pub struct Call {
     pub opened: u64,
     /// When it ended; `None` while it is open.
     pub closed: Option<u64>,
-    /// Whether it was answered; else the caller was gone before.
+    /// Whether it was answered well; else it failed, or the caller was gone before.
     pub answered: bool,
     /// The event.
     pub body: Bytes,
@@ -63,6 +64,7 @@ impl Sink {
         let calls = Vec::new();
         Self {
             delay_ms: Arc::default(),
+            fails: Arc::default(),
             next: Arc::default(),
             tell,
             ledger: Ledger { heard, calls },
@@ -75,12 +77,18 @@ impl Sink {
         self.delay_ms.store(millis, Ordering::Relaxed);
     }
 
+    /// Whether calls fail from now on.
+    pub fn set_failing(&self, fails: bool) {
+        self.fails.store(fails, Ordering::Relaxed);
+    }
+
     /// Opens a port for one more caller.
     pub async fn listen(&self) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let (delay, next, tell) = (
+        let (delay, fails, next, tell) = (
             Arc::clone(&self.delay_ms),
+            Arc::clone(&self.fails),
             Arc::clone(&self.next),
             self.tell.clone(),
         );
@@ -91,6 +99,7 @@ impl Sink {
                     stream,
                     buffer: BytesMut::new(),
                     delay_ms: Arc::clone(&delay),
+                    fails: Arc::clone(&fails),
                     next: Arc::clone(&next),
                     tell: tell.clone(),
                 };
@@ -149,6 +158,7 @@ struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
     delay_ms: Arc<AtomicU64>,
+    fails: Arc<AtomicBool>,
     next: Arc<AtomicU64>,
     tell: mpsc::UnboundedSender<Note>,
 }
@@ -175,12 +185,16 @@ impl Connection {
             self.note(Note::Opened { number, call });
             let gone = self.wait(number).await;
             let at = micros();
+            let fails = self.fails.load(Ordering::Relaxed);
             self.note(Note::Closed {
                 number,
                 at,
-                answered: !gone,
+                answered: !gone && !fails,
             });
-            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Amz-Executed-Version: $LATEST\r\n\r\nnull";
+            let answer: &[u8] = match fails {
+                true => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amz-Function-Error: Unhandled\r\n\r\n{}",
+                false => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-Amz-Executed-Version: $LATEST\r\n\r\nnull",
+            };
             if gone || self.stream.write_all(answer).await.is_err() {
                 return;
             }

@@ -28,7 +28,13 @@ struct Open {
     processed: bool,
     /// The caller has given it up.
     given_up: bool,
+    /// Nobody tells the caller of its end.
+    has_vanished: bool,
 }
+
+/// By then a call that has vanished must have been found: its deadline, the patience after it, and a node that was frozen
+/// meanwhile.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(200);
 
 /// A partition and the first and last record of it in a call.
 type Span = (i32, i64, i64);
@@ -112,6 +118,7 @@ impl World {
         self.check_bytes(of, &records, body)?;
         self.ledger.call_started(of.node, &records)?;
         let (outcome, processed, takes) = self.draw_outcome();
+        let has_vanished = self.schedule.is_forgetful && !twin && !self.healed && self.chance(8);
         let key = CallKey {
             node: of,
             call,
@@ -124,10 +131,16 @@ impl World {
                 outcome,
                 processed,
                 given_up: false,
+                has_vanished,
             },
         );
-        self.after(takes, Event::CallReturns { key });
-        self.at(deadline.max(self.now), Event::CallGivenUp { key });
+        if has_vanished {
+            self.report.vanished += 1;
+            self.after(FORGOTTEN_AFTER, Event::CallReturns { key });
+        } else {
+            self.after(takes, Event::CallReturns { key });
+            self.at(deadline.max(self.now), Event::CallGivenUp { key });
+        }
         Ok(())
     }
 
@@ -231,6 +244,11 @@ impl World {
         };
         if open.given_up {
             return Ok(());
+        }
+        if open.has_vanished && self.nodes[key.node.node].life == key.node.life {
+            return Err(Violation::Forgotten {
+                node: key.node.node,
+            });
         }
         self.ledger_call_ended(key, &open.records, open.processed);
         let after = self.latency();

@@ -8,6 +8,12 @@ use thiserror::Error;
 /// A delivery rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
+    /// Nobody told a call's end, and its node still waits for it.
+    #[error("node {node}: a call that has vanished is waited for")]
+    Forgotten {
+        /// The node.
+        node: usize,
+    },
     /// Two calls for one partition were open at the same time.
     #[error(
         "partition {partition}: a call of node {second} starts while one of node {first} is open"

@@ -58,6 +58,8 @@ pub struct Report {
     pub calls: u64,
     /// Of these, calls whose body was hashed while it was written.
     pub hashed_along: u64,
+    /// Of these, calls of whose end nobody told.
+    pub vanished: u64,
     /// Faults that struck.
     pub faults: u64,
     /// How often a broker has let a connection in.

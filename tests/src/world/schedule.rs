@@ -71,6 +71,8 @@ pub struct Schedule {
     /// How brokers know who is there, and for how long: one schedule in six. Passwords change among the faults, and
     /// brokers let nobody in.
     pub sasl: Option<(Mechanism, Option<Duration>)>,
+    /// Calls vanish now and then: nobody tells their end, nor notices their deadline. One schedule in eleven.
+    pub is_forgetful: bool,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -105,6 +107,7 @@ impl Schedule {
             },
             has_static_members: seed % 10 == 7,
             sasl: (seed % 6 == 4).then(|| sasl(seed / 6)),
+            is_forgetful: seed % 11 == 5,
             mutation: None,
         }
     }

@@ -167,8 +167,8 @@ impl Consumer {
     /// Whether a lane has processed what is not committed yet. Offsets of a topic that was deleted say
     /// nothing of the one that took its name.
     pub(super) fn owes_commit(&self, lane: &Lane) -> bool {
-        let located = matches!(lane.stage(), Stage::Active | Stage::AwaitingFirstCommit)
-            || lane.committed >= 0;
+        let located =
+            lane.is_placed() || lane.stage() == Stage::AwaitingFirstCommit || lane.committed >= 0;
         located && lane.processed() > lane.committed && lane.is_of_topic(self.cluster.topic_id())
     }
 
@@ -179,7 +179,7 @@ impl Consumer {
 
     fn owes_recommit(&self, lane: &Lane) -> bool {
         !lane.revoking
-            && lane.stage() == Stage::Active
+            && lane.is_placed()
             && lane
                 .committed_at
                 .is_some_and(|at| self.now >= at + limits::RECOMMIT_INTERVAL)

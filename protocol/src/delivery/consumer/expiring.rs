@@ -1,7 +1,8 @@
 //! Records that retention takes while their call is being tried again (decision 15).
 //!
 //! A batch still being tried whose records have all fallen below the log's start has expired: it is given
-//! up, counted, and said. The start comes with each fetch; a lane that holds too much to be fetched for asks.
+//! up, counted, and said. The start comes with each fetch; a lane that holds too much to be fetched for asks, and so
+//! does one whose broker does not tell.
 //!
 //! Invariant: a record that the log still holds never expires.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::super::Severity;
 use super::super::batch::BatchState;
-use super::super::lane::{Lane, LaneRef};
+use super::super::lane::{Lane, LaneRef, Stage};
 use super::super::links::Role;
 use super::super::part::Part;
 use super::{Consumer, Ticket};
@@ -127,6 +128,7 @@ impl Consumer {
 
 /// When a lane asks where its log starts, if it has reason to.
 fn log_start_due(lane: &Lane) -> Option<Instant> {
-    let waits = lane.busy && lane.is_saturated() && !lane.asked;
+    // Whoever is fetched for learns it with each answer, but not from brokers before 1.0.
+    let waits = lane.busy && lane.stage() == Stage::Active && !lane.revoking && !lane.asked;
     waits.then(|| lane.log_start_at() + LOG_START_MAX_AGE)
 }

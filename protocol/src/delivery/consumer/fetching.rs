@@ -187,6 +187,9 @@ impl Consumer {
                 format!("error={}", response.error),
             );
             for (of, _) in &fetching.lanes {
+                if let Some(lane) = self.lane_of(*of) {
+                    lane.fetch_failures = lane.fetch_failures.saturating_add(1);
+                }
                 self.ask_again(*of);
             }
             return;
@@ -229,6 +232,7 @@ impl Consumer {
             self.partition_error(of, view, &fetched);
             return;
         }
+        lane.fetch_failures = 0;
         lane.high_watermark = fetched.high_watermark;
         lane.last_stable_offset = fetched.last_stable_offset;
         if fetched.log_start_offset >= 0 {
@@ -285,7 +289,7 @@ impl Consumer {
             fetched.aborted_transactions,
             read_committed,
         );
-        lane.take_fetched(reader, answer, next_offset);
+        lane.take_fetched(reader, answer, next_offset, found.leader_epoch);
         self.queue_encoding(of.partition);
     }
 
@@ -299,6 +303,7 @@ impl Consumer {
             return;
         };
         lane.not_before = now + FETCH_BACKOFF;
+        lane.fetch_failures = lane.fetch_failures.saturating_add(1);
         let was_replica = lane.read_replica.take().is_some();
         match fetched.error {
             // A follower may simply not have caught up: the leader knows.

@@ -152,7 +152,7 @@ impl Consumer {
         }
     }
 
-    fn begin_lane(&mut self, partition: i32) {
+    pub(super) fn begin_lane(&mut self, partition: i32) {
         self.ownerships += 1;
         self.lanes
             .insert(partition, Lane::new(partition, self.ownerships, self.now));
@@ -211,7 +211,7 @@ impl Consumer {
     }
 
     /// Ends a lane and gives back what it holds; a part in an open call stays with its batch.
-    fn end_lane(&mut self, partition: i32) {
+    pub(super) fn end_lane(&mut self, partition: i32) {
         self.drop_unsent(partition);
         self.lanes.remove(&partition);
     }

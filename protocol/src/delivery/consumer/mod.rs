@@ -22,6 +22,8 @@ mod keeping;
 mod positions;
 mod reporting;
 mod seeding;
+mod suspecting;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -118,6 +120,12 @@ pub struct Consumer {
     hash_along: bool,
     decompressor: Decompressor,
     fetching: BTreeSet<i32>,
+    /// When the cluster is next asked about brokers that owe an answer for too long.
+    doubt_again: Instant,
+    /// Roles of which it was said that their broker cannot be reached.
+    unreachable_said: BTreeSet<Role>,
+    /// When lanes that stand still are looked for.
+    watch_at: Instant,
     /// When each broker was last asked.
     fetched_at: BTreeMap<i32, Instant>,
     fetch_turn: usize,
@@ -173,6 +181,9 @@ impl Consumer {
             hash_along: false,
             decompressor: Decompressor::new(),
             fetching: BTreeSet::new(),
+            doubt_again: now,
+            unreachable_said: BTreeSet::new(),
+            watch_at: now,
             fetched_at: BTreeMap::new(),
             fetch_turn: 0,
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
@@ -275,6 +286,9 @@ impl Consumer {
             self.links.poll_timeout(self.now),
             self.cluster.poll_timeout(),
             self.coordinator.poll_timeout(),
+            self.confirm_timeout(),
+            self.suspects_timeout(),
+            self.watch_timeout(),
             self.declaring.poll_timeout(self.now),
             self.membership.poll_timeout(),
             self.lanes_timeout(),
@@ -302,11 +316,13 @@ impl Consumer {
         }
         // First: a leader that is to assign needs the numbers of partitions, which the seed is asked for.
         self.drain_membership_events();
+        self.pump_suspects();
         self.pump_seed();
         if self.ending.is_running() {
             self.pump_declaring();
         }
         self.pump_group();
+        self.pump_watch();
         if self.ending.is_running() {
             self.pump_positions();
             self.pump_calls();
@@ -323,6 +339,7 @@ impl Consumer {
     }
 
     fn handle_answer(&mut self, answer: super::links::Answer<Ticket>) {
+        self.note_throttle(answer.role, answer.throttle);
         match (answer.ticket, answer.response) {
             (Ticket::Metadata, Response::Metadata(r)) => self.handle_metadata(&r),
             (Ticket::PartitionCounts, Response::Metadata(r)) => self.handle_counts(&r),

@@ -15,8 +15,8 @@ use super::committing::CommitMark;
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
-    ApiKey, CommittedOffset, LeaderEpochPartition, ListOffsetsPartition, ListOffsetsRequest,
-    ListOffsetsResponse, ListedOffset, OffsetFetchRequest, OffsetFetchResponse,
+    ApiKey, CommittedOffset, EpochEndOffset, LeaderEpochPartition, ListOffsetsPartition,
+    ListOffsetsRequest, ListOffsetsResponse, ListedOffset, OffsetFetchRequest, OffsetFetchResponse,
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, Request,
 };
 use crate::time::Instant;
@@ -27,6 +27,7 @@ pub(super) const ASK_BACKOFF: Duration = Duration::from_millis(200);
 impl Consumer {
     pub(super) fn pump_positions(&mut self) {
         self.move_drained_lanes();
+        self.check_new_leaders();
         self.ask_committed();
         self.ask_leaders();
         self.ask_log_starts();
@@ -39,6 +40,18 @@ impl Consumer {
                 && let Some(search) = lane.reposition.take()
             {
                 lane.enter(Stage::Locating(search));
+            }
+        }
+    }
+
+    /// A lane that has another leader asks it how far its log goes, before it reads on.
+    fn check_new_leaders(&mut self) {
+        for lane in self.lanes.values_mut() {
+            if let Some(leader) = self.cluster.leader(lane.partition)
+                && lane.must_check(leader.epoch)
+            {
+                let leader_epoch = leader.epoch;
+                lane.enter(Stage::Checking { leader_epoch });
             }
         }
     }
@@ -57,15 +70,12 @@ impl Consumer {
     }
 
     fn ask_leaders(&mut self) {
-        let mut by_node: BTreeMap<i32, Vec<(LaneRef, Search)>> = BTreeMap::new();
-        let searching: Vec<(LaneRef, Search)> = self
+        let mut by_node: BTreeMap<i32, Vec<(LaneRef, Question)>> = BTreeMap::new();
+        let searching: Vec<(LaneRef, Question)> = self
             .lanes
             .values()
             .filter(|lane| !lane.asked && !lane.revoking && self.now >= lane.not_before)
-            .filter_map(|lane| match lane.stage() {
-                Stage::Locating(search) => Some((lane.reference(), search)),
-                _ => None,
-            })
+            .filter_map(|lane| Some((lane.reference(), question(lane)?)))
             .collect();
         for (lane, search) in searching {
             match self.cluster.leader(lane.partition) {
@@ -80,23 +90,24 @@ impl Consumer {
         }
     }
 
-    fn ask_leader(&mut self, node: i32, lanes: &[(LaneRef, Search)]) {
+    fn ask_leader(&mut self, node: i32, asking: &[(LaneRef, Question)]) {
         let view = self.cluster.view();
-        let (epochs, offsets): (Vec<_>, Vec<_>) = lanes
-            .iter()
-            .copied()
-            .partition(|(_, search)| matches!(search, Search::Truncated { .. }));
+        let (mut offsets, mut lanes, mut epochs) = (Vec::new(), Vec::new(), Vec::new());
+        for (lane, question) in asking {
+            match *question {
+                Question::Offset { timestamp } => {
+                    lanes.push(*lane);
+                    offsets.push(ListOffsetsPartition {
+                        partition: lane.partition,
+                        current_leader_epoch: self.leader_epoch(lane.partition),
+                        timestamp,
+                    });
+                }
+                Question::EndOfEpoch(leader_epoch) => epochs.push((*lane, leader_epoch)),
+            }
+        }
         if !offsets.is_empty() {
-            let partitions = offsets
-                .iter()
-                .map(|(lane, search)| ListOffsetsPartition {
-                    partition: lane.partition,
-                    current_leader_epoch: self.leader_epoch(lane.partition),
-                    timestamp: question(*search),
-                })
-                .collect();
-            let request = self.offsets_request(partitions);
-            let lanes: Vec<LaneRef> = offsets.iter().map(|(lane, _)| *lane).collect();
+            let request = self.offsets_request(offsets);
             self.mark_asked(&lanes);
             self.send(
                 Role::Fetch(node),
@@ -104,36 +115,35 @@ impl Consumer {
                 Ticket::ListedOffsets { view, lanes },
             );
         }
-        if epochs.is_empty() || !self.is_link_up(node) {
-            return;
+        if !epochs.is_empty() && self.is_link_up(node) {
+            self.ask_epochs(node, &epochs);
         }
+    }
+
+    fn ask_epochs(&mut self, node: i32, epochs: &[(LaneRef, i32)]) {
         let lanes: Vec<LaneRef> = epochs.iter().map(|(lane, _)| *lane).collect();
-        if self
+        let version = self
             .links
-            .version(Role::Fetch(node), ApiKey::OffsetForLeaderEpoch)
-            .is_none()
-        {
-            // The broker knows no epochs: the log's start it is.
+            .version(Role::Fetch(node), ApiKey::OffsetForLeaderEpoch);
+        if version.is_none() {
             for lane in lanes {
-                self.end_of_epoch(lane, None);
+                self.no_end_of_epoch(lane);
             }
             return;
         }
         let request = Request::OffsetForLeaderEpoch(OffsetForLeaderEpochRequest {
             topic: self.config.topic.clone(),
-            partitions: lanes
+            partitions: epochs
                 .iter()
-                .map(|lane| LeaderEpochPartition {
+                .map(|(lane, leader_epoch)| LeaderEpochPartition {
                     partition: lane.partition,
                     current_leader_epoch: self.leader_epoch(lane.partition),
-                    leader_epoch: self
-                        .lanes
-                        .get(&lane.partition)
-                        .map_or(-1, |lane| lane.epoch),
+                    leader_epoch: *leader_epoch,
                 })
                 .collect(),
         });
         self.mark_asked(&lanes);
+        let view = self.cluster.view();
         self.send(
             Role::Fetch(node),
             &request,
@@ -250,10 +260,10 @@ impl Consumer {
             );
             return;
         }
-        lane.begin_at(found.committed_offset, topic_id, Stage::Active);
-        lane.committed = found.committed_offset;
+        let (offset, epoch) = (found.committed_offset, found.leader_epoch);
+        lane.begin_at(offset, epoch, topic_id, Stage::Active);
+        lane.committed = offset;
         lane.committed_at = Some(now);
-        lane.epoch = found.leader_epoch;
     }
 
     /// The timestamp to ask for where nothing is committed.
@@ -319,8 +329,7 @@ impl Consumer {
                 } else {
                     Stage::AwaitingFirstCommit
                 };
-                lane.begin_at(found.offset, topic_id, stage);
-                lane.epoch = found.leader_epoch;
+                lane.begin_at(found.offset, found.leader_epoch, topic_id, stage);
             }
             Search::OutOfRange {
                 wanted,
@@ -356,7 +365,7 @@ impl Consumer {
         let Some(lane) = self.lane_of(of) else {
             return;
         };
-        lane.begin_at(log_start, topic_id, Stage::Active);
+        lane.begin_at(log_start, -1, topic_id, Stage::Active);
         let lost = u64::try_from(log_start - wanted).unwrap_or(0);
         self.counters.records_lost_to_retention += lost;
         self.notice(
@@ -381,10 +390,9 @@ impl Consumer {
                 .iter()
                 .find(|p| p.partition == of.partition)
             {
-                Some(found) if found.error.is_ok() => {
-                    let end = (found.end_offset >= 0).then_some(found.end_offset);
-                    self.end_of_epoch(*of, end);
-                }
+                Some(found) if found.error.is_ok() => self.end_of_epoch(*of, found),
+                // Before v3 it takes a right on the cluster, which no consumer has.
+                Some(found) if is_denied(found.error) => self.no_end_of_epoch(*of),
                 _ => {
                     self.cluster.invalidate(view, self.now);
                     self.ask_again(*of);
@@ -393,20 +401,58 @@ impl Consumer {
         }
     }
 
-    /// The log was truncated below what we read: go back to the end of our own epoch, or to the start.
-    fn end_of_epoch(&mut self, of: LaneRef, end: Option<i64>) {
+    /// How far a leader has what was read.
+    fn end_of_epoch(&mut self, of: LaneRef, found: &EpochEndOffset) {
+        let Some(lane) = self.lane_of(of) else {
+            return;
+        };
+        let (wanted, log_start) = (lane.fetched(), lane.log_start.max(0));
+        match lane.stage() {
+            Stage::Checking { leader_epoch } if found.end_offset >= wanted => {
+                lane.checked(leader_epoch);
+            }
+            // A leader knows its own epoch at least. One that knows neither it nor ours keeps no epochs; one that is
+            // older than ours is of another log.
+            Stage::Checking { leader_epoch }
+                if found.end_offset < 0 && lane.fetched_epoch() < leader_epoch =>
+            {
+                lane.checked(leader_epoch);
+            }
+            Stage::Checking { .. } => {
+                // What was fetched before is of the log as it was, and is delivered first.
+                lane.reposition = Some(Search::Truncated { wanted, log_start });
+                lane.enter(Stage::Active);
+            }
+            Stage::Locating(Search::Truncated { wanted, log_start }) if found.end_offset >= 0 => {
+                let offset = found.end_offset.clamp(log_start, wanted.max(log_start));
+                self.truncated(of, offset, found.leader_epoch, wanted);
+            }
+            _ => self.no_end_of_epoch(of),
+        }
+    }
+
+    /// The broker knows no epochs, or does not tell: a log that ends early is read from its start, and any other
+    /// is believed.
+    fn no_end_of_epoch(&mut self, of: LaneRef) {
+        let Some(lane) = self.lane_of(of) else {
+            return;
+        };
+        match lane.stage() {
+            Stage::Checking { leader_epoch } => lane.checked(leader_epoch),
+            Stage::Locating(Search::Truncated { wanted, log_start }) => {
+                self.truncated(of, log_start, -1, wanted);
+            }
+            _ => {}
+        }
+    }
+
+    /// The log was truncated below what was read: go back to where it is the same.
+    fn truncated(&mut self, of: LaneRef, offset: i64, epoch: i32, wanted: i64) {
         let topic_id = self.cluster.topic_id();
         let Some(lane) = self.lane_of(of) else {
             return;
         };
-        let Stage::Locating(Search::Truncated { wanted, log_start }) = lane.stage() else {
-            return;
-        };
-        let offset = end
-            .filter(|_| lane.epoch >= 0)
-            .unwrap_or(log_start)
-            .clamp(log_start, wanted.max(log_start));
-        lane.begin_at(offset, topic_id, Stage::Active);
+        lane.begin_at(offset, epoch, topic_id, Stage::Active);
         self.notice(
             Severity::Error,
             "Log was truncated below what was read",
@@ -484,15 +530,35 @@ impl Consumer {
     }
 }
 
-fn question(search: Search) -> i64 {
-    match search {
+/// What a lane asks its leader.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Offset { timestamp: i64 },
+    EndOfEpoch(i32),
+}
+
+fn question(lane: &Lane) -> Option<Question> {
+    let search = match lane.stage() {
+        Stage::Checking { .. } => return Some(Question::EndOfEpoch(lane.fetched_epoch())),
+        Stage::Locating(search) => search,
+        Stage::AwaitingCommit | Stage::AwaitingFirstCommit | Stage::Active => return None,
+    };
+    let timestamp = match search {
         Search::Start { timestamp } => timestamp,
         Search::OutOfRange {
             log_start: None, ..
         } => ListOffsetsRequest::EARLIEST,
         Search::OutOfRange {
             log_start: Some(_), ..
-        }
-        | Search::Truncated { .. } => ListOffsetsRequest::LATEST,
-    }
+        } => ListOffsetsRequest::LATEST,
+        Search::Truncated { .. } => return Some(Question::EndOfEpoch(lane.fetched_epoch())),
+    };
+    Some(Question::Offset { timestamp })
+}
+
+fn is_denied(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
+    )
 }

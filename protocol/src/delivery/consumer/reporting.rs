@@ -3,7 +3,7 @@
 use super::super::Duty;
 use super::super::batch::Batch;
 use super::super::status::{ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase};
-use super::Consumer;
+use super::{Consumer, Faults};
 
 impl Consumer {
     /// How it stands.
@@ -58,6 +58,18 @@ impl Consumer {
         partitions
     }
 
+    /// Whether a fault is shown that holds every lane.
+    pub(super) fn is_cluster_at_fault(&self) -> bool {
+        let Faults {
+            cluster,
+            topic,
+            group,
+            function: _,
+        } = &self.faults;
+        self.links.refusal(self.now).is_some()
+            || [cluster, topic, group].into_iter().any(Option::is_some)
+    }
+
     /// The fault to show: what keeps most from working comes first.
     fn fault(&self) -> Option<Fault> {
         let halted = self.lanes.values().find_map(|lane| {
@@ -69,11 +81,13 @@ impl Consumer {
             )))
         });
         let faults = &self.faults;
+        let broker = self.broker_fault();
         if let Some(refusal) = self.links.refusal(self.now) {
             return Some(refusal.clone());
         }
         [
             &faults.cluster,
+            &broker,
             &faults.topic,
             &faults.group,
             &halted,

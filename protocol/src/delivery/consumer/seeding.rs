@@ -28,6 +28,10 @@ pub(super) struct Coordinator {
     asked: bool,
     failures: u32,
     not_before: Instant,
+    /// When it was last looked up.
+    looked_up_at: Instant,
+    /// Since when the cluster names none, and why.
+    missing: Option<(Instant, ErrorCode)>,
 }
 
 impl Coordinator {
@@ -37,6 +41,8 @@ impl Coordinator {
             asked: false,
             failures: 0,
             not_before: now,
+            looked_up_at: now,
+            missing: None,
         }
     }
 
@@ -66,6 +72,12 @@ impl Coordinator {
         self.endpoint.is_none() && !self.asked && now >= self.not_before
     }
 
+    /// When it is asked for again although it is known.
+    fn confirm_at(&self) -> Option<Instant> {
+        let at = self.looked_up_at + limits::COORDINATOR_CONFIRMED_EVERY;
+        (self.endpoint.is_some() && !self.asked).then(|| at.max(self.not_before))
+    }
+
     fn found(&mut self, endpoint: Endpoint) {
         *self = Self {
             endpoint: Some(endpoint),
@@ -73,13 +85,28 @@ impl Coordinator {
             ..*self
         };
         self.failures = 0;
+        self.missing = None;
+    }
+
+    /// The cluster says that there is none.
+    fn is_missing(&mut self, error: ErrorCode, now: Instant) {
+        self.failed(now);
+        let since = self.missing.map_or(now, |(since, _)| since);
+        self.missing = Some((since, error));
+    }
+
+    /// Since when there is none, and why.
+    pub(super) fn missing(&self) -> Option<(Instant, ErrorCode)> {
+        self.missing
     }
 }
 
 impl Consumer {
     pub(super) fn pump_seed(&mut self) {
         let wants_view = self.cluster.wants_refresh(self.now) && self.ending.is_running();
-        let wants_coordinator = self.coordinator.wants_lookup(self.now) && self.needs_coordinator();
+        let is_doubtful = self.confirm_timeout().is_some_and(|at| self.now >= at);
+        let wants_coordinator =
+            (self.coordinator.wants_lookup(self.now) || is_doubtful) && self.needs_coordinator();
         let wants_counts = !self.counts_wanted.is_empty() && !self.counts_asked;
         if !(wants_view || wants_coordinator || wants_counts) {
             return;
@@ -108,12 +135,24 @@ impl Consumer {
                 return;
             }
             self.coordinator.asked = true;
+            self.coordinator.looked_up_at = self.now;
         }
         if wants_counts {
             let topics = by_name.then(|| self.counts_wanted.clone());
             let request = Request::Metadata(MetadataRequest { topics });
             self.counts_asked = self.send(Role::Seed, &request, Ticket::PartitionCounts);
         }
+    }
+
+    /// While a join waits, or the coordinator owes an answer, it may have become another.
+    pub(super) fn confirm_timeout(&self) -> Option<Instant> {
+        let at = self.coordinator.confirm_at()?;
+        let is_late = || {
+            let late = self.links.late(self.now);
+            late.iter()
+                .any(|(role, _)| matches!(role, Role::Join | Role::Coordinator))
+        };
+        (self.links.is_waiting(Role::Join) || is_late()).then_some(at)
     }
 
     /// Whether a connection of that role can be used now; makes it if it does not stand.
@@ -171,6 +210,7 @@ impl Consumer {
             return;
         }
         self.seed_failures = 0;
+        self.be_patient_with_seeds();
         self.faults.cluster = None;
         let topic = self.config.topic.clone();
         match self.cluster.apply(response, &topic, self.now) {
@@ -264,7 +304,7 @@ impl Consumer {
                 self.group_denied();
             }
             other => {
-                self.coordinator.failed(self.now);
+                self.coordinator.is_missing(other, self.now);
                 self.notice(
                     Severity::Debug,
                     "Coordinator is not to be found yet",
@@ -286,8 +326,17 @@ impl Consumer {
         }
     }
 
+    /// A broker that takes long is left for the next, unless all do: each round waits for twice as long.
+    fn be_patient_with_seeds(&mut self) {
+        let rounds = self.seed_failures / self.cluster.seeds();
+        let doubled = 2u32.saturating_pow(u32::try_from(rounds).unwrap_or(u32::MAX).min(8));
+        let patience = limits::VIEW_PATIENCE * doubled;
+        self.links.set_seed_patience(patience);
+    }
+
     pub(super) fn handle_seed_broken(&mut self, endpoint: &Endpoint, reason: &str) {
         self.seed_failures += 1;
+        self.be_patient_with_seeds();
         self.cluster.rotate_seed();
         if self.seed_failures >= self.cluster.seeds() {
             self.faults.cluster = Some(Fault::ClusterUnreachable(format!(

@@ -68,12 +68,14 @@ impl Lane {
                             open
                         }
                     };
+                    let offset = record.offset;
                     match push(open, &record, bench) {
                         Push::Appended => {
-                            debug_assert!(record.offset >= self.encoded, "offsets ascend");
-                            self.encoded = record.offset + 1;
+                            debug_assert!(offset >= self.encoded, "offsets ascend");
+                            self.encoded = offset + 1;
+                            self.epoch = reader.leader_epoch();
                             bench.polled += 1;
-                            self.open_first.get_or_insert((record.offset, bench.now));
+                            self.open_first.get_or_insert((offset, bench.now));
                             self.full = open.records() >= bench.batch_size;
                         }
                         Push::Full => {
@@ -81,7 +83,6 @@ impl Lane {
                             self.full = true;
                         }
                         Push::Oversized { body_bytes } => {
-                            let offset = record.offset;
                             reader.unread();
                             break Encoded::Oversized { offset, body_bytes };
                         }
@@ -120,9 +121,7 @@ impl Lane {
     fn leave_record_set(&mut self) {
         if let Some(Fetched { reader, .. }) = self.pending.pop_front() {
             self.encoded = self.encoded.max(reader.next_offset());
-            if reader.leader_epoch() >= 0 {
-                self.epoch = reader.leader_epoch();
-            }
+            self.epoch = reader.leader_epoch();
             self.corrupt_fetches = 0;
         }
     }

@@ -46,6 +46,9 @@ impl fmt::Display for Role {
 pub(in crate::delivery) struct Answer<T> {
     pub(in crate::delivery) ticket: T,
     pub(in crate::delivery) response: Response,
+    pub(in crate::delivery) role: Role,
+    /// For how long the broker wants nothing more to be asked.
+    pub(in crate::delivery) throttle: Duration,
 }
 
 /// What a connection's end leaves behind.
@@ -69,6 +72,8 @@ pub(super) struct Asked<T> {
     pub(super) correlation: CorrelationId,
     pub(super) ticket: T,
     pub(super) deadline: Instant,
+    /// From then on its broker is suspected.
+    pub(super) late_at: Instant,
 }
 
 #[derive(Debug)]
@@ -77,6 +82,7 @@ pub(super) enum State<T> {
     Connecting {
         id: ConnectionId,
         deadline: Instant,
+        late_at: Instant,
     },
     /// Connected; ready once the versions are known and the broker has let us in.
     Open {
@@ -85,6 +91,7 @@ pub(super) enum State<T> {
         asked: VecDeque<Asked<T>>,
         /// When it must be ready.
         handshake: Instant,
+        late_at: Instant,
         /// What it authenticates with, or did last.
         credentials: Option<Arc<SaslCredentials>>,
         /// When its last step was said: a session counts from there at the latest.
@@ -103,7 +110,9 @@ pub(super) struct Link<T> {
     pub(super) refusals: u32,
     /// Until the broker can be used.
     pub(super) refusal: Option<(Instant, Fault)>,
-    /// No connecting and no sending before then (back-off, or the broker's throttle).
+    /// Since when it could not be used, and why it failed last.
+    pub(super) failing: Option<(Instant, String)>,
+    /// No connecting and no sending before then (back-off, or the broker's throttle, KIP-219).
     pub(super) not_before: Instant,
 }
 
@@ -115,7 +124,25 @@ impl<T> Link<T> {
             failures: 0,
             refusals: 0,
             refusal: None,
+            failing: None,
             not_before: now,
+        }
+    }
+
+    /// From when on its broker owes something for longer than it should.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Down => None,
+            State::Connecting { late_at, .. } => Some(*late_at),
+            State::Open {
+                connection,
+                asked,
+                late_at,
+                ..
+            } => {
+                let asked = asked.front().map(|front| front.late_at);
+                asked.or((!connection.is_ready()).then_some(*late_at))
+            }
         }
     }
 
