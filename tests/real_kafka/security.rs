@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually};
+use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, await_all, eventually};
 use rustix::process::Signal;
 
-use super::{NEWEST, OLDER, PARTITIONS, await_all, rig};
+use super::{NEWEST, OLDER, PARTITIONS, rig};
 
 const ROOT: &str = "SERVER_ROOT_CA_CERTIFICATE";
 const PLAIN: &str = "BASIC_AUTH";

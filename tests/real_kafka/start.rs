@@ -5,9 +5,11 @@
 use std::time::Duration;
 
 use forebay_protocol::delivery::StartingPosition;
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually, unix_millis};
+use forebay_tests::rig::{
+    Broker, Forebay, Producer, Settings, Sink, await_all, eventually, unix_millis,
+};
 
-use super::{NEWEST, OLDER, PARTITIONS, await_all, rig};
+use super::{NEWEST, OLDER, PARTITIONS, rig};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starting_positions_on_the_newest_kafka() {

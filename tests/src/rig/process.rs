@@ -1,6 +1,7 @@
 //! The real `forebay` as a process, with a configuration and one mapping in a folder of its own.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -257,6 +258,16 @@ impl Forebay {
             text.starts_with("HTTP/1.1 200").then_some(text)
         })
         .await
+    }
+}
+
+/// Shows the end of its log where a test has failed.
+impl Drop for Forebay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = format!("forebay's log ends:\n{}\n", self.log());
+            std::io::stderr().write_all(log.as_bytes()).ok();
+        }
     }
 }
 
