@@ -11,3 +11,4 @@ mod positions;
 mod racks;
 mod requests;
 mod start;
+mod versions;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::access::{Access, Session};
-pub(super) use self::link::{Answer, Broken, Role};
+pub(super) use self::link::{Answer, Broken, Refusal, Role};
 use self::link::{Asked, Failure, Link, State, extra_time, take_down, throttle};
 use super::complaints::Complaints;
 use super::{ConnectionId, Disconnect, Effect, Endpoint, Fault};
@@ -374,7 +374,7 @@ impl<T> Links<T> {
             role,
             endpoint: link.endpoint.clone(),
             was_open,
-            is_refused: false,
+            refusal: None,
             reason: reason.to_owned(),
             worth_saying: Some(1),
             tickets: asked,
@@ -469,7 +469,7 @@ impl<T> Links<T> {
             role,
             endpoint,
             was_open,
-            is_refused: refusal.is_some(),
+            refusal: refusal.as_ref().map(Refusal::of),
             reason,
             worth_saying,
             tickets,
