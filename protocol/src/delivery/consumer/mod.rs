@@ -80,6 +80,8 @@ enum Ticket {
 struct Faults {
     cluster: Option<Fault>,
     topic: Option<Fault>,
+    /// Where to start cannot be told.
+    start: Option<Fault>,
     group: Option<Fault>,
     function: Option<Fault>,
 }

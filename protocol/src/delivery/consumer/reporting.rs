@@ -58,6 +58,7 @@ impl Consumer {
         [
             &faults.cluster,
             &faults.topic,
+            &faults.start.clone().filter(|_| self.looks_for_time()),
             &faults.group,
             &halted,
             &faults.function,
