@@ -14,9 +14,11 @@ use std::io::Write;
 
 use forebay_tests::rig::Rig;
 
-/// The newest Kafka, and the oldest that this suite runs.
+/// The newest Kafka, and one that many run; `tests/versions` has the others.
 const NEWEST: &str = "4.4.0";
 const OLDER: &str = "2.8.2";
+/// The oldest that is spoken with.
+const OLDEST: &str = "0.10.1.0";
 
 const PARTITIONS: u32 = 8;
 

@@ -107,6 +107,7 @@ def quickstart(part):
 
 
 def real_kafka(part):
+    """Groups, starts, kills, security: on the newest Kafka, and some of it on older ones."""
     fetch.everything()
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.

@@ -46,6 +46,11 @@ impl Broker {
         Self::start_with(rig, version, &["--mutual"]).await
     }
 
+    /// Such a broker that creates whatever topic is asked for by name.
+    pub async fn start_creating(rig: &Rig, version: &'static str) -> Self {
+        Self::start_with(rig, version, &["--set", "auto.create.topics.enable=true"]).await
+    }
+
     async fn start_with(rig: &Rig, version: &'static str, options: &[&str]) -> Self {
         let mut script = Command::new("python3")
             .arg(rig.scripts.join("kafka.py"))

@@ -85,6 +85,20 @@ impl Broker {
         self.finish(self.java("Topic", &arguments)).await;
     }
 
+    /// All topics but Kafka's own, as Kafka's own tool sees them.
+    pub async fn topics(&self) -> Vec<String> {
+        let mut command = self.tool(
+            "kafka.admin.TopicCommand",
+            "org.apache.kafka.tools.TopicCommand",
+        );
+        command.args(["--bootstrap-server", &self.bootstrap, "--list"]);
+        let said = self.finish(command).await;
+        let topics = said
+            .lines()
+            .filter(|name| !name.is_empty() && !name.starts_with("__"));
+        topics.map(str::to_owned).collect()
+    }
+
     /// Writes so many records of every kind that the broker has, and waits for it.
     pub async fn produce(&self, by: Producer, topic: &str, count: u64, seed: u64) -> Produced {
         self.produce_without(&self.lacks(), by, topic, count, seed)
