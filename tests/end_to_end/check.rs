@@ -16,7 +16,7 @@ async fn problems(api: ApiKey, fault: Fault) -> Vec<String> {
         .await;
     let mut site = stage.site();
     site.declare(&Declared::new("orders"));
-    found(&site).await
+    found(&site.key("request_timeout_ms", "1000")).await
 }
 
 /// The problems that are found at a site.
@@ -104,10 +104,20 @@ async fn a_broker_without_a_version_in_common_is_a_problem_that_names_both_sides
 
 #[tokio::test]
 async fn a_broker_that_tells_no_versions_is_a_problem() {
-    let problems = problems(ApiKey::ApiVersions, Fault::Drop).await;
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    let said = "when asked for its versions, as Kafka before 0.10 does, which is too old";
-    assert!(problems[0].contains(said), "{problems:?}");
+    for (fault, said) in [
+        (
+            Fault::Drop,
+            "when asked for its versions, as Kafka 0.8 does, which is too old",
+        ),
+        (
+            Fault::Silence,
+            "ms when asked for its versions, as Kafka 0.9 is, which is too old",
+        ),
+    ] {
+        let problems = problems(ApiKey::ApiVersions, fault).await;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(said), "{problems:?}");
+    }
 }
 
 #[tokio::test]

@@ -51,16 +51,16 @@ fn a_broker_that_is_too_new_is_told_with_both_sides() {
     );
 }
 
-/// Kafka before 0.10 closes the connection of whoever asks for versions.
-#[test]
-fn a_broker_that_tells_no_versions_is_told() {
+/// Does that to whoever asks for versions, until it is upgraded.
+fn untold(fault_of: Fault, said: &str) {
     let mut story = Story::of_cluster(1, 1);
-    story.kafka.set_hook(Some(Box::new(|seen| match seen.api {
-        ApiKey::ApiVersions => Fault::Drop,
-        _ => Fault::Serve,
-    })));
+    story
+        .kafka
+        .set_hook(Some(Box::new(move |seen| match seen.api {
+            ApiKey::ApiVersions => fault_of.clone(),
+            _ => Fault::Serve,
+        })));
     story.join(consumer_config(), Budget::new(64 << 20));
-    let said = "when asked for its versions, as Kafka before 0.10 does, which is too old";
     story.until("it says so", |story| {
         matches!(fault(story), Some(Trouble::ClusterUnreachable(text)) if text.contains(said))
     });
@@ -68,4 +68,20 @@ fn a_broker_that_tells_no_versions_is_told() {
     story.produce(0, "a");
     story.until("it works", |story| story.committed(0) == Some(1));
     assert_eq!(fault(&story), None);
+}
+
+#[test]
+fn a_broker_that_hangs_up_when_asked_for_its_versions_is_told() {
+    untold(
+        Fault::Drop,
+        "when asked for its versions, as Kafka 0.8 does, which is too old",
+    );
+}
+
+#[test]
+fn a_broker_that_is_silent_when_asked_for_its_versions_is_told() {
+    untold(
+        Fault::Silence,
+        "silent when asked for its versions, as Kafka 0.9 is, which is too old",
+    );
 }

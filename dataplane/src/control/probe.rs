@@ -13,7 +13,9 @@ use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, ConnectionError, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
 use forebay_protocol::kafka::sasl::Exchange;
-use forebay_protocol::kafka::stranger::{IS_HTTP, TELLS_NO_VERSIONS, WANTS_SASL, stranger};
+use forebay_protocol::kafka::stranger::{
+    CLOSES_ON_VERSIONS, IS_HTTP, SILENT_ON_VERSIONS, WANTS_SASL, stranger,
+};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,6 +32,7 @@ use crate::trust::{self, TlsError, server_name};
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CLOSES: &str = "closes the connection";
+const SILENT: &str = "is silent";
 
 /// What bytes go over.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -155,8 +158,13 @@ impl Probe {
             }
             let asks_versions = probe.connection.awaits_versions();
             let received = probe.receive().await;
-            let received = received.map_err(|error| match error.reason.starts_with(CLOSES) {
-                true if asks_versions => format!("{error} {TELLS_NO_VERSIONS}").into(),
+            let received = received.map_err(|error| match &error.reason {
+                reason if asks_versions && reason.starts_with(CLOSES) => {
+                    format!("{reason} {CLOSES_ON_VERSIONS}").into()
+                }
+                reason if asks_versions && reason.starts_with(SILENT) => {
+                    format!("{reason} {SILENT_ON_VERSIONS}").into()
+                }
                 _ => error,
             });
             match received? {
@@ -215,7 +223,7 @@ impl Probe {
     }
 
     fn silent(&self) -> String {
-        format!("is silent for {} ms", self.timeout.as_millis())
+        format!("{SILENT} for {} ms", self.timeout.as_millis())
     }
 }
 

@@ -344,7 +344,7 @@ impl<T> Links<T> {
                     ..
                 } if !connection.is_ready() && now >= *handshake => Some((
                     *role,
-                    "no answer to ApiVersions in time; it may not be Kafka, forebay check tells",
+                    "silent when asked for its versions, as Kafka 0.9 is, which is too old, or as what is not Kafka; forebay check tells",
                 )),
                 State::Open { asked, .. }
                     if asked.front().is_some_and(|front| now >= front.deadline) =>

@@ -12,7 +12,7 @@ use crate::delivery::{ConnectionId, Disconnect, Endpoint, Fault};
 use crate::kafka::connection::{Connection, ConnectionError, CorrelationId};
 use crate::kafka::messages::{Request, Response};
 use crate::kafka::sasl::{SaslCredentials, SaslError};
-use crate::kafka::stranger::{TELLS_NO_VERSIONS, WANTS_SASL};
+use crate::kafka::stranger::{CLOSES_ON_VERSIONS, WANTS_SASL};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Instant;
@@ -228,7 +228,7 @@ impl Failure {
         };
         if let (Some(connection), Disconnect::Closed(_)) = (open, end) {
             if connection.awaits_versions() {
-                reason = format!("{reason} {TELLS_NO_VERSIONS}");
+                reason = format!("{reason} {CLOSES_ON_VERSIONS}");
             } else if is_anonymous && connection.awaits_first_answer() {
                 reason = format!("{reason} {WANTS_SASL}");
             }
