@@ -150,12 +150,7 @@ impl Broker {
 
     /// What Kafka's own consumer reads of the topic: committed records only.
     pub async fn expected(&self, topic: &str) -> Expected {
-        // Why: who asks a broker without transactions for committed records is refused by his own client.
-        let isolation = match self.lacks().contains(&"transactions") {
-            true => "read_uncommitted",
-            false => "read_committed",
-        };
-        let verify = self.java("Verify", &[&self.bootstrap, topic, isolation]);
+        let verify = self.java("Verify", &[&self.bootstrap, topic, self.isolation()]);
         Expected::parse(&self.finish(verify).await)
     }
 
@@ -251,14 +246,34 @@ impl Broker {
         let session = session.as_millis().to_string();
         let arguments = [self.bootstrap.as_str(), topic, group, session.as_str()];
         Member::start(match by {
-            Producer::Java => self.java("Member", &arguments),
+            Producer::Java => {
+                let arguments = [&arguments[..], &[self.isolation()]].concat();
+                self.java("Member", &arguments)
+            }
             Producer::Librdkafka => self.python("member.py", &arguments),
         })
     }
 
+    /// Starts a member by Kafka's own client that knows range alone, as all did before cooperative assignors.
+    pub fn range_member(&self, topic: &str, group: &str, session: Duration) -> Member {
+        let session = session.as_millis().to_string();
+        let (at, isolation) = (self.bootstrap.as_str(), self.isolation());
+        let arguments = [at, topic, group, &session, isolation, "RangeAssignor"];
+        Member::start(self.java("Member", &arguments))
+    }
+
+    /// Why not always for committed records: who asks a broker without transactions for them is refused by his own client.
+    fn isolation(&self) -> &'static str {
+        match self.lacks().contains(&"transactions") {
+            true => "read_uncommitted",
+            false => "read_committed",
+        }
+    }
+
     /// Starts a member of the consumer protocol (KIP-848) by Kafka's own client.
     pub fn consumer_member(&self, topic: &str, group: &str) -> Member {
-        let arguments = [self.bootstrap.as_str(), topic, group, "consumer"];
+        let isolation = self.isolation();
+        let arguments = [&self.bootstrap, topic, group, "consumer", isolation];
         Member::start(self.java("Member", &arguments))
     }
 
