@@ -156,18 +156,8 @@ impl Probe {
             if let Some(frame) = next.take() {
                 probe.write(&frame).await?;
             }
-            let asks_versions = probe.connection.awaits_versions();
             let received = probe.receive().await;
-            let received = received.map_err(|error| match &error.reason {
-                reason if asks_versions && reason.starts_with(CLOSES) => {
-                    format!("{reason} {CLOSES_ON_VERSIONS}").into()
-                }
-                reason if asks_versions && reason.starts_with(SILENT) => {
-                    format!("{reason} {SILENT_ON_VERSIONS}").into()
-                }
-                _ => error,
-            });
-            match received? {
+            match received.map_err(|error| probe.explain(error))? {
                 Received::Send(frame) => next = Some(frame),
                 Received::Derive(derivation) => {
                     let key = tokio::task::spawn_blocking(move || derivation.run()).await;
@@ -178,6 +168,19 @@ impl Probe {
             }
         }
         Ok(probe)
+    }
+
+    /// What it means that a broker did that before the connection was ready.
+    fn explain(&self, error: Unfit) -> Unfit {
+        let reason = &error.reason;
+        let (closes, is_silent) = (reason.starts_with(CLOSES), reason.starts_with(SILENT));
+        match self.connection.refused_by_closing() {
+            Some(refusal) if closes => ConnectionError::from(refusal).into(),
+            _ if !self.connection.awaits_versions() => error,
+            _ if closes => format!("{reason} {CLOSES_ON_VERSIONS}").into(),
+            _ if is_silent => format!("{reason} {SILENT_ON_VERSIONS}").into(),
+            _ => error,
+        }
     }
 
     /// The version that both sides speak.

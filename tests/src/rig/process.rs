@@ -50,6 +50,7 @@ pub struct Settings {
 
 /// A running `forebay`. It is killed when this is dropped.
 pub struct Forebay {
+    program: PathBuf,
     dir: TempDir,
     child: Child,
     pid: Pid,
@@ -181,11 +182,22 @@ impl Forebay {
         let id = child.id().expect("it has just started");
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
         Self {
+            program: broker.rig.forebay.clone(),
             dir,
             child,
             pid: pid.expect("a process id is positive"),
             metrics_port,
         }
+    }
+
+    /// What `forebay check` says of its configuration.
+    pub async fn check(&self) -> String {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["check", "--config"])
+            .arg(self.dir.path().join("forebay.toml"));
+        let done = command.output().await.expect("forebay runs");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Sends a signal.
