@@ -16,7 +16,7 @@ async fn problems(api: ApiKey, fault: Fault) -> Vec<String> {
         .await;
     let mut site = stage.site();
     site.declare(&Declared::new("orders"));
-    found(&site).await
+    found(&site.key("request_timeout_ms", "1000")).await
 }
 
 /// The problems that are found at a site.
@@ -71,6 +71,54 @@ async fn a_group_that_is_denied_is_a_problem() {
     for api in [ApiKey::FindCoordinator, ApiKey::Heartbeat] {
         let denied = Fault::Error(ErrorCode::GROUP_AUTHORIZATION_FAILED.0);
         assert_eq!(problems(api, denied).await, [expected], "{api:?}");
+    }
+}
+
+/// The problem of a broker that speaks Fetch in these versions alone.
+async fn misfit(versions: (i16, i16)) -> String {
+    let stage = Stage::new();
+    stage
+        .on_kafka(move |kafka| {
+            kafka.create_topic("orders", 1);
+            kafka.tell_versions(ApiKey::Fetch, Some(versions));
+        })
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let problems = found(&site).await;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    problems.into_iter().next().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_broker_without_a_version_in_common_is_a_problem_that_names_both_sides() {
+    let old = misfit((0, 1)).await;
+    assert!(
+        old.ends_with("is of no use (it is too old: of Fetch it speaks version 0 to 1, and 2 to 18 is needed; Kafka has it from 0.10.1 on)"),
+        "{old}"
+    );
+    let new = misfit((19, 19)).await;
+    assert!(
+        new.ends_with("is of no use (it is too new: of Fetch it speaks version 19, and Forebay 2 to 18; a newer Forebay is needed)"),
+        "{new}"
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_tells_no_versions_is_a_problem() {
+    for (fault, said) in [
+        (
+            Fault::Drop,
+            "when asked for its versions, as Kafka 0.8 does, which is too old",
+        ),
+        (
+            Fault::Silence,
+            "ms when asked for its versions, as Kafka 0.9 is, which is too old",
+        ),
+    ] {
+        let problems = problems(ApiKey::ApiVersions, fault).await;
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].contains(said), "{problems:?}");
     }
 }
 

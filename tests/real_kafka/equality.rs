@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use forebay_tests::fake_kafka::Config;
 use forebay_tests::fake_kafka::server::FakeKafkaServer;
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink};
+use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, await_all};
 
-use super::{NEWEST, OLDER, PARTITIONS, await_all, rig, say};
+use super::{NEWEST, OLDER, PARTITIONS, rig, say};
 
 const RECORDS_EACH: u64 = 100_000;
 /// Of the embedded broker, for each producer.

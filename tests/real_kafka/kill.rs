@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually, unix_millis};
+use forebay_tests::rig::{
+    Broker, Forebay, Producer, Settings, Sink, await_all, eventually, unix_millis,
+};
 
-use super::{NEWEST, PARTITIONS, await_all, rig, say};
+use super::{NEWEST, PARTITIONS, rig, say};
 
 const KILLS: usize = 30;
 

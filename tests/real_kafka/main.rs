@@ -12,13 +12,14 @@ mod security;
 mod start;
 
 use std::io::Write;
-use std::time::Duration;
 
-use forebay_tests::rig::{Expected, Rig, Sink, Verdict, eventually};
+use forebay_tests::rig::Rig;
 
-/// The newest Kafka, and the oldest that this suite runs.
+/// The newest Kafka, and one that many run; `tests/versions` has the others.
 const NEWEST: &str = "4.4.0";
 const OLDER: &str = "2.8.2";
+/// The oldest that is spoken with.
+const OLDEST: &str = "0.10.1.0";
 
 const PARTITIONS: u32 = 8;
 
@@ -38,22 +39,4 @@ fn say(text: &str) {
     std::io::stderr()
         .write_all(format!("{text}\n").as_bytes())
         .ok();
-}
-
-/// Waits until every expected record was processed at least once; the verdict then.
-async fn await_all(sink: &mut Sink, expected: &Expected, within: Duration) -> Verdict {
-    let mut calls_seen = usize::MAX;
-    eventually("every record has arrived", within, async || {
-        // Why only when it is quiet: judging takes as long as some deliveries.
-        let calls = sink.ledger().calls.len();
-        let quiet = std::mem::replace(&mut calls_seen, calls) == calls;
-        tokio::time::sleep(Duration::from_millis(450)).await;
-        let ledger = sink.ledger();
-        if !quiet || ledger.calls.len() != calls {
-            return None;
-        }
-        let verdict = expected.judge(&ledger.calls, &[]);
-        (verdict.lost == 0).then_some(verdict)
-    })
-    .await
 }

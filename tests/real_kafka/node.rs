@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually};
+use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, await_all, eventually};
 
-use super::{NEWEST, PARTITIONS, await_all, rig};
+use super::{NEWEST, PARTITIONS, rig};
 
 /// Each shard carries some of the partitions, and burns CPU for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use forebay_tests::rig::{
 };
 use rustix::process::Signal;
 
-use super::{NEWEST, OLDER, PARTITIONS, rig, say};
+use super::{NEWEST, OLDER, OLDEST, PARTITIONS, rig, say};
 
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 const SESSION: Duration = Duration::from_secs(10);
@@ -69,6 +69,43 @@ async fn mixed_group(version: &'static str, rounds: usize) {
     ));
     verdict.assert_sound();
     broker.await_no_lag("shared", PARTITIONS as usize).await;
+    first.0.assert_running();
+}
+
+/// What a group of that age is like: its member knows range alone, and revokes all at once. Two of ours join it, and
+/// stay when it has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_know_range_alone_are_joined_and_nothing_is_lost_on_0_10_1_0() {
+    let Some(rig) = rig("range alone") else {
+        return;
+    };
+    let broker = Broker::start(&rig, OLDEST).await;
+    broker.topic("range", PARTITIONS, &[]).await;
+    let load = broker.load(Producer::Java, "range", 8, 1000);
+    let mut range = broker.range_member("range", "range", SESSION);
+    await_processed(&mut range).await;
+    let mut sink = Sink::new();
+    sink.set_delay(Duration::from_millis(50));
+    let settings = settings("range");
+    let mut first = start_by(&broker, &sink, &settings).await;
+    await_calls_of(&mut sink, first.1).await;
+    let second = start_by(&broker, &sink, &settings).await;
+    await_calls_of(&mut sink, second.1).await;
+    leave(second.0).await;
+    let foreign = range.leave().await;
+    let now = sink.ledger().calls.len();
+    await_calls_after(&mut sink, now, first.1).await;
+    load.stop().await;
+    let expected = broker.expected("range").await;
+    let verdict = await_all_with(&mut sink, &expected, &foreign).await;
+    say(&format!(
+        "range alone: {} records, {} by calls ({} again)",
+        expected.records(),
+        verdict.delivered,
+        verdict.records_again(),
+    ));
+    verdict.assert_sound();
+    broker.await_no_lag("range", PARTITIONS as usize).await;
     first.0.assert_running();
 }
 

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, eventually};
+use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, await_all, eventually};
 use rustix::process::Signal;
 
-use super::{NEWEST, OLDER, PARTITIONS, await_all, rig};
+use super::{NEWEST, OLDER, OLDEST, PARTITIONS, rig};
 
 const ROOT: &str = "SERVER_ROOT_CA_CERTIFICATE";
 const PLAIN: &str = "BASIC_AUTH";
@@ -23,6 +23,23 @@ async fn security_on_the_newest_kafka() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn security_on_an_older_kafka() {
     security(OLDER).await;
+}
+
+/// Where the mechanism's messages come without a header, and who is refused is hung up on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_wrong_is_told_by_the_oldest_kafka_too() {
+    let Some(rig) = rig("security") else { return };
+    let broker = Broker::start_secure(&rig, OLDEST).await;
+    let sink = Sink::new();
+    let access = [(ROOT, "root"), (PLAIN, "wrong")];
+    let port = sink.listen().await;
+    let settings = settings(&broker, "wrong-plain", "SASL", &access, port);
+    let mut forebay = Forebay::start(&broker, &settings);
+    await_log(&forebay, "PROBLEM: SASL authentication failed.").await;
+    let checked = forebay.check().await;
+    let said = "is of no use (SASL authentication failed: PLAIN: the broker closed the connection during authentication; an old broker refuses credentials in that way); mend SourceAccessConfigurations";
+    assert!(checked.contains(said), "{checked}");
+    forebay.assert_running();
 }
 
 async fn security(version: &'static str) {

@@ -1,7 +1,8 @@
-// A member of a consumer group by Kafka's own client: cooperative-sticky, commits what it has processed, batch by batch.
+// A member of a consumer group by Kafka's own client: commits what it has processed, batch by batch.
 //
-//     java -cp 'JARS/*' Member.java BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS|consumer
+//     java -cp 'JARS/*' Member.java BOOTSTRAP TOPIC GROUP SESSION_TIMEOUT_MS|consumer ISOLATION [ASSIGNOR]
 //
+// ASSIGNOR is the class's simple name, CooperativeStickyAssignor without it.
 // Says in JSON lines what it owns and what it processed, each before it commits. Leaves the group when standard input closes.
 
 import java.time.Duration;
@@ -32,9 +33,10 @@ public class Member {
         } else {
             p.put("session.timeout.ms", args[3]);
             p.put("heartbeat.interval.ms", String.valueOf(Math.max(100, Integer.parseInt(args[3]) / 5)));
-            p.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
+            String assignor = args.length > 5 ? args[5] : "CooperativeStickyAssignor";
+            p.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer." + assignor);
         }
-        p.put("isolation.level", "read_committed");
+        p.put("isolation.level", args[4]);
         p.put("enable.auto.commit", "false");
         p.put("auto.offset.reset", "earliest");
         p.put("max.poll.records", "200");

@@ -1,16 +1,18 @@
 // Kafka's own producer, writing records of every kind: no, empty and binary keys; tombstones, empty and large values;
 // headers that repeat, are empty or have no value; each codec; transactions committed and aborted.
 //
-//     java -cp 'JARS/*' Produce.java BOOTSTRAP TOPIC COUNT SEED [RATE [plain]]
+//     java -cp 'JARS/*' Produce.java BOOTSTRAP TOPIC COUNT SEED [RATE [WITHOUT]]
 //
-// COUNT counts what a reader of committed records will see; 0 means until standard input closes. RATE is records a second,
-// 0 for as fast as it goes; `plain` leaves transactions out, and waits for no broker for long. The last line says how many were committed and how many
-// aborted, as JSON.
+// COUNT counts what a reader of committed records will see, and one in 5,000 has a value of a megabyte or more; 0 means until
+// standard input closes. RATE is records a second, 0 for as fast as it goes. WITHOUT names what the broker or the topic's format
+// does not have, joined by commas: headers, transactions, zstd; and `patience`, if no broker is to be waited for long. The last
+// line says how many were committed and how many aborted, as JSON.
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Properties;
 import java.util.Random;
+import java.util.Set;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -19,24 +21,30 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 public class Produce {
-    static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
+    static final List<String> CODECS = List.of("none", "gzip", "snappy", "lz4", "zstd");
     static final String[] HEADER_KEYS = {"trace", "", "content-type", "name \"quoted\" \\ \n", "schl\u00fcssel \u6c34 \ud83d\ude80"};
 
     final Random random;
     final String topic;
     final int partitions;
+    final boolean hasHeaders;
     final List<KafkaProducer<byte[], byte[]>> plain = new ArrayList<>();
     final List<KafkaProducer<byte[], byte[]>> transactional = new ArrayList<>();
     final AtomicReference<Exception> failure = new AtomicReference<>();
     long committed = 0;
     long aborted = 0;
+    long largeAt = Long.MAX_VALUE;
 
-    Produce(String bootstrap, String topic, long seed, boolean transactions) {
+    Produce(String bootstrap, String topic, long seed, Set<String> without) {
         this.random = new Random(seed);
         this.topic = topic;
+        this.hasHeaders = !without.contains("headers");
         for (String codec : CODECS) {
-            plain.add(producer(bootstrap, codec, null, transactions));
-            if (transactions) {
+            if (without.contains(codec)) {
+                continue;
+            }
+            plain.add(producer(bootstrap, codec, null, !without.contains("patience")));
+            if (!without.contains("transactions")) {
                 transactional.add(producer(bootstrap, codec, topic + "-" + codec + "-" + seed, true));
             }
         }
@@ -63,7 +71,8 @@ public class Produce {
     }
 
     public static void main(String[] args) throws Exception {
-        Produce produce = new Produce(args[0], args[1], Long.parseLong(args[3]), args.length < 6);
+        Set<String> without = args.length > 5 ? Set.of(args[5].split(",")) : Set.of();
+        Produce produce = new Produce(args[0], args[1], Long.parseLong(args[3]), without);
         long count = Long.parseLong(args[2]);
         double rate = args.length > 4 ? Double.parseDouble(args[4]) : 0;
         Thread input = new Thread(() -> {
@@ -82,6 +91,7 @@ public class Produce {
 
     void run(long count, double rate, Thread input) throws Exception {
         long start = System.nanoTime();
+        largeAt = count > 0 ? 2_500 : Long.MAX_VALUE;
         while (count > 0 ? committed < count : input.isAlive()) {
             int longest = rate > 0 ? (int) Math.max(1, Math.min(200, rate / 20)) : 200;
             int n = 1 + random.nextInt(longest);
@@ -102,7 +112,7 @@ public class Produce {
     }
 
     void burst(int n) {
-        int codec = random.nextInt(CODECS.length);
+        int codec = random.nextInt(plain.size());
         if (random.nextInt(4) > 0 || transactional.isEmpty()) {
             send(plain.get(codec), n);
             committed += n;
@@ -143,6 +153,10 @@ public class Produce {
     }
 
     byte[] value() {
+        if (committed + aborted >= largeAt) {
+            largeAt += 5_000;
+            return bytes(1_000_000 + random.nextInt(2_000_000));
+        }
         switch (random.nextInt(20)) {
             case 0: return null;
             case 1: return new byte[0];
@@ -153,7 +167,7 @@ public class Produce {
     }
 
     List<Header> headers() {
-        if (random.nextInt(3) > 0) {
+        if (!hasHeaders || random.nextInt(3) > 0) {
             return List.of();
         }
         List<Header> headers = new ArrayList<>();

@@ -1,6 +1,6 @@
-// What Kafka's own consumer reads of a topic, committed records only, from the first to the last of each partition.
+// What Kafka's own consumer reads of a topic, from the first to the last of each partition.
 //
-//     java -cp 'JARS/*' Verify.java BOOTSTRAP TOPIC
+//     java -cp 'JARS/*' Verify.java BOOTSTRAP TOPIC read_committed|read_uncommitted
 //
 // One line for each record, as AWS's event would show it.
 
@@ -25,7 +25,7 @@ public class Verify {
     public static void main(String[] args) {
         Properties p = new Properties();
         p.put("bootstrap.servers", args[0]);
-        p.put("isolation.level", "read_committed");
+        p.put("isolation.level", args[2]);
         p.put("enable.auto.commit", "false");
         p.put("max.poll.records", "5000");
         PrintStream out = new PrintStream(new BufferedOutputStream(new FileOutputStream(FileDescriptor.out), 1 << 20));

@@ -22,12 +22,12 @@ def string(text):
     return struct.pack(">h", len(text)) + text
 
 
-def request(version, offset):
+def request(version, offset, topic=TOPIC):
     """Partition 0 from that offset, and partition 1, which does not exist."""
     head = struct.pack(">hhi", 1, version, 7) + string(b"forebay")
     waits = struct.pack(">iii", -1, 500, 1) + (struct.pack(">i", 1 << 20) if version >= 3 else b"")
     partitions = struct.pack(">i", 2) + struct.pack(">iqi", 0, offset, 4096) + struct.pack(">iqi", 1, 0, 4096)
-    body = head + waits + struct.pack(">i", 1) + string(TOPIC) + partitions
+    body = head + waits + struct.pack(">i", 1) + string(topic) + partitions
     return struct.pack(">i", len(body)) + body
 
 
@@ -38,9 +38,9 @@ def answer(port, sent):
         return length + received.read(struct.unpack(">i", length)[0])
 
 
-def produce(broker, lines, *options):
+def produce(broker, lines, *options, topic=TOPIC):
     command = broker.java("kafka.tools.ConsoleProducer", 128)
-    subprocess.run([*command, "--broker-list", f"127.0.0.1:{broker.port}", "--topic", TOPIC.decode(), *options],
+    subprocess.run([*command, "--broker-list", f"127.0.0.1:{broker.port}", "--topic", topic.decode(), *options],
                    input="".join(f"{line}\n" for line in lines), text=True, check=True)
 
 

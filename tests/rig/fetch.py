@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 
+from kafka import clients, since
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 RIG = os.path.join(os.path.dirname(HERE), ".rig")
-VERSIONS = ["4.4.0", "2.8.2"]
+VERSIONS = ["4.4.0", "4.0.2", "3.9.2", "2.8.2", "2.0.1", "1.1.1", "0.11.0.3", "0.10.1.0"]
 PYTHON = os.path.join(RIG, "venv", "bin", "python")
 
 
@@ -74,8 +76,9 @@ def kafka(version):
     java()
     install(("openssl", "openssl"))
     jars(f"kafka-{version}")
-    classes(version)
-    if int(version.split(".")[0]) >= 3:
+    jars(f"kafka-{clients(version)}")
+    classes(clients(version))
+    if since(version, 3):
         jars("tools-4.3.1")
 
 

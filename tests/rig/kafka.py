@@ -1,8 +1,9 @@
 """Runs one Apache Kafka broker out of a folder of jars, on loopback, in a folder of its own.
 
-    kafka.py VERSION [--stay] [--secure] [--set key=value]...
+    kafka.py VERSION [--stay] [--secure | --mutual] [--set key=value]...
 
 With --secure it has listeners with TLS, mutual TLS and SASL over TLS besides, and keys and secrets for them (secure.py).
+Before 0.10.2 a broker has one TLS listener at most: it asks for certificates with --mutual, and not with --secure.
 Prints one JSON line when the broker takes requests. It ends, with its broker and folder, when its standard input closes
 (with --stay: only at a signal), so no broker outlives the test that wanted it.
 """
@@ -24,8 +25,16 @@ import secure
 
 RIG = os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig")
 START_SECONDS = 120
+KAFKA = "kafka.Kafka"
 # What Kafka below 2.0 reaches for in a Java that no longer lets everyone.
 OPENED = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in ("java.lang", "java.nio", "sun.nio.ch")]
+# Brokers before 1.1 bring log4j, which is silent, even about why it ends, unless it is told where to write.
+LOG4J = {
+    "log4j.rootLogger": "WARN, out",
+    "log4j.appender.out": "org.apache.log4j.ConsoleAppender",
+    "log4j.appender.out.layout": "org.apache.log4j.PatternLayout",
+    "log4j.appender.out.layout.ConversionPattern": "%p %m (%c)%n",
+}
 COMMON = {
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
@@ -40,6 +49,22 @@ COMMON = {
     "transaction.state.log.num.partitions": "4",
     "transaction.state.log.replication.factor": "1",
 }
+
+
+def since(version, *first):
+    """Whether that version is one of those from `first` on."""
+    return tuple(map(int, version.split("."))) >= first
+
+
+def clients(version):
+    """The version of the clients that write to such a broker and read from it: its own, or the oldest with all that ours need."""
+    return version if since(version, 2, 8) else "2.8.2"
+
+
+def lacks(version):
+    """What mixed records cannot have at such a broker."""
+    first = {"headers": (0, 11), "transactions": (0, 11), "zstd": (2, 1)}
+    return [name for name, versions in first.items() if not since(version, *versions)]
 
 
 def jars(name):
@@ -59,25 +84,39 @@ def die_with_parent():
 class Broker:
     """A broker's processes, its folder, and where it listens."""
 
-    def __init__(self, version, settings, is_secure=False):
+    def __init__(self, version, settings, is_secure=False, is_mutual=False):
         self.version = version
         self.dir = tempfile.mkdtemp(prefix=f"forebay-kafka-{version}-")
         self.port = free_port()
         self.processes = []
         self.settings = {**COMMON, **settings}
         self.listeners = {"PLAINTEXT": self.port}
-        self.keys = os.path.join(self.dir, "keys") if is_secure else None
+        self.keys = os.path.join(self.dir, "keys") if is_secure or is_mutual else None
+        self.names_listeners = since(version, 0, 10, 2)
+        self.mechanisms = secure.MECHANISMS if since(version, 0, 10, 2) else ["PLAIN"]
         try:
+            self.write("log4j.properties", LOG4J)
             if self.keys:
-                secure.prepare(self.keys)
-                self.listeners.update({name: free_port() for name in secure.LISTENERS})
-                self.settings.update(secure.settings(self.keys))
-            (self.start_zookeeper if int(version.split(".")[0]) < 4 else self.format)()
-            self.start("kafka", "kafka.Kafka", [self.write("server.properties", self.settings)], 512)
+                self.make_secure(is_mutual)
+            (self.format if since(version, 3) else self.start_zookeeper)()
+            self.start("kafka", KAFKA, [self.write("server.properties", self.settings)], 512)
             self.await_accepted(broker_listed)
         except BaseException:
             self.stop()
             raise
+
+    def make_secure(self, is_mutual):
+        """Keys, and where they are used."""
+        secure.prepare(self.keys, self.mechanisms)
+        names = secure.LISTENERS if self.names_listeners else ["MTLS" if is_mutual else "TLS", "SASL"]
+        self.listeners.update({name: free_port() for name in names})
+        self.settings.update(secure.settings(self.keys, self.mechanisms))
+        self.settings["listener.name.mtls.ssl.client.auth" if self.names_listeners else "ssl.client.auth"] = (
+            "required" if "MTLS" in names else "none")
+
+    def scram(self):
+        """The mechanisms whose users the brokers keep themselves."""
+        return [name for name in self.mechanisms if name.startswith("SCRAM")] if self.keys else []
 
     def format(self):
         """KRaft: one node that is broker and controller."""
@@ -96,7 +135,7 @@ class Broker:
         })
         file = self.write("server.properties", self.settings)
         command = self.java("kafka.tools.StorageTool", 128) + ["format", "-t", "Rm9yZWJheS1yaWctYnJrcg", "-c", file]
-        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.keys else ():
+        for mechanism in self.scram():
             command += ["--add-scram", f"{mechanism}=[name={secure.USER},password={secure.PASSWORD}]"]
         subprocess.run(command, check=True,
                        stdin=subprocess.DEVNULL, stdout=self.log("format"), stderr=subprocess.STDOUT)
@@ -107,9 +146,10 @@ class Broker:
             "broker.id": "1",
             "zookeeper.connect": f"127.0.0.1:{port}",
             "listeners": self.addresses(),
-            "listener.security.protocol.map": self.protocols(),
             "log.dirs": os.path.join(self.dir, "data"),
         })
+        if self.names_listeners:
+            self.settings["listener.security.protocol.map"] = self.protocols()
         file = self.write("zookeeper.properties", {
             "dataDir": os.path.join(self.dir, "zookeeper"),
             "clientPort": str(port),
@@ -118,21 +158,23 @@ class Broker:
             "admin.enableServer": "false",
         })
         self.start("zookeeper", "org.apache.zookeeper.server.quorum.QuorumPeerMain", [file], 128)
-        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512") if self.keys else ():
-            self.add_user(f"127.0.0.1:{port}", mechanism)
+        if self.scram():
+            self.add_user(f"127.0.0.1:{port}")
 
-    def add_user(self, zookeeper, mechanism):
+    def add_user(self, zookeeper):
         """ZooKeeper may not listen yet: the tool waits for it."""
         command = self.java("kafka.admin.ConfigCommand", 128)
-        subprocess.run(command + ["--zookeeper", zookeeper, "--alter", "--add-config", f"{mechanism}=[password={secure.PASSWORD}]",
+        passwords = ",".join(f"{mechanism}=[password={secure.PASSWORD}]" for mechanism in self.scram())
+        subprocess.run(command + ["--zookeeper", zookeeper, "--alter", "--add-config", passwords,
                                   "--entity-type", "users", "--entity-name", secure.USER], check=True,
                        stdin=subprocess.DEVNULL, stdout=self.log("users"), stderr=subprocess.STDOUT)
 
     def addresses(self):
-        return ",".join(f"{name}://127.0.0.1:{port}" for name, port in self.listeners.items())
+        name = (lambda own: own) if self.names_listeners else secure.protocol
+        return ",".join(f"{name(own)}://127.0.0.1:{port}" for own, port in self.listeners.items())
 
     def protocols(self):
-        return ",".join(f"{name}:{secure.LISTENERS.get(name, name)}" for name in self.listeners)
+        return ",".join(f"{name}:{secure.protocol(name)}" for name in self.listeners)
 
     def write(self, name, settings):
         path = os.path.join(self.dir, name)
@@ -144,9 +186,15 @@ class Broker:
         return open(os.path.join(self.dir, f"{name}.log"), "ab")
 
     def java(self, main, heap_mb):
-        opened = OPENED if int(self.version.split(".")[0]) < 2 else []
+        opened = [] if since(self.version, 2) else OPENED
+        logins = []
+        if main == KAFKA and self.keys:
+            # They are those of Kafka's clients: it does not log in to ZooKeeper.
+            logins = [f"-Djava.security.auth.login.config={secure.jaas(self.keys)}", "-Dzookeeper.sasl.client=false"]
         return ["java", f"-Xmx{heap_mb}m", *opened, "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true",
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars(f"kafka-{self.version}"), main]
+                # ZooKeeper wants to show log4j's settings, which is not always there.
+                f"-Dlog4j.configuration=file:{self.dir}/log4j.properties", "-Dzookeeper.jmx.log4j.disable=true",
+                *logins, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", jars(f"kafka-{self.version}"), main]
 
     def start(self, name, main, arguments, heap_mb):
         self.processes.append(subprocess.Popen(
@@ -200,14 +248,16 @@ def main():
     parser.add_argument("version")
     parser.add_argument("--stay", action="store_true")
     parser.add_argument("--secure", action="store_true")
+    parser.add_argument("--mutual", action="store_true")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: done.set())
-    broker = Broker(options.version, dict(item.split("=", 1) for item in options.set), options.secure)
+    broker = Broker(options.version, dict(item.split("=", 1) for item in options.set), options.secure, options.mutual)
     try:
         print(json.dumps({"bootstrap": f"127.0.0.1:{broker.port}", "version": broker.version, "pid": os.getpid(),
+                          "clients": clients(broker.version), "lacks": lacks(broker.version),
                           "listeners": {name: f"127.0.0.1:{port}" for name, port in broker.listeners.items()}, "keys": broker.keys,
                           "pids": [p.pid for p in broker.processes], "dir": broker.dir}), flush=True)
         if not options.stay:

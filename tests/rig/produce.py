@@ -1,9 +1,10 @@
 """librdkafka's producer, writing records of every kind, as Produce.java does with Kafka's own.
 
-    produce.py BOOTSTRAP TOPIC COUNT SEED [RATE [plain]]
+    produce.py BOOTSTRAP TOPIC COUNT SEED [RATE [WITHOUT]]
 
 COUNT counts what a reader of committed records will see; 0 means until standard input closes. RATE is records a second, 0 for
-as fast as it goes; `plain` leaves transactions out. The last line says how many were committed and how many aborted, as JSON.
+as fast as it goes. WITHOUT names what the broker or the topic's format does not have, joined by commas: headers, transactions,
+zstd. The last line says how many were committed and how many aborted, as JSON.
 """
 import json
 import os
@@ -19,17 +20,21 @@ HEADER_KEYS = ["trace", "content-type", "name \"quoted\" \\ \t", "schl\u00fcssel
 
 
 class Mixed:
-    def __init__(self, bootstrap, topic, seed, transactions):
+    def __init__(self, bootstrap, topic, seed, without):
         self.random = random.Random(seed)
         self.topic = topic
         self.committed = self.aborted = 0
         self.failure = None
+        self.has_headers = "headers" not in without
+        # What numbers a producer's records for transactions does so for idempotence.
+        is_idempotent = "transactions" not in without
+        codecs = [codec for codec in CODECS if codec not in without]
         common = {"bootstrap.servers": bootstrap, "linger.ms": 5, "acks": "all", "message.max.bytes": 12000000}
-        self.plain = [Producer({**common, "compression.codec": codec, "enable.idempotence": at % 2 == 1})
-                      for at, codec in enumerate(CODECS)]
+        self.plain = [Producer({**common, "compression.codec": codec, "enable.idempotence": is_idempotent and at % 2 == 1})
+                      for at, codec in enumerate(codecs)]
         self.transactional = [Producer({**common, "compression.codec": codec,
                                         "transactional.id": f"{topic}-librdkafka-{codec}-{seed}"})
-                              for codec in CODECS if transactions]
+                              for codec in codecs if is_idempotent]
         for producer in self.transactional:
             producer.init_transactions()
         self.partitions = len(self.plain[0].list_topics(topic, 30).topics[topic].partitions)
@@ -49,7 +54,7 @@ class Mixed:
             raise RuntimeError(self.failure)
 
     def burst(self, n):
-        codec = self.random.randrange(len(CODECS))
+        codec = self.random.randrange(len(self.plain))
         if self.random.randrange(4) or not self.transactional:
             self.send(self.plain[codec], n)
             self.committed += n
@@ -102,7 +107,7 @@ class Mixed:
         return b'{"order":%d,"state":"%s"}' % (self.random.getrandbits(63), b"paid " * self.random.randrange(40))
 
     def headers(self):
-        if self.random.randrange(3):
+        if not self.has_headers or self.random.randrange(3):
             return []
         return [(self.random.choice(HEADER_KEYS), None if self.random.randrange(6) == 0 else self.random.randbytes(self.random.randrange(6)))
                 for _ in range(self.random.randint(1, 5))]
@@ -119,7 +124,7 @@ def main():
     rate = float(sys.argv[5]) if len(sys.argv) > 5 else 0
     closed = threading.Event()
     threading.Thread(target=watch_input, args=[closed], daemon=True).start()
-    mixed = Mixed(bootstrap, topic, int(seed), transactions=len(sys.argv) < 7)
+    mixed = Mixed(bootstrap, topic, int(seed), set(sys.argv[6].split(",")) if len(sys.argv) > 6 else set())
     mixed.run(int(count), rate, closed)
     print(json.dumps({"committed": mixed.committed, "aborted": mixed.aborted}), flush=True)
     os._exit(0)

@@ -10,6 +10,13 @@ import subprocess
 PASSWORD = "forebay-rig"
 USER = "forebay"
 LISTENERS = {"TLS": "SSL", "MTLS": "SSL", "SASL": "SASL_SSL"}
+MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+MODULES = "org.apache.kafka.common.security"
+
+
+def protocol(listener):
+    """What is spoken at that listener, in Kafka's own word."""
+    return LISTENERS.get(listener, listener)
 
 
 def run(command, folder, text=None):
@@ -43,8 +50,13 @@ def secret(folder, name, **members):
         json.dump(members, out)
 
 
-def prepare(folder):
-    """Makes all of it in that folder."""
+def jaas(folder):
+    """Where a broker's logins are: in the one file that every version reads."""
+    return os.path.join(folder, "jaas.conf")
+
+
+def prepare(folder, mechanisms):
+    """Makes all of it in that folder, for a broker with those mechanisms."""
     os.makedirs(folder)
     root(folder, "root")
     root(folder, "stranger")
@@ -66,6 +78,9 @@ def prepare(folder):
     secret(folder, "second", certificate=read(folder, "second.pem"), privateKey=read(folder, "second.key"))
     secret(folder, "user", username=USER, password=PASSWORD)
     secret(folder, "wrong", username=USER, password="wrong")
+    scram = f"{MODULES}.scram.ScramLoginModule required;" if len(mechanisms) > 1 else ""
+    with open(jaas(folder), "w") as out:
+        out.write(f'KafkaServer {{ {MODULES}.plain.PlainLoginModule required user_{USER}="{PASSWORD}"; {scram} }};\n')
     with open(os.path.join(folder, "client.properties"), "w") as out:
         out.writelines(f"{key}={value}\n" for key, value in {"security.protocol": "SSL", **stores(folder, "client")}.items())
 
@@ -83,15 +98,6 @@ def stores(folder, name):
     }
 
 
-def settings(folder):
+def settings(folder, mechanisms):
     """What a broker needs for its secure listeners."""
-    module = "org.apache.kafka.common.security"
-    return {
-        **stores(folder, "broker"),
-        "listener.name.mtls.ssl.client.auth": "required",
-        "listener.name.sasl.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-        "listener.name.sasl.plain.sasl.jaas.config":
-            f'{module}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";',
-        "listener.name.sasl.scram-sha-256.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
-        "listener.name.sasl.scram-sha-512.sasl.jaas.config": f"{module}.scram.ScramLoginModule required;",
-    }
+    return {**stores(folder, "broker"), "sasl.enabled.mechanisms": ",".join(mechanisms)}

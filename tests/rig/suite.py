@@ -110,6 +110,7 @@ def quickstart(part):
 
 
 def real_kafka(part):
+    """Groups, starts, kills, security: on the newest Kafka, and some of it on older ones."""
     fetch.everything()
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
@@ -122,6 +123,18 @@ def cluster(part):
     fetch.jars(f"kafka-{OLDER_CLUSTER}")
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
         part.test("real_kafka", "--test-threads=1", "cluster::", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
+
+
+def versions(part, **environment):
+    """Of every version some ways in, and of the oldest, the newest and one between them all."""
+    fetch.everything()
+    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+        part.test("versions", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY, **environment)
+
+
+def matrix(part):
+    """Every version with every way in."""
+    versions(part, FOREBAY_MATRIX="whole")
 
 
 def fuzz(part):
@@ -188,9 +201,9 @@ def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-# What is run by its name only.
-EXTRA = [cluster]
-PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, fuzz, quickstart, bench, docs]
+PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, versions, fuzz, quickstart, bench, docs]
+# Run only where they are named.
+OTHER_PARTS = [matrix, cluster]
 
 
 def run_part(function):
@@ -229,7 +242,8 @@ def suite(functions):
 
 def rig_classes(version):
     """Where the rig's programs are, with that version's clients."""
-    return f"{fetch.RIG}/classes/{version}:{fetch.RIG}/jars/kafka-{version}/*"
+    clients = kafka.clients(version)
+    return f"{fetch.RIG}/classes/{clients}:{fetch.RIG}/jars/kafka-{clients}/*"
 
 
 def by_hand(version, broker):
@@ -238,34 +252,41 @@ def by_hand(version, broker):
     # Their own words at start-up are pages long, and are of use only when something fails.
     quiet = "java -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=error"
     own = f"{quiet} -cp '{rig_classes(version)}'"
-    if int(version.split(".")[0]) >= 3:
+    if kafka.since(version, 3):
         tools = f"{quiet} -cp '{fetch.RIG}/jars/tools-4.3.1/*' org.apache.kafka.tools."
         names = ["ConsoleProducer", "consumer.ConsoleConsumer", "GetOffsetShell", "consumer.group.ConsumerGroupCommand"]
     else:
-        tools = f"{quiet} -cp '{fetch.RIG}/jars/kafka-{version}/*' kafka."
+        tools = f"{quiet} -cp '{fetch.RIG}/jars/kafka-{kafka.clients(version)}/*' kafka."
         names = ["tools.ConsoleProducer", "tools.ConsoleConsumer", "tools.GetOffsetShell", "admin.ConsumerGroupCommand"]
     producer, consumer, offsets, groups = [tools + name for name in names]
+    if not kafka.since(version, 0, 11):
+        groups = f"{quiet} -cp '{fetch.RIG}/jars/kafka-{version}/*' kafka.admin.ConsumerGroupCommand --new-consumer"
+    without = f" 0 {','.join(kafka.lacks(version))}" if kafka.lacks(version) else ""
+    rewind = f"""
+  rewind it:     {groups} --bootstrap-server {at} --reset-offsets --to-earliest --topic NAME --group GROUP --execute"""
     server = "--broker-list" if tools.endswith(" kafka.") else "--bootstrap-server"
     return f"""Apache Kafka {version} listens on {at}; its logs and data are in {broker['dir']}.
   a topic:       {own} Topic {at} NAME PARTITIONS
-  mixed records: {own} Produce {at} NAME COUNT SEED
+  mixed records: {own} Produce {at} NAME COUNT SEED{without}
   by hand:       kcat -b {at} -t NAME -P
   a producer:    {producer} --bootstrap-server {at} --topic NAME
   a consumer:    {consumer} --bootstrap-server {at} --topic NAME --from-beginning
   end offsets:   {offsets} {server} {at} --topic NAME
   all groups:    {groups} --bootstrap-server {at} --list
-  a group's lag: {groups} --bootstrap-server {at} --describe --group GROUP
-  rewind it:     {groups} --bootstrap-server {at} --reset-offsets --to-earliest --topic NAME --group GROUP --execute
+  a group's lag: {groups} --bootstrap-server {at} --describe --group GROUP{rewind if kafka.since(version, 0, 11) else ''}
   stop it:       kill {broker['pid']}"""
 
 
 def secure_listeners(broker):
     """Where a secure broker listens, and the secrets for it."""
-    at = broker["listeners"]
-    return f"""
-  TLS:           {at['TLS']}, with SERVER_ROOT_CA_CERTIFICATE file:{broker['keys']}/root.json
-  mutual TLS:    {at['MTLS']}, and CLIENT_CERTIFICATE_TLS_AUTH file:{broker['keys']}/client.json
-  SASL:          {at['SASL']}, and BASIC_AUTH or SASL_SCRAM_..._AUTH file:{broker['keys']}/user.json"""
+    keys = broker["keys"]
+    how = {
+        "TLS": ("TLS:       ", ""),
+        "MTLS": ("mutual TLS:", f", and CLIENT_CERTIFICATE_TLS_AUTH file:{keys}/client.json"),
+        "SASL": ("SASL:      ", f", and BASIC_AUTH or SASL_SCRAM_..._AUTH file:{keys}/user.json"),
+    }
+    root = f"with SERVER_ROOT_CA_CERTIFICATE file:{keys}/root.json"
+    return "".join(f"\n  {how[name][0]}    {at}, {root}{how[name][1]}" for name, at in broker["listeners"].items() if name in how)
 
 
 def leave_a_broker(version, *options):
@@ -287,7 +308,7 @@ def main(arguments):
     os.makedirs(LOGS, exist_ok=True)
     if arguments[:1] == ["kafka"]:
         return leave_a_broker(*(arguments[1:] or [fetch.VERSIONS[0]]))
-    named = {function.__name__: function for function in PARTS + EXTRA}
+    named = {function.__name__: function for function in PARTS + OTHER_PARTS}
     unknown = [name for name in arguments if name not in named]
     if unknown:
         print(f"no part {', '.join(unknown)}; there are: {' '.join(named)}, and kafka VERSION", file=sys.stderr)

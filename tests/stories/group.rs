@@ -65,7 +65,7 @@ fn broker_that_forgets_two_apis_at_once_is_named_and_survived() {
     story.kafka.start_broker(1);
     story.until("the status names what is missing", |story| {
         let fault = format!("{:?}", story.consumer(0).status().fault);
-        fault.contains("the broker offers nothing")
+        fault.contains("it does not have Metadata")
     });
     story.play(Duration::from_secs(10));
 }

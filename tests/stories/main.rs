@@ -13,4 +13,5 @@ mod racks;
 mod requests;
 mod retrying;
 mod start;
+mod versions;
 mod watchdog;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::delivery::{Budget, ConsumerConfig, StartingPosition};
+use forebay_protocol::delivery::{Budget, ConsumerConfig, Fault as Trouble, StartingPosition};
+use forebay_protocol::kafka::error::ErrorCode;
 use forebay_tests::fake_kafka::Fault;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::story::{Story, TOPIC, consumer_config};
@@ -73,6 +74,42 @@ fn time_begins_at_the_first_record_that_is_as_young() {
     });
     assert_eq!(story.values(0), ["old 1", "old 2"]);
     assert_eq!(story.values(1), ["old 1", "old 2"]);
+}
+
+/// As brokers answer of message format v0 (KIP-79): told all the time, and asked again now and then.
+#[test]
+fn time_on_a_topic_without_timestamps_is_told_until_the_broker_has_an_answer() {
+    let mut story = some_history(2);
+    let none = Fault::Error(ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT.0);
+    story
+        .kafka
+        .set_hook(Some(Box::new(move |seen| match seen.api {
+            ApiKey::ListOffsets => none.clone(),
+            _ => Fault::Serve,
+        })));
+    let member = story.join(starting_at(StartingPosition::AtTimestamp(1_000)), budget());
+    let fault = |story: &Story| story.consumer(member).status().fault;
+    story.until("it says so", |story| {
+        fault(story) == Some(Trouble::NoTimestamps)
+    });
+    let asked = story.kafka.requests(ApiKey::ListOffsets);
+    for _ in 0..120 {
+        story.play(Duration::from_secs(1));
+        assert_eq!(fault(&story), Some(Trouble::NoTimestamps));
+    }
+    let told = "Topic has no timestamps to start at; it is asked again";
+    let times = story.notices.iter().filter(|it| it.message == told).count();
+    assert_eq!(times, 1);
+    let asked = story.kafka.requests(ApiKey::ListOffsets) - asked;
+    assert!(asked <= 30, "two leaders, every ten seconds: {asked}");
+    assert!(story.delivered.is_empty());
+
+    story.kafka.set_hook(None);
+    story.until("it has begun", |story| {
+        story.committed(0) == Some(3) && story.committed(1) == Some(3)
+    });
+    assert_eq!(story.values(0), ["old 1", "old 2"]);
+    assert_eq!(fault(&story), None);
 }
 
 #[test]

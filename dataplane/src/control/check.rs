@@ -19,7 +19,7 @@ use forebay_protocol::kafka::messages::{
 use super::access;
 use super::aws::{Aws, Keys, Settings, credentials};
 use super::function::{self, Answer};
-use super::probe::{Probe, Unfit};
+use super::probe::{Kind, Probe, Unfit};
 use crate::config::Config;
 use crate::contract::{Access, Credentials};
 use crate::mapping::{Declared, Function, Mapping, Signing};
@@ -247,11 +247,12 @@ async fn kafka(mapping: &Mapping, aws: &Aws, report: &mut Report) {
                 first = first.or(Some(probe));
             }
             Err(error) => {
-                let message = match error.is_refusal {
-                    true => format!(
+                let message = match error.kind {
+                    Kind::Refusal => format!(
                         "is of no use ({error}); mend SourceAccessConfigurations or what they name"
                     ),
-                    false => format!(
+                    Kind::Misfit => format!("is of no use ({error})"),
+                    Kind::Unreachable => format!(
                         "cannot be reached ({error}); start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS"
                     ),
                 };

@@ -13,7 +13,9 @@ use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, ConnectionError, Received};
 use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
 use forebay_protocol::kafka::sasl::Exchange;
-use forebay_protocol::kafka::stranger::{IS_HTTP, WANTS_SASL, stranger};
+use forebay_protocol::kafka::stranger::{
+    CLOSES_ON_VERSIONS, IS_HTTP, SILENT_ON_VERSIONS, WANTS_SASL, stranger,
+};
 use forebay_protocol::limits::{CONNECT_TIMEOUT, FRAME_BYTES_MAX};
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -30,6 +32,7 @@ use crate::trust::{self, TlsError, server_name};
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const CLOSES: &str = "closes the connection";
+const SILENT: &str = "is silent";
 
 /// What bytes go over.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -41,15 +44,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 #[error("{reason}")]
 pub(super) struct Unfit {
     reason: String,
+    pub(super) kind: Kind,
+}
+
+/// Who has to do something about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It was not reached, or is no broker.
+    Unreachable,
     /// It was reached, and one of us does not let the other in.
-    pub(super) is_refusal: bool,
+    Refusal,
+    /// It was reached, and has no version in common with us.
+    Misfit,
 }
 
 impl From<String> for Unfit {
     fn from(reason: String) -> Self {
         Self {
             reason,
-            is_refusal: false,
+            kind: Kind::Unreachable,
         }
     }
 }
@@ -62,7 +75,10 @@ impl From<TlsError> for Unfit {
         );
         Self {
             reason: error.to_string(),
-            is_refusal,
+            kind: match is_refusal {
+                true => Kind::Refusal,
+                false => Kind::Unreachable,
+            },
         }
     }
 }
@@ -71,7 +87,11 @@ impl From<ConnectionError> for Unfit {
     fn from(error: ConnectionError) -> Self {
         Self {
             reason: error.to_string(),
-            is_refusal: matches!(error, ConnectionError::Sasl(_)),
+            kind: match error {
+                ConnectionError::Sasl(_) => Kind::Refusal,
+                ConnectionError::Unsupported(_) => Kind::Misfit,
+                _ => Kind::Unreachable,
+            },
         }
     }
 }
@@ -97,14 +117,18 @@ impl Probe {
         if let Some(config) = &access.brokers {
             let (stream, lacks_certificate) = secure(stream, endpoint, config).await?;
             let probe = Self::introduce(Box::new(stream), access, timeout).await;
-            return probe.map_err(|error| match lacks_certificate && !error.is_refusal {
-                true => TlsError::Broken(error.reason).without_certificate().into(),
-                false => error,
+            return probe.map_err(|error| {
+                match lacks_certificate && error.kind == Kind::Unreachable {
+                    true => TlsError::Broken(error.reason).without_certificate().into(),
+                    false => error,
+                }
             });
         }
         match Self::introduce(Box::new(stream), access, timeout).await {
             // Some servers wait for the end of a line that Kafka never sends.
-            Err(_) if speaks_http(endpoint).await => Err(IS_HTTP.to_owned().into()),
+            Err(error) if error.kind == Kind::Unreachable && speaks_http(endpoint).await => {
+                Err(IS_HTTP.to_owned().into())
+            }
             Err(error) if error.reason.starts_with(CLOSES) => {
                 Err(format!("{error}; is it a Kafka listener without TLS?").into())
             }
@@ -132,7 +156,8 @@ impl Probe {
             if let Some(frame) = next.take() {
                 probe.write(&frame).await?;
             }
-            match probe.receive().await? {
+            let received = probe.receive().await;
+            match received.map_err(|error| probe.explain(error))? {
                 Received::Send(frame) => next = Some(frame),
                 Received::Derive(derivation) => {
                     let key = tokio::task::spawn_blocking(move || derivation.run()).await;
@@ -143,6 +168,19 @@ impl Probe {
             }
         }
         Ok(probe)
+    }
+
+    /// What it means that a broker did that before the connection was ready.
+    fn explain(&self, error: Unfit) -> Unfit {
+        let reason = &error.reason;
+        let (closes, is_silent) = (reason.starts_with(CLOSES), reason.starts_with(SILENT));
+        match self.connection.refused_by_closing() {
+            Some(refusal) if closes => ConnectionError::from(refusal).into(),
+            _ if !self.connection.awaits_versions() => error,
+            _ if closes => format!("{reason} {CLOSES_ON_VERSIONS}").into(),
+            _ if is_silent => format!("{reason} {SILENT_ON_VERSIONS}").into(),
+            _ => error,
+        }
     }
 
     /// The version that both sides speak.
@@ -188,7 +226,7 @@ impl Probe {
     }
 
     fn silent(&self) -> String {
-        format!("is silent for {} ms", self.timeout.as_millis())
+        format!("{SILENT} for {} ms", self.timeout.as_millis())
     }
 }
 
@@ -267,7 +305,7 @@ async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, String> {
     while frame.len() < length {
         let mut rest = (&mut *stream).take((length - frame.len()) as u64);
         if rest.read_buf(&mut frame).await.map_err(broke)? == 0 {
-            return Err("closes the connection in the middle of an answer".to_owned());
+            return Err("ends the connection in the middle of an answer".to_owned());
         }
     }
     Ok(frame.freeze())

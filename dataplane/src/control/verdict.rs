@@ -136,6 +136,11 @@ impl Verdict {
                 let advice = "create it, or correct Topics and restart";
                 (own.as_str(), ESM_CONFIG, advice)
             }
+            Fault::NoTimestamps => {
+                own = format!("PROBLEM: Topic {topic} has no timestamps to start at.");
+                let advice = "its message format is v0: raise the topic's message.format.version, or take another StartingPosition";
+                (own.as_str(), ESM_CONFIG, advice)
+            }
             Fault::NotAuthorized(detail) => (NOT_AUTHORIZED, AUTHORIZATION, detail.as_str()),
             Fault::Incompatible(detail) | Fault::InconsistentGroup(detail) => {
                 (CONNECTION, ESM_CONFIG, detail.as_str())
@@ -179,6 +184,11 @@ mod tests {
         check(
             Fault::TopicMissing,
             "PROBLEM: Topic orders does not exist.",
+            "ESM_CONFIG_NOT_VALID",
+        );
+        check(
+            Fault::NoTimestamps,
+            "PROBLEM: Topic orders has no timestamps to start at.",
             "ESM_CONFIG_NOT_VALID",
         );
         check(

@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::access::{Access, Session};
-pub(super) use self::link::{Answer, Broken, Role};
+pub(super) use self::link::{Answer, Broken, Refusal, Role};
 use self::link::{Asked, Failure, Link, State, extra_time, take_down, throttle};
 use super::complaints::Complaints;
 use super::{ConnectionId, Disconnect, Effect, Endpoint, Fault};
@@ -361,7 +361,7 @@ impl<T> Links<T> {
                     ..
                 } if !connection.is_ready() && now >= *handshake => Some((
                     *role,
-                    "no answer to ApiVersions in time; it may not be Kafka, forebay check tells",
+                    "silent when asked for its versions, as Kafka 0.9 is, which is too old, or as what is not Kafka; forebay check tells",
                 )),
                 State::Open { asked, .. }
                     if asked.front().is_some_and(|front| now >= front.deadline) =>
@@ -391,7 +391,7 @@ impl<T> Links<T> {
             role,
             endpoint: link.endpoint.clone(),
             was_open,
-            is_refused: false,
+            refusal: None,
             reason: reason.to_owned(),
             worth_saying: Some(1),
             tickets: asked,
@@ -489,7 +489,7 @@ impl<T> Links<T> {
             role,
             endpoint,
             was_open,
-            is_refused: refusal.is_some(),
+            refusal: refusal.as_ref().map(Refusal::of),
             reason,
             worth_saying,
             tickets,

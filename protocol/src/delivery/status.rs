@@ -35,6 +35,8 @@ pub enum Fault {
     ClientNotTrusted(String),
     /// The topic does not exist.
     TopicMissing,
+    /// The mapping starts at a time, and the topic's message format (v0) has no timestamps.
+    NoTimestamps,
     /// The topic or the group is denied.
     NotAuthorized(String),
     /// The cluster cannot do what we need.
@@ -60,6 +62,7 @@ impl fmt::Display for Fault {
             Self::ServerNotTrusted(detail) => ("broker not trusted", detail.as_str()),
             Self::ClientNotTrusted(detail) => ("not trusted by the broker", detail.as_str()),
             Self::TopicMissing => ("topic missing", ""),
+            Self::NoTimestamps => ("topic without timestamps", ""),
             Self::NotAuthorized(detail) => ("not authorized", detail.as_str()),
             Self::Incompatible(detail) => ("cluster incompatible", detail.as_str()),
             Self::InconsistentGroup(detail) => ("group inconsistent", detail.as_str()),

@@ -18,7 +18,6 @@
 mod authentication;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -30,7 +29,7 @@ use super::error::ErrorCode;
 use super::frame;
 use super::messages::{ApiKey, ApiVersionsResponse, Asked, EncodeError, Request, Response};
 use super::sasl::{Derivation, Exchange, SaslError};
-use super::versions::{self, BrokerVersions, VersionRange};
+use super::versions::{self, BrokerVersions, Misfit};
 use super::wire::DecodeError;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 
@@ -90,15 +89,8 @@ pub enum Received {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectionError {
     /// The broker is too old, or too new, for the request.
-    #[error("{api}: the broker offers {}, {needed} is needed", Offered(*.offered))]
-    Unsupported {
-        /// The API.
-        api: ApiKey,
-        /// The versions that the broker offers; `None` when it lacks the API.
-        offered: Option<VersionRange>,
-        /// The versions that would do.
-        needed: VersionRange,
-    },
+    #[error("{0}")]
+    Unsupported(Misfit),
     /// The broker refuses to tell its versions.
     #[error("ApiVersions: the broker answers {0}")]
     Refused(ErrorCode),
@@ -191,11 +183,11 @@ impl Connection {
         let (api, needed) = (request.api(), versions::able(request));
         let Some(version) = broker.choose(api, needed) else {
             let offered = broker.offered(api);
-            return Err(ConnectionError::Unsupported {
+            return Err(ConnectionError::Unsupported(Misfit {
                 api,
                 offered,
                 needed,
-            });
+            }));
         };
         if self.in_flight.len() >= REQUESTS_IN_FLIGHT_MAX {
             return Err(ConnectionError::TooManyInFlight);
@@ -253,6 +245,11 @@ impl Connection {
         }
     }
 
+    /// Whether the broker has not told its versions yet.
+    pub fn awaits_versions(&self) -> bool {
+        matches!(self.phase, Phase::Opening { .. })
+    }
+
     /// Whether the first of the caller's requests waits for its answer: what a broker wants that only lets
     /// certain clients in, it says by closing then.
     pub fn awaits_first_answer(&self) -> bool {
@@ -293,11 +290,11 @@ impl Connection {
         for api in ApiKey::ALL {
             let needed = versions::spoken(api);
             if broker.choose(api, needed).is_none() && !versions::is_optional(api) {
-                return Err(ConnectionError::Unsupported {
+                return Err(ConnectionError::Unsupported(Misfit {
                     api,
                     offered: broker.offered(api),
                     needed,
-                });
+                }));
             }
         }
         self.phase = Phase::Open {
@@ -363,18 +360,6 @@ fn sealed(mut frame: BytesMut) -> Bytes {
     let copy = Zeroizing::new(frame.to_vec());
     frame.as_mut().zeroize();
     Bytes::from_owner(copy)
-}
-
-/// Says what a broker offers.
-struct Offered(Option<VersionRange>);
-
-impl fmt::Display for Offered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(range) => write!(f, "version {range}"),
-            None => f.write_str("nothing"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,14 @@ pub const IS_HTTP: &str = "that is an HTTP server, not Kafka";
 /// What is said where a broker hangs up at the first request of a client that says nothing of who it is.
 pub const WANTS_SASL: &str = "at the first request, as a listener that wants SASL does";
 
+/// What is said where a broker hangs up when it is asked for its versions (seen of 0.8.2.2).
+pub const CLOSES_ON_VERSIONS: &str =
+    "when asked for its versions, as Kafka 0.8 does, which is too old";
+
+/// What is said where nothing comes back (seen of 0.9.0.1, which then never answers on that connection).
+pub const SILENT_ON_VERSIONS: &str =
+    "when asked for its versions, as Kafka 0.9 is, which is too old";
+
 /// What is said of a listener with TLS.
 const IS_TLS: &str = "that is a listener with TLS; name its root in SourceAccessConfigurations, or the server in tls_bootstrap_servers";
 

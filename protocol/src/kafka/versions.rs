@@ -33,9 +33,62 @@ impl VersionRange {
 
 impl fmt::Display for VersionRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.min, self.max)
+        match self.min == self.max {
+            true => write!(f, "{}", self.min),
+            false => write!(f, "{} to {}", self.min, self.max),
+        }
     }
 }
+
+/// A broker and Forebay have no version of an API in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The API.
+    pub api: ApiKey,
+    /// The versions that the broker offers; `None` when it lacks the API.
+    pub offered: Option<VersionRange>,
+    /// The versions that would do.
+    pub needed: VersionRange,
+}
+
+/// Says of the broker what it speaks, and what is needed.
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            api,
+            offered,
+            needed,
+        } = self;
+        let release = release(*api, needed.min);
+        match offered {
+            None => write!(
+                f,
+                "it does not have {api}, whose version {needed} is needed; Kafka has it from {release} on"
+            ),
+            Some(offered) if offered.min > needed.max => write!(
+                f,
+                "it is too new: of {api} it speaks version {offered}, and Forebay {needed}; a newer Forebay is needed"
+            ),
+            Some(offered) => write!(
+                f,
+                "it is too old: of {api} it speaks version {offered}, and {needed} is needed; Kafka has it from {release} on"
+            ),
+        }
+    }
+}
+
+/// The Kafka that brought the version of an API that we need at least.
+const fn release(api: ApiKey, least: i16) -> &'static str {
+    match (api, least) {
+        (ApiKey::JoinGroup, 5)
+        | (ApiKey::SyncGroup | ApiKey::Heartbeat, 3)
+        | (ApiKey::OffsetCommit, 7) => "2.3",
+        _ => OLDEST,
+    }
+}
+
+/// The oldest Kafka whose versions will do.
+pub const OLDEST: &str = "0.10.1";
 
 /// What a broker told of the APIs that we know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,6 +39,9 @@ impl FakeKafka {
         if !SPOKEN.contains(&api) || self.config.hidden_apis.contains(&(api as i16)) {
             return None;
         }
+        if let Some(told) = self.config.told_versions.get(&(api as i16)) {
+            return Some(*told);
+        }
         let mut range = api.valid_versions();
         // OffsetFetch and OffsetCommit requests end at v9 in the crate, their answers at v10.
         if matches!(api, ApiKey::OffsetFetch | ApiKey::OffsetCommit) {

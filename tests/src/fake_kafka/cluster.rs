@@ -4,7 +4,7 @@
 //! Invariant: nothing here answers a request; effects on waiting ones come with the next `poll_output`.
 
 use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{StrBytes, VersionRange};
 
 use super::group::State;
 use super::{Broker, Commit, Committed, ConnectionId, FakeKafka, GroupEvent};
@@ -83,6 +83,16 @@ impl FakeKafka {
     /// From now on the cluster does not know that API, as after a step back to an older release.
     pub fn hide_api(&mut self, api: ApiKey) {
         self.config.hidden_apis.insert(api as i16);
+    }
+
+    /// From now on the cluster tells these versions of that API, as after another release was rolled out; without
+    /// them, those that it speaks.
+    pub fn tell_versions(&mut self, api: ApiKey, versions: Option<(i16, i16)>) {
+        let told = &mut self.config.told_versions;
+        match versions {
+            Some((min, max)) => told.insert(api as i16, VersionRange { min, max }),
+            None => told.remove(&(api as i16)),
+        };
     }
 
     /// Commits from outside, as Kafka's tool resets offsets.

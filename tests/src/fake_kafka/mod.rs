@@ -17,7 +17,9 @@ use bytes::{Buf, BufMut, Bytes};
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::time::Instant;
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{
+    Decodable, Encodable, HeaderVersion, Request, StrBytes, VersionRange,
+};
 use uuid::Uuid;
 
 mod api_versions;
@@ -81,6 +83,8 @@ pub struct Config {
     pub brokers: Vec<Broker>,
     /// Newest version by API key, where it is not the crate's.
     pub max_versions: BTreeMap<i16, i16>,
+    /// What is told of an API's versions, by API key, whatever the crate's are.
+    pub told_versions: BTreeMap<i16, VersionRange>,
     /// API keys that this cluster does not know.
     pub hidden_apis: BTreeSet<i16>,
     /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms`.
@@ -113,6 +117,7 @@ impl Config {
         Self {
             brokers: (1..=brokers).map(broker).collect(),
             max_versions: BTreeMap::new(),
+            told_versions: BTreeMap::new(),
             hidden_apis: BTreeSet::new(),
             session_timeout_bounds: (Duration::from_millis(100), Duration::from_secs(1800)),
             consumer_session_timeout: Duration::from_secs(45),

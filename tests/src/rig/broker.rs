@@ -19,12 +19,15 @@ struct Secure {
 pub struct Broker {
     pub(super) rig: Rig,
     pub(super) version: &'static str,
+    /// The version of the clients that write and read.
+    pub(super) clients: String,
+    lacks: Vec<String>,
     /// Where it listens: `127.0.0.1:port`.
     pub bootstrap: String,
     /// Its other listeners, and the secrets for them.
     secure: Option<Secure>,
-    /// `None` for what somebody else runs.
-    pub(super) script: Option<Child>,
+    /// What runs it; `None` for what somebody else runs.
+    _script: Option<Child>,
 }
 
 impl Broker {
@@ -36,6 +39,16 @@ impl Broker {
     /// Such a broker that also listens with TLS, with mutual TLS, and with SASL over TLS.
     pub async fn start_secure(rig: &Rig, version: &'static str) -> Self {
         Self::start_with(rig, version, &["--secure"]).await
+    }
+
+    /// Such a broker whose listeners with TLS ask for a certificate, if it has one kind of them only.
+    pub async fn start_mutual(rig: &Rig, version: &'static str) -> Self {
+        Self::start_with(rig, version, &["--mutual"]).await
+    }
+
+    /// Such a broker that creates whatever topic is asked for by name.
+    pub async fn start_creating(rig: &Rig, version: &'static str) -> Self {
+        Self::start_with(rig, version, &["--set", "auto.create.topics.enable=true"]).await
     }
 
     async fn start_with(rig: &Rig, version: &'static str, options: &[&str]) -> Self {
@@ -60,12 +73,14 @@ impl Broker {
         Self {
             rig: rig.clone(),
             version,
+            clients: said["clients"].as_str().expect("a version").to_owned(),
+            lacks: serde_json::from_value(said["lacks"].clone()).expect("names"),
             bootstrap: said["bootstrap"].as_str().expect("an address").to_owned(),
             secure: said["keys"].as_str().map(|keys| Secure {
                 listeners: serde_json::from_value(said["listeners"].clone()).expect("addresses"),
                 keys: keys.into(),
             }),
-            script: Some(script),
+            _script: Some(script),
         }
     }
 
@@ -79,10 +94,24 @@ impl Broker {
         Self {
             rig: rig.clone(),
             version,
+            clients: version.to_owned(),
+            // The fake has no transactions over the wire, and on a cluster that misbehaves they may time out.
+            lacks: vec!["transactions".to_owned(), "patience".to_owned()],
             bootstrap,
             secure: None,
-            script: None,
+            _script: None,
         }
+    }
+
+    /// What records cannot have here: `headers`, `transactions`, `zstd`; and `patience`, where producers are not to wait
+    /// for a broker that is silent.
+    pub fn lacks(&self) -> Vec<&str> {
+        self.lacks.iter().map(String::as_str).collect()
+    }
+
+    /// Whether its own clients are too old to write every kind of record, so that others do.
+    pub fn has_older_clients(&self) -> bool {
+        self.clients != self.version
     }
 
     /// Where it listens in that way: `TLS`, `MTLS` or `SASL`.

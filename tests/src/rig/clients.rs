@@ -1,11 +1,11 @@
 //! The clients of others: Kafka's own and librdkafka's, each a program of `tests/rig`.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
@@ -85,16 +85,63 @@ impl Broker {
         self.finish(self.java("Topic", &arguments)).await;
     }
 
-    /// Writes so many records of every kind and waits for it.
+    /// All topics but Kafka's own, as Kafka's own tool sees them.
+    pub async fn topics(&self) -> Vec<String> {
+        let mut command = self.tool(
+            "kafka.admin.TopicCommand",
+            "org.apache.kafka.tools.TopicCommand",
+        );
+        command.args(["--bootstrap-server", &self.bootstrap, "--list"]);
+        let said = self.finish(command).await;
+        let topics = said
+            .lines()
+            .filter(|name| !name.is_empty() && !name.starts_with("__"));
+        topics.map(str::to_owned).collect()
+    }
+
+    /// Writes so many records of every kind that the broker has, and waits for it.
     pub async fn produce(&self, by: Producer, topic: &str, count: u64, seed: u64) -> Produced {
-        let said = self.finish(self.producer(by, topic, count, seed, 0)).await;
-        last_json(&said)
+        self.produce_without(&self.lacks(), by, topic, count, seed)
+            .await
+    }
+
+    /// Writes so many records without what a topic's format does not have, and waits for it.
+    pub async fn produce_without(
+        &self,
+        without: &[&str],
+        by: Producer,
+        topic: &str,
+        count: u64,
+        seed: u64,
+    ) -> Produced {
+        let producer = self.producer(without, by, topic, count, seed, 0);
+        last_json(&self.finish(producer).await)
+    }
+
+    /// Writes numbered records with the console producer of the broker's own version, in that codec.
+    pub async fn produce_by_console(&self, topic: &str, codec: &str, count: u64) {
+        let mut command = self.own("kafka.tools.ConsoleProducer");
+        command.args(["--broker-list", &self.bootstrap, "--topic", topic]);
+        command.args(["--compression-codec", codec, "--property", "parse.key=true"]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut input = child.stdin.take().expect("stdin is piped");
+        let lines: String = (0..count)
+            .map(|n| format!("key-{n}\t{codec} {n} {}\n", "paid ".repeat(20)))
+            .collect();
+        input
+            .write_all(lines.as_bytes())
+            .await
+            .expect("the program reads");
+        drop(input);
+        let done = child.wait_with_output().await.expect("the program ends");
+        succeeded(&command, done);
     }
 
     /// Writes records of every kind, `rate` a second, until it is stopped.
     pub fn load(&self, by: Producer, topic: &str, seed: u64, rate: u64) -> Load {
         let child = self
-            .producer(by, topic, 0, seed, rate)
+            .producer(&self.lacks(), by, topic, 0, seed, rate)
             .stdin(Stdio::piped())
             .spawn()
             .expect("the producer runs");
@@ -103,19 +150,23 @@ impl Broker {
 
     /// What Kafka's own consumer reads of the topic: committed records only.
     pub async fn expected(&self, topic: &str) -> Expected {
-        Expected::parse(
-            &self
-                .finish(self.java("Verify", &[&self.bootstrap, topic]))
-                .await,
-        )
+        let verify = self.java("Verify", &[&self.bootstrap, topic, self.isolation()]);
+        Expected::parse(&self.finish(verify).await)
     }
 
     /// The group as Kafka's own tool sees it.
     pub async fn describe(&self, group: &str) -> Vec<Claim> {
-        let mut command = self.tool(
-            "kafka.admin.ConsumerGroupCommand",
-            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-        );
+        let mut command = if self.is_before_0_11() {
+            // Why its own: a newer one asks for all of a group's offsets at once, which came with 0.10.2.
+            let mut command = self.own("kafka.admin.ConsumerGroupCommand");
+            command.arg("--new-consumer");
+            command
+        } else {
+            self.tool(
+                "kafka.admin.ConsumerGroupCommand",
+                "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            )
+        };
         command.args([
             "--bootstrap-server",
             &self.bootstrap,
@@ -155,15 +206,25 @@ impl Broker {
     /// One of Kafka's own tools, which moved between packages.
     fn tool(&self, before_3: &str, since: &str) -> Command {
         if self.is_before_3() {
-            java(&self.rig.class_path(self.version), before_3)
+            java(&self.rig.jars(&format!("kafka-{}", self.clients)), before_3)
         } else {
-            let fetched = self.rig.fetched.display();
-            java(&format!("{fetched}/jars/tools-4.3.1/*"), since)
+            java(&self.rig.jars("tools-4.3.1"), since)
         }
     }
 
+    /// One of Kafka's own tools, as it came with the broker.
+    fn own(&self, class: &str) -> Command {
+        java(&self.rig.jars(&format!("kafka-{}", self.version)), class)
+    }
+
+    fn is_before_0_11(&self) -> bool {
+        self.version.starts_with("0.10.")
+    }
+
     fn is_before_3(&self) -> bool {
-        self.version.starts_with("2.")
+        ["0.", "1.", "2."]
+            .iter()
+            .any(|major| self.version.starts_with(major))
     }
 
     /// Waits until the group has committed everything, by Kafka's own tool.
@@ -185,23 +246,51 @@ impl Broker {
         let session = session.as_millis().to_string();
         let arguments = [self.bootstrap.as_str(), topic, group, session.as_str()];
         Member::start(match by {
-            Producer::Java => self.java("Member", &arguments),
+            Producer::Java => {
+                let arguments = [&arguments[..], &[self.isolation()]].concat();
+                self.java("Member", &arguments)
+            }
             Producer::Librdkafka => self.python("member.py", &arguments),
         })
     }
 
-    /// Starts a member of the consumer protocol (KIP-848) by Kafka's own client.
-    pub fn consumer_member(&self, topic: &str, group: &str) -> Member {
-        let arguments = [self.bootstrap.as_str(), topic, group, "consumer"];
+    /// Starts a member by Kafka's own client that knows range alone, as all did before cooperative assignors.
+    pub fn range_member(&self, topic: &str, group: &str, session: Duration) -> Member {
+        let session = session.as_millis().to_string();
+        let (at, isolation) = (self.bootstrap.as_str(), self.isolation());
+        let arguments = [at, topic, group, &session, isolation, "RangeAssignor"];
         Member::start(self.java("Member", &arguments))
     }
 
-    fn producer(&self, by: Producer, topic: &str, count: u64, seed: u64, rate: u64) -> Command {
+    /// Why not always for committed records: who asks a broker without transactions for them is refused by his own client.
+    fn isolation(&self) -> &'static str {
+        match self.lacks().contains(&"transactions") {
+            true => "read_uncommitted",
+            false => "read_committed",
+        }
+    }
+
+    /// Starts a member of the consumer protocol (KIP-848) by Kafka's own client.
+    pub fn consumer_member(&self, topic: &str, group: &str) -> Member {
+        let isolation = self.isolation();
+        let arguments = [&self.bootstrap, topic, group, "consumer", isolation];
+        Member::start(self.java("Member", &arguments))
+    }
+
+    fn producer(
+        &self,
+        without: &[&str],
+        by: Producer,
+        topic: &str,
+        count: u64,
+        seed: u64,
+        rate: u64,
+    ) -> Command {
         let [count, seed, rate] = [count, seed, rate].map(|number| number.to_string());
+        let without = without.join(",");
         let mut arguments = vec![self.bootstrap.as_str(), topic, &count, &seed, &rate];
-        if self.script.is_none() {
-            // Why: the fake has no transactions over the wire, and on a cluster that misbehaves they may time out.
-            arguments.push("plain");
+        if !without.is_empty() {
+            arguments.push(&without);
         }
         match by {
             Producer::Java => self.java("Produce", &arguments),
@@ -210,7 +299,7 @@ impl Broker {
     }
 
     fn java(&self, class: &str, arguments: &[&str]) -> Command {
-        let mut command = java(&self.rig.class_path(self.version), class);
+        let mut command = java(&self.rig.class_path(&self.clients), class);
         command.args(arguments);
         command
     }
@@ -229,9 +318,7 @@ impl Broker {
     /// Waits for a program that has to succeed; returns what it wrote.
     async fn finish(&self, mut command: Command) -> String {
         let done = command.output().await.expect("the program runs");
-        let errors = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{command:?} failed: {errors}");
-        String::from_utf8(done.stdout).expect("programs write UTF-8")
+        succeeded(&command, done)
     }
 }
 
@@ -316,6 +403,13 @@ fn java(class_path: &str, class: &str) -> Command {
         .stdout(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// What a program wrote that had to succeed.
+fn succeeded(command: &Command, done: Output) -> String {
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?} failed: {errors}");
+    String::from_utf8(done.stdout).expect("programs write UTF-8")
 }
 
 fn last_json(said: &str) -> Produced {

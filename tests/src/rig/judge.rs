@@ -96,6 +96,13 @@ impl Expected {
             .sum()
     }
 
+    /// Whether every record's member of that name is that text.
+    pub fn all_have(&self, member: &str, text: &str) -> bool {
+        let shown = format!("\"{member}\":\"{text}\"");
+        let mut all = self.partitions.values().flatten();
+        all.all(|record| record.text.contains(&shown))
+    }
+
     /// What remains of it from the first offset of each partition on for which `begins` holds.
     pub fn from(mut self, begins: impl Fn(i32, i64) -> bool) -> Self {
         for (partition, records) in &mut self.partitions {

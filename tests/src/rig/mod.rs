@@ -53,8 +53,17 @@ impl Rig {
 
     /// The class path of the rig's Java programs with that version's clients.
     fn class_path(&self, version: &str) -> String {
-        let at = self.fetched.display();
-        format!("{at}/classes/{version}:{at}/jars/kafka-{version}/*")
+        let classes = self.fetched.join("classes").join(version);
+        format!(
+            "{}:{}",
+            classes.display(),
+            self.jars(&format!("kafka-{version}"))
+        )
+    }
+
+    /// The class path of what one of `tests/rig/poms` brings.
+    fn jars(&self, name: &str) -> String {
+        format!("{}/*", self.fetched.join("jars").join(name).display())
     }
 }
 
@@ -75,6 +84,24 @@ pub async fn eventually<T>(
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until every expected record was processed at least once; the verdict then.
+pub async fn await_all(sink: &mut Sink, expected: &Expected, within: Duration) -> Verdict {
+    let mut calls_seen = usize::MAX;
+    eventually("every record has arrived", within, async || {
+        // Why only when it is quiet: judging takes as long as some deliveries.
+        let calls = sink.ledger().calls.len();
+        let quiet = std::mem::replace(&mut calls_seen, calls) == calls;
+        tokio::time::sleep(Duration::from_millis(450)).await;
+        let ledger = sink.ledger();
+        if !quiet || ledger.calls.len() != calls {
+            return None;
+        }
+        let verdict = expected.judge(&ledger.calls, &[]);
+        (verdict.lost == 0).then_some(verdict)
+    })
+    .await
 }
 
 /// Milliseconds since 1970, as the foreign members say them.

@@ -1,6 +1,7 @@
 //! The real `forebay` as a process, with a configuration and one mapping in a folder of its own.
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub struct Settings {
 
 /// A running `forebay`. It is killed when this is dropped.
 pub struct Forebay {
+    program: PathBuf,
     dir: TempDir,
     child: Child,
     pid: Pid,
@@ -192,11 +194,22 @@ impl Forebay {
         let id = child.id().expect("it has just started");
         let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
         Self {
+            program: broker.rig.forebay.clone(),
             dir,
             child,
             pid: pid.expect("a process id is positive"),
             metrics_port,
         }
+    }
+
+    /// What `forebay check` says of its configuration.
+    pub async fn check(&self) -> String {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["check", "--config"])
+            .arg(self.dir.path().join("forebay.toml"));
+        let done = command.output().await.expect("forebay runs");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Sends a signal.
@@ -269,6 +282,16 @@ impl Forebay {
             text.starts_with("HTTP/1.1 200").then_some(text)
         })
         .await
+    }
+}
+
+/// Shows the end of its log where a test has failed.
+impl Drop for Forebay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = format!("forebay's log ends:\n{}\n", self.log());
+            std::io::stderr().write_all(log.as_bytes()).ok();
+        }
     }
 }
 

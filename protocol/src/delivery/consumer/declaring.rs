@@ -37,7 +37,7 @@ use crate::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Before a question is asked again once the patience is over.
-const PATIENT_BACKOFF: Duration = Duration::from_secs(10);
+pub(super) const PATIENT_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Which question an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,10 @@ impl Declaring {
         matches!(self.step, Step::Done)
     }
 
+    pub(super) fn asks_for_offsets(&self) -> bool {
+        matches!(self.step, Step::Offsets { .. })
+    }
+
     /// Whether a commit is under way: it must not arrive after we have ended.
     pub(super) fn awaits_commit(&self) -> bool {
         matches!(self.step, Step::Commit { asked: true, .. })
@@ -130,6 +134,14 @@ impl Declaring {
     /// The question came to nothing: it is asked again after a while. A commit that was not answered may
     /// have been made all the same, and others may have come since: first what there is.
     fn ask_again(&mut self, of: Asked, now: Instant) {
+        let wait = match self.overdue {
+            true => PATIENT_BACKOFF,
+            false => ASK_BACKOFF,
+        };
+        self.ask_again_after(of, now, wait);
+    }
+
+    fn ask_again_after(&mut self, of: Asked, now: Instant, wait: Duration) {
         if of.attempt != self.attempt {
             return;
         }
@@ -143,10 +155,6 @@ impl Declaring {
             }
             Step::Resting(_) | Step::Done => return,
         }
-        let wait = match self.overdue {
-            true => PATIENT_BACKOFF,
-            false => ASK_BACKOFF,
-        };
         self.not_before = now + wait;
     }
 }
@@ -338,7 +346,7 @@ impl Consumer {
         let Step::Offsets { wanted } = &mut self.declaring.step else {
             return;
         };
-        let mut failed = false;
+        let (mut failed, mut has_no_timestamps) = (false, false);
         for listed in &response.partitions {
             let Some(question) = wanted
                 .get_mut(&listed.partition)
@@ -346,7 +354,9 @@ impl Consumer {
             else {
                 continue;
             };
-            if !listed.error.is_ok() {
+            if listed.error == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
+                has_no_timestamps = true;
+            } else if !listed.error.is_ok() {
                 failed = true;
             } else if listed.offset < 0 {
                 // No record is that young: the end, so that whatever comes now is taken.
@@ -367,6 +377,10 @@ impl Consumer {
         }
         if wanted.is_empty() {
             self.declaring.step = Step::Commits { asked: false };
+            self.faults.start = None;
+        } else if has_no_timestamps {
+            self.declaring.ask_again_after(asked, now, PATIENT_BACKOFF);
+            self.start_fault();
         } else if failed {
             self.cluster.invalidate(self.cluster.view(), now);
             self.declaring.ask_again(asked, now);

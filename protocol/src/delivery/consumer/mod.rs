@@ -35,7 +35,7 @@ use super::batch::Batch;
 use super::buffers::Buffers;
 use super::cluster::Cluster;
 use super::lane::{Lane, LaneRef};
-use super::links::{Broken, Links, Role};
+use super::links::{Broken, Links, Refusal, Role};
 use super::memory::Account;
 use super::status::Counters;
 use super::{Budget, CallId, ConsumerConfig, Effect, Fault, Input, Notice, Severity};
@@ -82,6 +82,8 @@ enum Ticket {
 struct Faults {
     cluster: Option<Fault>,
     topic: Option<Fault>,
+    /// Where to start cannot be told.
+    start: Option<Fault>,
     group: Option<Fault>,
     function: Option<Fault>,
 }
@@ -380,7 +382,7 @@ impl Consumer {
     fn handle_broken(&mut self, broken: Broken<Ticket>) {
         let (role, endpoint, reason) =
             (broken.role, broken.endpoint.clone(), broken.reason.clone());
-        let is_refused = broken.is_refused;
+        let is_refused = broken.refusal.is_some();
         self.handle_closed(broken);
         match role {
             // A broker that answers is no cluster that cannot be reached.
@@ -397,19 +399,22 @@ impl Consumer {
             role,
             endpoint,
             was_open,
-            is_refused,
+            refusal,
             reason,
             worth_saying,
             tickets,
         } = broken;
         let broker = format!("broker={}:{} role={role}", endpoint.host, endpoint.port);
-        if is_refused {
+        if let Some(refusal) = refusal {
+            let message = match refusal {
+                Refusal::Access => "Authentication with a broker failed; it is tried again",
+                Refusal::Versions => {
+                    "Broker does not speak a version that is needed; it is tried again"
+                }
+            };
             if let Some(attempts) = worth_saying {
-                self.notice(
-                    Severity::Error,
-                    "Authentication with a broker failed; it is tried again",
-                    format!("{broker} attempts={attempts} reason={reason:?}"),
-                );
+                let detail = format!("{broker} attempts={attempts} reason={reason:?}");
+                self.notice(Severity::Error, message, detail);
             }
         } else if was_open {
             self.notice(

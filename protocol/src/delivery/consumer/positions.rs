@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::super::lane::{Lane, LaneRef, Search, Stage};
 use super::super::links::Role;
-use super::super::{Severity, StartingPosition};
+use super::super::{Fault, Severity, StartingPosition};
 use super::committing::CommitMark;
+use super::declaring::PATIENT_BACKOFF;
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
@@ -295,7 +296,13 @@ impl Consumer {
                 continue;
             };
             if found.error.is_ok() {
+                if self.lane_of(*of).is_some_and(|lane| asks_for_time(lane)) {
+                    self.faults.start = None;
+                }
                 self.located(*of, found);
+            } else if found.error == ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT {
+                self.start_fault();
+                self.ask_again_after(*of, PATIENT_BACKOFF);
             } else {
                 self.cluster.invalidate(view, self.now);
                 self.notice(
@@ -306,6 +313,23 @@ impl Consumer {
                 self.ask_again(*of);
             }
         }
+    }
+
+    /// The broker answers that the topic's format has no timestamps to look for (KIP-79): told, and asked again, for
+    /// the format may be raised.
+    pub(super) fn start_fault(&mut self) {
+        if self.faults.start.replace(Fault::NoTimestamps).is_none() {
+            self.notice(
+                Severity::Error,
+                "Topic has no timestamps to start at; it is asked again",
+                format!("topic={}", self.config.topic),
+            );
+        }
+    }
+
+    /// Whether the start of something that is ours is looked for by a time.
+    pub(super) fn looks_for_time(&self) -> bool {
+        self.declaring.asks_for_offsets() || self.lanes.values().any(asks_for_time)
     }
 
     fn located(&mut self, of: LaneRef, found: &ListedOffset) {
@@ -488,7 +512,11 @@ impl Consumer {
 
     /// The question came to nothing: it is asked again after a while.
     pub(super) fn ask_again(&mut self, of: LaneRef) {
-        let not_before = self.now + ASK_BACKOFF;
+        self.ask_again_after(of, ASK_BACKOFF);
+    }
+
+    fn ask_again_after(&mut self, of: LaneRef, wait: Duration) {
+        let not_before = self.now + wait;
         if let Some(lane) = self.lane_of(of) {
             lane.asked = false;
             lane.not_before = not_before;
@@ -561,4 +589,9 @@ fn is_denied(error: ErrorCode) -> bool {
         error,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
     )
+}
+
+/// Whether that partition's start is looked for by a time.
+fn asks_for_time(lane: &Lane) -> bool {
+    matches!(lane.stage(), Stage::Locating(Search::Start { timestamp }) if timestamp >= 0)
 }

@@ -89,6 +89,7 @@ impl Consumer {
             &faults.cluster,
             &broker,
             &faults.topic,
+            &faults.start.clone().filter(|_| self.looks_for_time()),
             &faults.group,
             &halted,
             &faults.function,

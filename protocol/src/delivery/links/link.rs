@@ -12,7 +12,7 @@ use crate::delivery::{ConnectionId, Disconnect, Endpoint, Fault};
 use crate::kafka::connection::{Connection, ConnectionError, CorrelationId};
 use crate::kafka::messages::{Request, Response};
 use crate::kafka::sasl::{SaslCredentials, SaslError};
-use crate::kafka::stranger::WANTS_SASL;
+use crate::kafka::stranger::{CLOSES_ON_VERSIONS, WANTS_SASL};
 use crate::limits;
 use crate::random::Random;
 use crate::time::Instant;
@@ -58,13 +58,31 @@ pub(in crate::delivery) struct Broken<T> {
     pub(in crate::delivery) endpoint: Endpoint,
     /// Whether the peer had answered before.
     pub(in crate::delivery) was_open: bool,
-    /// We are not let in, or do not trust the broker.
-    pub(in crate::delivery) is_refused: bool,
+    /// The broker was reached, and is of no use.
+    pub(in crate::delivery) refusal: Option<Refusal>,
     pub(in crate::delivery) reason: String,
     /// How many ends there were since one was last worth a line; `None` while this is not.
     pub(in crate::delivery) worth_saying: Option<u32>,
     /// The requests that will not be answered.
     pub(in crate::delivery) tickets: Vec<T>,
+}
+
+/// Why a broker that was reached is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::delivery) enum Refusal {
+    /// We are not let in, or do not trust it.
+    Access,
+    /// We have no version in common.
+    Versions,
+}
+
+impl Refusal {
+    pub(super) fn of(fault: &Fault) -> Self {
+        match fault {
+            Fault::Incompatible(_) => Self::Versions,
+            _ => Self::Access,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -210,6 +228,12 @@ impl Failure {
     pub(super) fn of_error(error: &ConnectionError, endpoint: &Endpoint) -> Self {
         let refusal = match error {
             ConnectionError::Sasl(sasl) => Some(authentication_failed(sasl, endpoint)),
+            ConnectionError::Unsupported(misfit) => {
+                let Endpoint { host, port } = endpoint;
+                Some(Fault::Incompatible(format!(
+                    "broker {host}:{port}: {misfit}"
+                )))
+            }
             _ => None,
         };
         Self {
@@ -229,11 +253,12 @@ impl Failure {
             } => (Some(&**connection), credentials.is_none()),
             State::Down | State::Connecting { .. } => (None, false),
         };
-        if is_anonymous
-            && matches!(end, Disconnect::Closed(_))
-            && open.is_some_and(Connection::awaits_first_answer)
-        {
-            reason = format!("{reason} {WANTS_SASL}");
+        if let (Some(connection), Disconnect::Closed(_)) = (open, end) {
+            if connection.awaits_versions() {
+                reason = format!("{reason} {CLOSES_ON_VERSIONS}");
+            } else if is_anonymous && connection.awaits_first_answer() {
+                reason = format!("{reason} {WANTS_SASL}");
+            }
         }
         let said = || format!("broker {}:{}: {reason}", endpoint.host, endpoint.port);
         let refusal = match end {

@@ -181,7 +181,7 @@ impl<T> Links<T> {
             role,
             endpoint: link.endpoint.clone(),
             was_open: true,
-            is_refused: false,
+            refusal: None,
             reason: "it is made anew, since what lets us in has changed".to_owned(),
             worth_saying: Some(1),
             tickets,

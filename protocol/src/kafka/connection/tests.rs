@@ -133,24 +133,27 @@ fn highest_common_version_is_chosen() {
 
 #[test]
 fn broker_without_a_common_version_is_refused_with_both_sides() {
-    let mut connection = Connection::new("a-0", None);
-    connection.open();
-    let error = connection
-        .receive(frame(0, false, 4, &versions(1)))
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Fetch: the broker offers version 0 to 1, 2 to 18 is needed"
-    );
-    let mut connection = Connection::new("a-0", None);
-    connection.open();
-    let error = connection
-        .receive(frame(0, false, 4, &WireVersions::default()))
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Fetch: the broker offers nothing, 2 to 18 is needed"
-    );
+    let mut newer = versions(MODERN);
+    newer.api_keys[0].min_version = 19;
+    for (told, said) in [
+        (
+            versions(1),
+            "it is too old: of Fetch it speaks version 0 to 1, and 2 to 18 is needed; Kafka has it from 0.10.1 on",
+        ),
+        (
+            newer,
+            "it is too new: of Fetch it speaks version 19 to 20, and Forebay 2 to 18; a newer Forebay is needed",
+        ),
+        (
+            WireVersions::default(),
+            "it does not have Fetch, whose version 2 to 18 is needed; Kafka has it from 0.10.1 on",
+        ),
+    ] {
+        let mut connection = Connection::new("a-0", None);
+        connection.open();
+        let error = connection.receive(frame(0, false, 4, &told)).unwrap_err();
+        assert_eq!(error.to_string(), said);
+    }
 }
 
 #[test]
@@ -184,7 +187,7 @@ fn static_member_never_joins_as_a_dynamic_one() {
     let error = connection.send(&join).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "JoinGroup: the broker offers version 0 to 4, 5 to 9 is needed"
+        "it is too old: of JoinGroup it speaks version 0 to 4, and 5 to 9 is needed; Kafka has it from 2.3 on"
     );
     assert_eq!(connection.in_flight(), 0);
 }

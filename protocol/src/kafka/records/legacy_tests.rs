@@ -184,6 +184,51 @@ fn lz4_with_any_header_checksum_is_read() {
     }
 }
 
+/// As brokers gave them: see `tests/vectors/records/README.md`.
+#[test]
+fn message_sets_of_brokers_are_read() {
+    use TimestampType::{CreateTime, LogAppendTime, NoTimestamp};
+    for (name, timestamps, count) in [
+        ("0.10.1.0-v0", NoTimestamp, 12),
+        ("0.10.1.0-v1", CreateTime, 12),
+        ("0.10.1.0-v1-append-time", LogAppendTime, 12),
+        ("2.8.2-v0", NoTimestamp, 12),
+        ("2.8.2-v1", CreateTime, 12),
+        // What is converted down must not take more room than what it is made of (KIP-283): the last does not fit.
+        ("2.8.2-v1-append-time", LogAppendTime, 9),
+    ] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/records");
+        let set = std::fs::read(format!("{folder}/{name}")).unwrap();
+        let header = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40];
+        let at = set.windows(header.len()).position(|seen| seen == header);
+        let at = at.expect("an lz4 frame");
+        let checksum = if timestamps == NoTimestamp {
+            0x1a
+        } else {
+            0x82
+        };
+        assert_eq!(
+            set[at + header.len()],
+            checksum,
+            "{name}: of the lz4 frame's header"
+        );
+        let (records, next_offset, error) = drain(set, 0);
+        assert_eq!((next_offset, error), (count, None), "{name}");
+        let all = ["none", "gzip", "snappy", "lz4"].into_iter();
+        let all = all.flat_map(|codec| (0..3).map(move |place| (codec, place)));
+        for (offset, (record, (codec, place))) in (0..).zip(records.iter().zip(all)) {
+            assert_eq!((record.0, record.2), (offset, timestamps), "{name}");
+            let has_time = record.1 > 1_700_000_000_000;
+            let time_fits = has_time || (record.1 == -1 && timestamps == NoTimestamp);
+            assert!(time_fits, "{name}: {}", record.1);
+            assert_eq!(record.3.as_deref(), Some(codec.as_bytes()), "{name}");
+            let value = format!("{codec} {place} {}", "again ".repeat(10));
+            assert_eq!(record.4.as_deref(), Some(value.as_bytes()), "{name}");
+        }
+        assert_eq!(i64::try_from(records.len()), Ok(count), "{name}");
+    }
+}
+
 #[test]
 fn formats_may_follow_one_another_in_a_set() {
     let set = [
