@@ -10,5 +10,6 @@ pub mod harness;
 pub mod node;
 pub mod process;
 pub mod rig;
+pub mod secure;
 pub mod story;
 pub mod world;
