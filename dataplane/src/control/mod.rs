@@ -21,7 +21,7 @@ mod probe;
 mod reading;
 mod region;
 mod scrape;
-mod secret;
+pub(crate) mod secret;
 mod secrets;
 pub(crate) mod shards;
 mod store;
