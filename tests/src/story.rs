@@ -50,7 +50,7 @@ pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
 pub type Refusal = Box<dyn FnMut(&Endpoint) -> Option<Disconnect>>;
 
 /// What changes an answer on its way, which is shown without its length.
-pub type Tamper = Box<dyn FnMut(&mut Vec<u8>)>;
+pub type Tamper = Box<dyn FnMut(fake_kafka::ConnectionId, &mut Vec<u8>)>;
 
 /// Consumers of one group, their cluster and their function.
 pub struct Story {
@@ -139,7 +139,7 @@ impl Story {
             members: Vec::new(),
             now: Instant::ZERO,
             refuses: Box::new(|_| None),
-            tamper: Box::new(|_| {}),
+            tamper: Box::new(|_, _| {}),
             function: Some(Box::new(|_| succeeded())),
         }
     }
@@ -205,7 +205,7 @@ impl Story {
     }
 
     /// From now on this changes what brokers answer.
-    pub fn tamper(&mut self, tamper: impl FnMut(&mut Vec<u8>) + 'static) {
+    pub fn tamper(&mut self, tamper: impl FnMut(fake_kafka::ConnectionId, &mut Vec<u8>) + 'static) {
         self.tamper = Box::new(tamper);
     }
 
@@ -442,9 +442,9 @@ impl Story {
                 continue;
             };
             let input = match output {
-                Output::Frame(_, mut frame) => {
+                Output::Frame(broker, mut frame) => {
                     frame.drain(..4);
-                    (self.tamper)(&mut frame);
+                    (self.tamper)(broker, &mut frame);
                     Input::Frame(id, Bytes::from(frame))
                 }
                 Output::Close(_) => {
