@@ -159,6 +159,11 @@ impl Stage {
         }
     }
 
+    /// Who both are, under TLS.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// A directory for a node that finds both fakes; one shard, short timeouts, unsigned calls.
     pub fn site(&self) -> Site {
         let site = Site::new(&self.kafka.bootstrap(), &self.lambda.url());
@@ -266,9 +271,18 @@ impl Site {
 
     /// Writes a mapping's file. Its function is called unsigned.
     pub fn declare(&mut self, mapping: &Declared) {
+        self.declare_with("", mapping);
+    }
+
+    /// The same, where the function has an endpoint of its own.
+    pub fn declare_at(&mut self, endpoint_url: &str, mapping: &Declared) {
+        self.declare_with(&format!("endpoint_url = {endpoint_url:?}\n"), mapping);
+    }
+
+    fn declare_with(&mut self, keys: &str, mapping: &Declared) {
         let header = format!("[functions.{:?}]\n", mapping.function);
         if !self.functions.contains(&header) {
-            let section = format!("{header}signing = \"none\"\n{FUNCTION_TIMEOUT}\n");
+            let section = format!("{header}{keys}signing = \"none\"\n{FUNCTION_TIMEOUT}\n");
             self.functions.push_str(&section);
         }
         self.declare_signed(mapping);

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod fake_kafka;
 pub mod fake_lambda;
 pub mod harness;
+pub mod liar;
 pub mod node;
 pub mod process;
 pub mod rig;
