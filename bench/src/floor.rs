@@ -3,25 +3,31 @@
 //! A bare loop on blocking sockets does what no consumer can do without: receive, CRC, walk the records,
 //! base64, SHA-256 of two bodies at a time, send. Nothing else: no group, no commit, no order, no retry, one
 //! constant text around each record. Whoever feeds it and whoever takes from it are other threads, whose time
-//! is not counted.
+//! is not counted. Under TLS it decrypts what it receives and encrypts what it sends, and nothing more.
 //!
 //! Invariant: what the loop leaves out, no program that does the work can leave out as well.
+
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use base64_simd::{AsOut, STANDARD};
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::limits;
 use forebay_protocol::sigv4::{PayloadDigest, PayloadHash};
+use forebay_tests::secure::Identity;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
 use crate::results::{Figures, Output};
 use crate::rig::Signing;
 use crate::table::{Table, with_spread};
 use crate::{cpu, results, sample};
+use wire::Wire;
 
 /// What comes in one piece, as a fetch would.
 const FRAME_BYTES: usize = 1 << 20;
@@ -49,6 +55,9 @@ pub(crate) struct Arguments {
     /// Megabytes of values in each run.
     #[arg(long, default_value_t = 300)]
     megabytes: usize,
+    /// Each case under TLS as well.
+    #[arg(long)]
+    tls: bool,
     /// Rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -60,6 +69,9 @@ pub(crate) struct Arguments {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     value_bytes: usize,
+    /// Encrypted both ways.
+    #[serde(default)]
+    tls: bool,
     /// The median of the rounds.
     value_megabytes_per_cpu_second: f64,
     /// The least and the most.
@@ -70,9 +82,11 @@ impl Figures for Vec<Measured> {
     const COMMAND: &'static str = "floor";
 
     fn tables(&self) -> Vec<Table> {
-        let mut table = Table::new(0, &["value bytes", "MB/CPU-s (least to most)"]);
+        let names = ["wire", "value bytes", "MB/CPU-s (least to most)"];
+        let mut table = Table::new(1, &names);
         for it in self {
             table.row([
+                wire_name(it.tls).to_owned(),
                 it.value_bytes.to_string(),
                 with_spread(it.value_megabytes_per_cpu_second, it.spread, 0),
             ]);
@@ -86,43 +100,74 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
-    let mut rates: Vec<Vec<f64>> = arguments.value_bytes.iter().map(|_| Vec::new()).collect();
+    let sizes = arguments.value_bytes.iter();
+    let cases: Vec<Case> = sizes
+        .flat_map(|value_bytes| {
+            wires(arguments.tls).iter().map(|tls| Case {
+                value_bytes: *value_bytes,
+                batch_size: arguments.batch_size,
+                signing: Signing::Sigv4,
+                tls: *tls,
+            })
+        })
+        .collect();
+    let mut rates: Vec<Vec<f64>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
-        for (value_bytes, rates) in arguments.value_bytes.iter().zip(&mut rates) {
-            rates.push(measure(
-                *value_bytes,
-                arguments.batch_size,
-                arguments.megabytes * 1_000_000,
-                Signing::Sigv4,
-            )?);
+        for (case, rates) in cases.iter().zip(&mut rates) {
+            rates.push(measure(case, arguments.megabytes * 1_000_000)?);
         }
     }
-    let measured = arguments.value_bytes.iter().zip(rates);
+    let measured = cases.iter().zip(rates);
     Ok(measured
-        .map(|(value_bytes, rates)| Measured {
-            value_bytes: *value_bytes,
+        .map(|(case, rates)| Measured {
+            value_bytes: case.value_bytes,
+            tls: case.tls,
             spread: cpu::spread(&rates),
             value_megabytes_per_cpu_second: cpu::median(rates),
         })
         .collect())
 }
 
+/// The wires of a run: plain, and under TLS if that is wanted.
+pub(crate) fn wires(tls: bool) -> &'static [bool] {
+    if tls { &[false, true] } else { &[false] }
+}
+
+/// How a table names a wire.
+pub(crate) fn wire_name(tls: bool) -> &'static str {
+    if tls { "TLS" } else { "plain" }
+}
+
+/// What the loop knows of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Case {
+    pub(crate) value_bytes: usize,
+    /// Records in a body at most.
+    pub(crate) batch_size: usize,
+    pub(crate) signing: Signing,
+    pub(crate) tls: bool,
+}
+
 /// Megabytes of values per CPU-second of the loop, over about that many bytes of values.
-pub(crate) fn measure(
-    value_bytes: usize,
-    batch_size: usize,
-    bytes: usize,
-    signing: Signing,
-) -> Result<f64, String> {
+pub(crate) fn measure(case: &Case, bytes: usize) -> Result<f64, String> {
     let broken = |error: std::io::Error| format!("loopback: {error}");
+    let &Case {
+        value_bytes,
+        batch_size,
+        signing,
+        tls,
+    } = case;
+    let identity = tls.then(Identity::new);
+    let server = || identity.as_ref().map(|it| Arc::clone(&it.server));
+    let client = || identity.as_ref().map(Identity::client);
     let records = (FRAME_BYTES / value_bytes.max(1)).max(1);
     let frame = sample::record_set(records, value_bytes, sample::Source::None)?;
     let frames = bytes.div_ceil(FRAME_BYTES).max(1);
-    let (source, feeder) = feed(frame.clone(), frames).map_err(broken)?;
-    let (sink, taker) = take().map_err(broken)?;
+    let (source, feeder) = feed(server(), frame.clone(), frames).map_err(broken)?;
+    let (sink, taker) = take(server()).map_err(broken)?;
     let mut bare = Loop {
-        source,
-        sink,
+        source: Wire::new(source, client()).map_err(broken)?,
+        sink: Wire::new(sink, client()).map_err(broken)?,
         frame: BytesMut::zeroed(frame.len()),
         open: Vec::new(),
         full: Vec::new(),
@@ -156,13 +201,15 @@ fn join<T>(thread: JoinHandle<std::io::Result<T>>) -> Result<T, String> {
 
 /// A thread that sends the same frame that often.
 fn feed(
+    tls: Option<Arc<ServerConfig>>,
     frame: Bytes,
     frames: usize,
 ) -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<()>>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = TcpStream::connect(listener.local_addr()?)?;
-    let (mut far, _) = listener.accept()?;
+    let (far, _) = listener.accept()?;
     let feeder = std::thread::spawn(move || {
+        let mut far = accepted(far, tls)?;
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         (0..frames).try_for_each(|_| {
             far.write_all(&len.to_be_bytes())?;
@@ -172,17 +219,35 @@ fn feed(
     Ok((near, feeder))
 }
 
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+/// The far end of a connection; whose time is not counted may speak TLS as is convenient.
+fn accepted(far: TcpStream, tls: Option<Arc<ServerConfig>>) -> std::io::Result<Box<dyn ReadWrite>> {
+    Ok(match tls {
+        None => Box::new(far),
+        Some(config) => {
+            let server = ServerConnection::new(config).map_err(std::io::Error::other)?;
+            Box::new(StreamOwned::new(server, far))
+        }
+    })
+}
+
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A thread that reads bodies behind their lengths and answers each; it tells how many.
-fn take() -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<usize>>)> {
+fn take(
+    tls: Option<Arc<ServerConfig>>,
+) -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<usize>>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let near = TcpStream::connect(listener.local_addr()?)?;
     near.set_nodelay(true)?;
-    let (mut far, _) = listener.accept()?;
+    let (far, _) = listener.accept()?;
     // Else the second of two answers waits for the first one's acknowledgement.
     far.set_nodelay(true)?;
     let taker = std::thread::spawn(move || {
+        let mut far = accepted(far, tls)?;
         let mut room = vec![0; 1 << 20];
         let mut bodies = 0;
         loop {
@@ -211,8 +276,8 @@ fn take() -> std::io::Result<(TcpStream, JoinHandle<std::io::Result<usize>>)> {
 const HEAD_BYTES: usize = 512;
 
 struct Loop {
-    source: TcpStream,
-    sink: TcpStream,
+    source: Wire,
+    sink: Wire,
     frame: BytesMut,
     /// The body that grows.
     open: Vec<u8>,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use forebay_tests::clock;
 use serde::{Deserialize, Serialize};
 
+use crate::floor;
 use crate::rig::{Rig, Setup, Signing};
 use crate::stage::{Arrived, Filling, More};
 use crate::wait::{pause, since};
@@ -50,6 +51,9 @@ pub(crate) struct Load {
     pub(crate) shards: u32,
     #[serde(default)]
     pub(crate) signing: Signing,
+    /// Broker and function are reached under TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
 }
 
 /// Of data that were kept before there was a choice.
@@ -125,6 +129,7 @@ impl Begun {
             mappings: load.mappings,
             // One record each.
             batch_bytes: 1,
+            tls: load.tls,
             ..Filling::default()
         };
         filling.records = filling.lanes();
@@ -184,6 +189,16 @@ impl Begun {
 }
 
 impl Load {
+    /// What the bare loop knows of it.
+    pub(crate) fn bare(&self) -> floor::Case {
+        floor::Case {
+            value_bytes: self.value_bytes,
+            batch_size: self.batch_size as usize,
+            signing: self.signing,
+            tls: self.tls,
+        }
+    }
+
     fn setup(&self, appliance: &Appliance<'_>) -> Result<Setup, String> {
         let setup = Setup::of(appliance.program)?;
         let consumers = self.mappings as u64 * u64::from(self.shards);

@@ -1,6 +1,7 @@
 //! The real appliance between an embedded broker and embedded functions: what a record costs it.
 //!
-//! Beside it, in the same rounds, the [`floor`]; to an endpoint that checks no signature, one that hashes nothing.
+//! Beside it, in the same rounds, the [`floor`]; to an endpoint that checks no signature, one that hashes nothing;
+//! under TLS, one that decrypts and encrypts.
 //! The cases are all combinations of the options; how a run is measured is in [`load`](crate::load).
 
 use std::collections::HashMap;
@@ -19,6 +20,9 @@ use crate::{cpu, floor, results, stage};
 
 /// What the appliance is to reach of the bare loop's rate, from 1 KB on, in large calls.
 const SHARE_OF_FLOOR: f64 = 0.85;
+
+/// The same under TLS, of the bare loop under TLS.
+const SHARE_OF_TLS_FLOOR: f64 = 0.80;
 
 /// Smaller calls are judged by [`SMALL_TRAFFIC`] instead.
 const LARGE_BATCH: u32 = 10_000;
@@ -51,6 +55,9 @@ pub(crate) struct Arguments {
     /// How calls are signed; `none` is an endpoint of one's own, which spares the hash.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Signing::Sigv4])]
     signing: Vec<Signing>,
+    /// Each case also with broker and function under TLS.
+    #[arg(long)]
+    tls: bool,
     /// Megabytes of values in each run (of the smallest values fewer, else it takes long).
     #[arg(long, default_value_t = 300)]
     megabytes: usize,
@@ -74,13 +81,15 @@ impl Arguments {
             partitions: 0,
             shards: 0,
             signing: Signing::Sigv4,
+            tls: false,
         };
         let cases = each(&[none], &self.value_bytes, |it, to| it.value_bytes = to);
         let cases = each(&cases, &self.batch_size, |it, to| it.batch_size = to);
         let cases = each(&cases, &self.mappings, |it, to| it.mappings = to);
         let cases = each(&cases, &self.partitions, |it, to| it.partitions = to);
         let cases = each(&cases, &self.shards, |it, to| it.shards = to);
-        each(&cases, &self.signing, |it, to| it.signing = to)
+        let cases = each(&cases, &self.signing, |it, to| it.signing = to);
+        each(&cases, floor::wires(self.tls), |it, to| it.tls = to)
     }
 }
 
@@ -121,6 +130,10 @@ impl Measured {
     fn cpu_microseconds_per_record(&self) -> f64 {
         1e6 / self.records_per_cpu_second
     }
+
+    fn cpu_nanoseconds_per_byte(&self) -> f64 {
+        1e3 / self.value_megabytes_per_cpu_second
+    }
 }
 
 impl Figures for Vec<Measured> {
@@ -128,6 +141,7 @@ impl Figures for Vec<Measured> {
 
     fn tables(&self) -> Vec<Table> {
         let names = [
+            "wire",
             "signing",
             "value bytes",
             "batch",
@@ -138,13 +152,15 @@ impl Figures for Vec<Measured> {
             "floor",
             "share",
             "CPU us/record",
+            "CPU ns/byte",
             "MB/s",
             "records/call",
             "peak MB",
         ];
-        let mut table = Table::new(1, &names);
+        let mut table = Table::new(2, &names);
         for it in self {
             table.row([
+                floor::wire_name(it.load.tls).to_owned(),
                 it.load.signing.to_string(),
                 it.load.value_bytes.to_string(),
                 it.load.batch_size.to_string(),
@@ -155,6 +171,7 @@ impl Figures for Vec<Measured> {
                 format!("{:.0}", it.floor_megabytes_per_cpu_second),
                 percent(it.share_of_floor),
                 format!("{:.2}", it.cpu_microseconds_per_record()),
+                format!("{:.2}", it.cpu_nanoseconds_per_byte()),
                 format!("{:.0}", it.value_megabytes_per_second),
                 format!("{:.0}", it.records_per_call),
                 format!("{:.0}", it.peak_megabytes),
@@ -182,12 +199,17 @@ impl Figures for Vec<Measured> {
                 mappings: 1,
                 shards: 1,
                 signing: Signing::Sigv4,
+                tls: it.load.tls,
             };
             it.load == usual && usual.value_bytes >= 1024 && usual.batch_size >= LARGE_BATCH
         };
         let share = |it: &Measured| {
             let what = format!("share of the floor at {}", case(self, &it.load));
-            Goal::at_least(what, it.share_of_floor, SHARE_OF_FLOOR)
+            let least = match it.load.tls {
+                false => SHARE_OF_FLOOR,
+                true => SHARE_OF_TLS_FLOOR,
+            };
+            Goal::at_least(what, it.share_of_floor, least)
         };
         let shares = self.iter().filter(is_judged).map(share);
         shares.chain(small_traffic(self)).collect()
@@ -223,6 +245,7 @@ fn case(all: &[Measured], load: &Load) -> String {
         |a, b| a.signing != b.signing,
         format!("signing {}", load.signing),
     );
+    part(|a, b| a.tls != b.tls, floor::wire_name(load.tls).to_owned());
     parts.join(", ")
 }
 
@@ -333,24 +356,19 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
     let mut runs: Vec<Vec<Run>> = cases.iter().map(|_| Vec::new()).collect();
     for _ in 0..arguments.rounds.max(1) {
         // What the bare loop does not know of makes no difference to it.
-        let mut floors: HashMap<(usize, u32, Signing), f64> = HashMap::new();
+        let mut floors: HashMap<floor::Case, f64> = HashMap::new();
         for (load, runs) in cases.iter().zip(&mut runs) {
             let per_batch = stage::usual_batch(load.value_bytes);
             let begun = Begun::new(load, arguments.megabytes, per_batch, &appliance);
             let cost = begun
                 .and_then(Begun::carry)
                 .map_err(|error| format!("{load:?}: {error}"))?;
-            let key = (load.value_bytes, load.batch_size, load.signing);
-            let floor = match floors.get(&key) {
+            let case = load.bare();
+            let floor = match floors.get(&case) {
                 Some(floor) => *floor,
-                None => floor::measure(
-                    load.value_bytes,
-                    load.batch_size as usize,
-                    arguments.megabytes * 1_000_000,
-                    load.signing,
-                )?,
+                None => floor::measure(&case, arguments.megabytes * 1_000_000)?,
             };
-            floors.insert(key, floor);
+            floors.insert(case, floor);
             runs.push(Run {
                 cost,
                 rate: load.value_bytes as f64 / cost.cpu_microseconds_per_record(),
@@ -393,6 +411,7 @@ mod tests {
             partitions: 8,
             shards: 1,
             signing: Signing::Sigv4,
+            tls: false,
         };
         let rate = value_bytes as f64 / microseconds;
         Measured {

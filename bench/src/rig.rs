@@ -88,6 +88,9 @@ impl Setup {
             .key("shards", &self.shards.to_string())
             .key("heartbeat_interval_ms", &self.heartbeat_millis.to_string())
             .key("session_timeout_ms", "45000");
+        if let Some(root) = &stage.addresses.root {
+            site = site.trusting(root);
+        }
         if let Some(bytes) = self.memory_bytes {
             site = site.key("memory_bytes", &bytes.to_string());
         }

@@ -272,6 +272,7 @@ impl Arguments {
                 .max(i32::try_from(shards).unwrap_or(i32::MAX)),
             shards: u32::try_from(shards).unwrap_or(u32::MAX),
             signing: Signing::Sigv4,
+            tls: false,
         }
     }
 }
@@ -354,6 +355,7 @@ mod tests {
             partitions: 1,
             shards: 1,
             signing: Signing::Sigv4,
+            tls: false,
         };
         (count, load)
     }

@@ -15,6 +15,7 @@ use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::fake_kafka::{Config, FakeKafka, Fault, Offsets};
 use forebay_tests::fake_lambda::lean::Lean;
 use forebay_tests::fake_lambda::{FakeLambda, Functions, Reply};
+use forebay_tests::secure::Identity;
 use kafka_protocol::messages::ApiKey;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,9 @@ pub(crate) struct Filling {
     /// What the group commits is deleted.
     #[arg(long)]
     pub(crate) forgets_committed: bool,
+    /// Both are reached under TLS.
+    #[arg(long)]
+    pub(crate) tls: bool,
 }
 
 impl Default for Filling {
@@ -71,6 +75,7 @@ impl Default for Filling {
             call_millis: 0,
             has_group: false,
             forgets_committed: false,
+            tls: false,
         }
     }
 }
@@ -103,6 +108,7 @@ impl Filling {
         let flags = [
             ("--has-group", self.has_group),
             ("--forgets-committed", self.forgets_committed),
+            ("--tls", self.tls),
         ];
         let raised = flags.into_iter().filter(|(_, is_raised)| *is_raised);
         arguments.extend(raised.map(|(flag, _)| flag.to_owned()));
@@ -134,6 +140,8 @@ pub(crate) struct Addresses {
     pub(crate) bootstrap: String,
     /// The function's endpoint.
     pub(crate) url: String,
+    /// Who vouches for both, as PEM, under TLS.
+    pub(crate) root: Option<String>,
     /// Records in the topic.
     pub(crate) records: u64,
 }
@@ -188,8 +196,15 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     let broken = |error: std::io::Error| format!("loopback: {error}");
     let mut cluster = Config::new(1);
     cluster.forgets_committed = filling.forgets_committed;
-    let kafka = FakeKafkaServer::start(cluster).map_err(broken)?;
-    let lambda = FakeLambda::start_lean().map_err(broken)?;
+    let identity = filling.tls.then(Identity::new);
+    let (kafka, lambda) = match &identity {
+        None => (FakeKafkaServer::start(cluster), FakeLambda::start_lean()),
+        Some(identity) => (
+            FakeKafkaServer::start_secure(cluster, identity),
+            FakeLambda::start_lean_secure(identity),
+        ),
+    };
+    let (kafka, lambda) = (kafka.map_err(broken)?, lambda.map_err(broken)?);
     let filling = *filling;
     let topics = move || (0..filling.mappings.max(1)).map(topic);
     if filling.call_millis > 0 {
@@ -216,6 +231,7 @@ pub(crate) fn serve(filling: &Filling) -> Result<(), String> {
     tell(&Addresses {
         bootstrap: kafka.bootstrap(),
         url: lambda.url(),
+        root: identity.map(|identity| identity.root_pem),
         records,
     })?;
     for line in std::io::stdin().lines() {

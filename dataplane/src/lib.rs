@@ -5,6 +5,8 @@ pub mod config;
 pub mod contract;
 pub mod control;
 pub mod crash;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod mapping;
 pub mod metrics;
 pub mod net;

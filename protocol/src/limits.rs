@@ -28,6 +28,10 @@ pub const ERROR_TEXT_CHARS_MAX: usize = 512;
 /// record batch larger than asked for (KIP-74), so this is far above what we ask.
 pub const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// The longest first answer on a connection, which is that to ApiVersions: until then nobody knows that the other
+/// side is a broker at all. Kafka 4 has 80 APIs of seven bytes each, and some features.
+pub const FIRST_FRAME_BYTES_MAX: usize = 1024 * 1024;
+
 /// What one Fetch asks for in all.
 pub const FETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 

@@ -20,7 +20,7 @@ async fn problems(api: ApiKey, fault: Fault) -> Vec<String> {
 }
 
 /// The problems that are found at a site.
-async fn found(site: &Site) -> Vec<String> {
+pub(crate) async fn found(site: &Site) -> Vec<String> {
     let config = site.config();
     let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
     let findings = forebay::control::check::outside(&config, &set).await;

@@ -7,7 +7,15 @@ use forebay_tests::harness::{Declared, Stage};
 
 #[tokio::test]
 async fn topic_arrives_whole_and_in_order_and_is_committed() {
-    let stage = Stage::new();
+    check_arrival(Stage::new()).await;
+}
+
+#[tokio::test]
+async fn topic_arrives_whole_and_in_order_under_tls_and_is_committed() {
+    check_arrival(Stage::secure()).await;
+}
+
+async fn check_arrival(stage: Stage) {
     stage
         .on_kafka(|kafka| {
             kafka.create_topic("orders", 4);

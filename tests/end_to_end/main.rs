@@ -5,6 +5,7 @@ mod check;
 mod delivery;
 mod exceptions;
 mod faults;
+mod hostile;
 mod keeping;
 mod logs;
 mod memory;

@@ -7,12 +7,14 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use forebay_protocol::limits::FRAME_BYTES_MAX;
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, encode};
 use forebay_tests::fake_kafka::server::FakeKafkaServer;
 use forebay_tests::fake_kafka::{Config, Offsets};
 use forebay_tests::fake_lambda::FakeLambda;
 use forebay_tests::harness::{Declared, Site};
+use forebay_tests::liar::{Liar, Lie};
 use forebay_tests::node::Node;
 
 const TOPIC: &str = "orders";
@@ -79,6 +81,50 @@ async fn thousand_partitions_at_full_rate_stay_below_the_budget() {
         "1,000 partitions: {} MiB at most, of {} MiB\n",
         peak / MIB,
         BUDGET / MIB
+    );
+    std::io::stderr().write_all(line.as_bytes()).ok();
+    assert!(peak < BUDGET, "{} MiB", peak / MIB);
+}
+
+/// Brokers that announce as much as a frame may have, and send it; beside them an honest one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn brokers_without_an_end_are_held_within_bounds() {
+    const LIARS: usize = 4;
+    const BUDGET: u64 = 256 * MIB;
+    let kafka = FakeKafkaServer::start(Config::new(1)).expect("loopback has free ports");
+    let lambda = FakeLambda::start_lean().expect("loopback has free ports");
+    kafka.with(|kafka| kafka.create_topic(TOPIC, 1)).await;
+    let mut site =
+        Site::new(&kafka.bootstrap(), &lambda.url()).key("memory_bytes", &BUDGET.to_string());
+    site.declare(&Declared::new(TOPIC));
+    let largest = i32::try_from(FRAME_BYTES_MAX).expect("a length of Kafka's");
+    let mut liars = Vec::new();
+    for at in 0..LIARS {
+        let lie = Lie::Endless(largest.to_be_bytes().to_vec(), Vec::new());
+        let liar = Liar::start(lie, None)
+            .await
+            .expect("loopback has free ports");
+        let mut mapping = Declared::new(&format!("lie-{at}"));
+        mapping.bootstrap = Some(liar.address());
+        site.declare(&mapping);
+        liars.push(liar);
+    }
+    let Some(node) = start(&site) else {
+        return;
+    };
+    let mut sent = 0;
+    while liars.iter().any(|liar| liar.met() < 4) {
+        kafka
+            .with(|kafka| kafka.append(TOPIC, 0, &[NewRecord::value("a")]))
+            .await;
+        sent += 1;
+        eventually!(received(&lambda).await.0 == sent);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let peak = node.peak_bytes().expect("the node runs");
+    let line = format!(
+        "{LIARS} brokers without an end: {} MiB at most\n",
+        peak / MIB
     );
     std::io::stderr().write_all(line.as_bytes()).ok();
     assert!(peak < BUDGET, "{} MiB", peak / MIB);

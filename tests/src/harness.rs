@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::fake_kafka::server::FakeKafkaServer;
 use crate::fake_kafka::{Config as Cluster, FakeKafka};
 use crate::fake_lambda::{FakeLambda, Functions};
+use crate::secure::Identity;
 
 /// How long [`eventually!`](crate::eventually) waits when nothing else is said.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +51,8 @@ pub struct Stage {
     pub kafka: FakeKafkaServer,
     /// The functions.
     pub lambda: FakeLambda,
+    /// Who both are, under TLS.
+    identity: Option<Identity>,
 }
 
 /// A mapping to declare, with AWS's defaults.
@@ -98,14 +101,14 @@ impl Declared {
         self
     }
 
-    fn text(&self, bootstrap: &str) -> String {
+    fn text(&self, bootstrap: &str, access: &str) -> String {
         let bootstrap = self.bootstrap.as_deref().unwrap_or(bootstrap);
         let servers: Vec<_> = bootstrap
             .split(',')
             .map(|server| format!("{server:?}"))
             .collect();
         format!(
-            "FunctionName = {:?}\nTopics = [{:?}]\nStartingPosition = {:?}\n{}\n\
+            "FunctionName = {:?}\nTopics = [{:?}]\nStartingPosition = {:?}\n{access}{}\n\
              [SelfManagedEventSource.Endpoints]\nKAFKA_BOOTSTRAP_SERVERS = [{}]\n\
              [SelfManagedKafkaEventSourceConfig]\nConsumerGroupId = {:?}\n",
             self.function,
@@ -125,6 +128,8 @@ pub struct Site {
     bootstrap: String,
     keys: String,
     functions: String,
+    /// How its mappings reach their brokers, as a member of theirs.
+    access: String,
 }
 
 impl Stage {
@@ -138,12 +143,34 @@ impl Stage {
         Self {
             kafka: FakeKafkaServer::start(cluster).expect("loopback has free ports"),
             lambda: FakeLambda::start().expect("loopback has free ports"),
+            identity: None,
         }
+    }
+
+    /// A cluster of one broker and an endpoint that keeps a ledger, both under TLS.
+    pub fn secure() -> Self {
+        let identity = Identity::new();
+        let kafka = FakeKafkaServer::start_secure(Cluster::new(1), &identity);
+        let lambda = FakeLambda::start_secure(&identity);
+        Self {
+            kafka: kafka.expect("loopback has free ports"),
+            lambda: lambda.expect("loopback has free ports"),
+            identity: Some(identity),
+        }
+    }
+
+    /// Who both are, under TLS.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// A directory for a node that finds both fakes; one shard, short timeouts, unsigned calls.
     pub fn site(&self) -> Site {
-        Site::new(&self.kafka.bootstrap(), &self.lambda.url())
+        let site = Site::new(&self.kafka.bootstrap(), &self.lambda.url());
+        match &self.identity {
+            Some(identity) => site.trusting(&identity.root_pem),
+            None => site,
+        }
     }
 
     /// Asks or changes the cluster.
@@ -206,6 +233,7 @@ impl Site {
             bootstrap: bootstrap.to_owned(),
             keys,
             functions: String::new(),
+            access: String::new(),
         }
     }
 
@@ -217,6 +245,21 @@ impl Site {
         keys.push_str(&format!("{key} = {value}\n"));
         self.keys = keys;
         self
+    }
+
+    /// The same, where that root (PEM) vouches for brokers and endpoint: both are reached under TLS.
+    pub fn trusting(mut self, root_pem: &str) -> Self {
+        let secret = serde_json::json!({ "certificate": root_pem }).to_string();
+        let [pem, json] = [("root.pem", root_pem), ("root.json", &secret)].map(|(name, text)| {
+            let file = self.dir.path().join(name);
+            std::fs::write(&file, text).expect("the directory is writable");
+            file
+        });
+        self.access = format!(
+            "SourceAccessConfigurations = [{{ Type = \"SERVER_ROOT_CA_CERTIFICATE\", URI = \"file:{}\" }}]\n",
+            json.display()
+        );
+        self.key("ca_bundle", &format!("{pem:?}"))
     }
 
     /// The same, where every function declared so far has that timeout.
@@ -235,9 +278,18 @@ impl Site {
 
     /// Writes a mapping's file. Its function is called unsigned.
     pub fn declare(&mut self, mapping: &Declared) {
+        self.declare_with("", mapping);
+    }
+
+    /// The same, where the function has an endpoint of its own.
+    pub fn declare_at(&mut self, endpoint_url: &str, mapping: &Declared) {
+        self.declare_with(&format!("endpoint_url = {endpoint_url:?}\n"), mapping);
+    }
+
+    fn declare_with(&mut self, keys: &str, mapping: &Declared) {
         let header = format!("[functions.{:?}]\n", mapping.function);
         if !self.functions.contains(&header) {
-            let section = format!("{header}signing = \"none\"\n{FUNCTION_TIMEOUT}\n");
+            let section = format!("{header}{keys}signing = \"none\"\n{FUNCTION_TIMEOUT}\n");
             self.functions.push_str(&section);
         }
         self.declare_signed(mapping);
@@ -245,7 +297,7 @@ impl Site {
 
     /// Writes a mapping's file. Its function is called with a signature, unless it was declared before.
     pub fn declare_signed(&self, mapping: &Declared) {
-        self.write_mapping(&mapping.name, &mapping.text(&self.bootstrap));
+        self.write_mapping(&mapping.name, &mapping.text(&self.bootstrap, &self.access));
     }
 
     /// Writes any text as a mapping's file.

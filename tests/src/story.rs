@@ -49,6 +49,9 @@ pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
 /// How connections to an endpoint end before they stand, if they do.
 pub type Refusal = Box<dyn FnMut(&Endpoint) -> Option<Disconnect>>;
 
+/// What changes an answer on its way, which is shown without its length.
+pub type Tamper = Box<dyn FnMut(fake_kafka::ConnectionId, &mut Vec<u8>)>;
+
 /// Consumers of one group, their cluster and their function.
 pub struct Story {
     /// The cluster.
@@ -66,6 +69,7 @@ pub struct Story {
     members: Vec<Member>,
     now: Instant,
     refuses: Refusal,
+    tamper: Tamper,
     function: Option<Function>,
 }
 
@@ -135,6 +139,7 @@ impl Story {
             members: Vec::new(),
             now: Instant::ZERO,
             refuses: Box::new(|_| None),
+            tamper: Box::new(|_, _| {}),
             function: Some(Box::new(|_| succeeded())),
         }
     }
@@ -197,6 +202,11 @@ impl Story {
     /// The same, with what each comes to.
     pub fn refuse_with(&mut self, refuses: impl FnMut(&Endpoint) -> Option<Disconnect> + 'static) {
         self.refuses = Box::new(refuses);
+    }
+
+    /// From now on this changes what brokers answer.
+    pub fn tamper(&mut self, tamper: impl FnMut(fake_kafka::ConnectionId, &mut Vec<u8>) + 'static) {
+        self.tamper = Box::new(tamper);
     }
 
     /// Appends one record with that value as a batch of its own; its offset.
@@ -432,7 +442,11 @@ impl Story {
                 continue;
             };
             let input = match output {
-                Output::Frame(_, frame) => Input::Frame(id, Bytes::from(frame).slice(4..)),
+                Output::Frame(broker, mut frame) => {
+                    frame.drain(..4);
+                    (self.tamper)(broker, &mut frame);
+                    Input::Frame(id, Bytes::from(frame))
+                }
                 Output::Close(_) => {
                     member.links.remove(&id);
                     Input::Disconnected(id, Disconnect::Closed("closed by the broker".to_owned()))

@@ -151,6 +151,7 @@ fn round(
         partitions: arguments.partitions,
         shards: 1,
         signing: Signing::Sigv4,
+        tls: false,
     };
     let per_batch = stage::usual_batch(load.value_bytes);
     let cost = |way: &&Way| {

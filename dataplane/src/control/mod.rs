@@ -26,7 +26,7 @@ mod reading;
 mod region;
 mod rereading;
 mod scrape;
-mod secret;
+pub(crate) mod secret;
 mod secrets;
 pub(crate) mod shards;
 mod snapshot;

@@ -4,31 +4,27 @@
 //! across one. Records are decrypted where they lie, and bodies are encrypted straight from the pieces that
 //! they are made of, in steps of [`SEALED_BYTES`].
 //!
-//! Sources: RFC 8446, RFC 5246; the documentation of `rustls::unbuffered`.
-//!
-//! Invariant: what is encoded goes out in the order in which it was encoded. And whoever asks the session
-//! anything shows it all bytes that it has begun to read: it remembers where in them a handshake message
-//! lies that is not whole yet, and would look outside of fewer.
+//! Invariant: one task reads the socket and one writes it, and what a session has encoded is sent before anything
+//! that it encodes later.
+
+pub(crate) mod session;
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use monoio::buf::{IoBuf, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
-use rustls::client::UnbufferedClientConnection;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
-};
-use rustls::{ClientConfig, Error as RustlsError};
 
+use self::session::{Incoming, Sealed, Session, Wants};
 use super::stream::{self, Stream};
 use super::tcp;
-use crate::trust::{self, CLOSED_IN_HANDSHAKE, TlsError, server_name};
+use crate::trust::{CLOSED_IN_HANDSHAKE, TlsError, server_name};
 
 /// Plain bytes that are encrypted and sent at once: eight records of the largest size.
 const SEALED_BYTES: usize = 8 * RECORD_BYTES;
@@ -38,9 +34,6 @@ const RECORD_BYTES: usize = 16 * 1024;
 
 /// A larger buffer is given back after what it was for: connections are idle most of the time.
 const KEPT_BYTES: usize = 2 * RECORD_BYTES;
-
-/// More than encryption adds to a record.
-const RECORD_OVERHEAD: usize = 64;
 
 /// Room for one read while little comes, and while much does.
 const READ_BYTES: (usize, usize) = (4 * 1024, 256 * 1024);
@@ -62,42 +55,6 @@ impl Target {
     }
 }
 
-const CLOSED: &str = "it closed the connection";
-
-/// What both directions share.
-struct Session {
-    tls: UnbufferedClientConnection,
-    /// The server has asked for a certificate.
-    asked: bool,
-    /// There is one.
-    presents: bool,
-    /// Plain bytes have come.
-    spoke: bool,
-    /// What has come; behind `begun` it is not done with.
-    incoming: Vec<u8>,
-    begun: usize,
-    /// Plain bytes for which the reader had no room.
-    plain: BytesMut,
-    /// Encoded and not sent: it goes before all that is encrypted later.
-    outgoing: Vec<u8>,
-    /// Nothing more comes.
-    ended: bool,
-    failed: Option<TlsError>,
-}
-
-/// What a session waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wants {
-    /// Bytes, before the handshake is done.
-    Handshake,
-    /// Bytes; and it takes plain ones.
-    Traffic,
-    /// Room for the plain bytes that it has.
-    Room,
-    /// Nothing any more.
-    Nothing,
-}
-
 /// What the peer sends, decrypted.
 pub(crate) struct Reader {
     socket: TcpOwnedReadHalf,
@@ -115,21 +72,9 @@ pub(crate) struct Writer {
     sealed: Sealed,
 }
 
-/// Encrypted bytes in a buffer that keeps its length: what is used again needs no zeros.
-#[derive(Default)]
-struct Sealed {
-    buffer: Vec<u8>,
-    used: usize,
-}
-
 /// Makes a connection secure. It ends only with the socket: whoever has a limit cuts that.
 pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<Stream, TlsError> {
-    let tls = UnbufferedClientConnection::new(Arc::clone(&target.config), target.name.clone())
-        .map_err(|error| TlsError::Failed(error.to_string()))?;
-    let session = Rc::new(RefCell::new(Session::new(
-        tls,
-        target.config.client_auth_cert_resolver.has_certs(),
-    )));
+    let session = Rc::new(RefCell::new(Session::new(target)?));
     let mut reader = Reader {
         socket: stream.reader,
         session: Rc::clone(&session),
@@ -142,10 +87,10 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
         sealed: Sealed::default(),
     };
     loop {
-        let wants = session.borrow_mut().process(|_| 0);
+        let wants = session.borrow_mut().shake_hands();
         // After a failure this is the alert that says why.
         let flushed = writer.flush().await;
-        if let Some(failed) = &session.borrow().failed {
+        if let Some(failed) = session.borrow().failed() {
             return Err(failed.clone());
         }
         flushed.map_err(|error| session.borrow().broken(&error))?;
@@ -156,7 +101,7 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
                     writer: stream::Writer::Tls(writer),
                 });
             }
-            Wants::Handshake if !session.borrow().ended => {
+            Wants::Handshake if !session.borrow().has_ended() => {
                 let filled = reader.fill().await;
                 filled.map_err(|error| session.borrow().broken(&error))?;
             }
@@ -166,198 +111,6 @@ pub(crate) async fn handshake(stream: tcp::Stream, target: &Target) -> Result<St
             }
             Wants::Room => {}
         }
-    }
-}
-
-impl Session {
-    fn new(tls: UnbufferedClientConnection, presents: bool) -> Self {
-        Self {
-            tls,
-            asked: false,
-            presents,
-            spoke: false,
-            incoming: Vec::new(),
-            begun: 0,
-            plain: BytesMut::new(),
-            outgoing: Vec::new(),
-            ended: false,
-            failed: None,
-        }
-    }
-
-    /// Goes on as far as what has come allows. `take` is shown plain bytes and says how many of them it took;
-    /// the others are kept.
-    fn process(&mut self, mut take: impl FnMut(&[u8]) -> usize) -> Wants {
-        while self.failed.is_none() {
-            let (tls, incoming) = (&mut self.tls, &mut self.incoming[self.begun..]);
-            let UnbufferedStatus { mut discard, state } =
-                trust::step(&mut self.asked, move || tls.process_tls_records(incoming));
-            let mut failed = None;
-            let wants = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        match record {
-                            Ok(record) => {
-                                discard += record.discard;
-                                let taken = match self.plain.is_empty() {
-                                    true => take(record.payload),
-                                    false => 0,
-                                };
-                                self.plain.extend_from_slice(&record.payload[taken..]);
-                            }
-                            Err(error) => failed = Some(error),
-                        }
-                    }
-                    (!self.plain.is_empty()).then_some(Wants::Room)
-                }
-                Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, &mut self.outgoing);
-                    None
-                }
-                // It is sent before anything that is encoded later, which is all that is asked for.
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    None
-                }
-                Ok(ConnectionState::BlockedHandshake) => Some(Wants::Handshake),
-                Ok(ConnectionState::WriteTraffic(_)) => Some(Wants::Traffic),
-                Ok(ConnectionState::PeerClosed) => {
-                    self.ended = true;
-                    None
-                }
-                Ok(ConnectionState::Closed) => Some(Wants::Nothing),
-                Ok(_) => {
-                    failed = Some(RustlsError::General("an unknown state".to_owned()));
-                    None
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    None
-                }
-            };
-            self.begun += discard;
-            if let Some(error) = failed {
-                self.fail(&error);
-            } else if let Some(wants) = wants {
-                return wants;
-            }
-        }
-        Wants::Nothing
-    }
-
-    /// Keeps why it failed, and the alert that tells the server so.
-    fn fail(&mut self, error: &RustlsError) {
-        let is_new = self.tls.protocol_version().is_none();
-        self.failed = Some(self.meaning(TlsError::of(error, is_new)));
-        // Asked once more, and never again: it gives the alert away before it looks at what comes next.
-        let incoming = &mut self.incoming[self.begun..];
-        if let Ok(ConnectionState::EncodeTlsData(data)) =
-            self.tls.process_tls_records(incoming).state
-        {
-            encode(data, &mut self.outgoing);
-        }
-    }
-
-    /// What a failure means at this point.
-    fn meaning(&self, error: TlsError) -> TlsError {
-        match self.asked && !self.presents && !self.spoke {
-            true => error.without_certificate(),
-            false => error,
-        }
-    }
-
-    /// What the end of the socket means at this point.
-    fn broken(&self, error: &io::Error) -> TlsError {
-        self.meaning(TlsError::Broken(error.to_string()))
-    }
-
-    /// Moves plain bytes into the buffer, up to its byte `end`; nothing, if more must come first.
-    fn take<B: IoBuf + BufMut>(&mut self, buffer: &mut B, end: usize) -> Option<io::Result<usize>> {
-        let held = buffer.bytes_init();
-        let kept = self.plain.len().min(end - held);
-        buffer.put_slice(&self.plain.split_to(kept));
-        if self.plain.is_empty() {
-            self.process(|plain| {
-                let taken = plain.len().min(end - buffer.bytes_init());
-                buffer.put_slice(&plain[..taken]);
-                taken
-            });
-        }
-        match (buffer.bytes_init() - held, &self.failed) {
-            (0, Some(failed)) => Some(Err(io::Error::other(failed.clone()))),
-            (0, None) if !self.ended => None,
-            (0, None) => match self.meaning(TlsError::Broken(CLOSED.to_owned())) {
-                // What is over tells its lengths itself, so an end without a close_notify hides nothing.
-                TlsError::Broken(_) => Some(Ok(0)),
-                refused => Some(Err(io::Error::other(refused))),
-            },
-            (taken, _) => {
-                self.spoke = true;
-                Some(Ok(taken))
-            }
-        }
-    }
-
-    /// Encrypts to the end of `sealed`, behind what was encoded before.
-    fn seal(&mut self, plain: &[u8], sealed: &mut Sealed) -> Result<(), TlsError> {
-        // What the reader has had no room for comes first, and is kept for it.
-        while self.process(|_| 0) == Wants::Room {}
-        sealed.append(&mut self.outgoing);
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
-        let incoming = &mut self.incoming[self.begun..];
-        match self.tls.process_tls_records(incoming).state {
-            Ok(ConnectionState::WriteTraffic(traffic)) => encrypt(traffic, plain, sealed),
-            _ => Err(TlsError::Failed("it takes no data any more".to_owned())),
-        }
-    }
-}
-
-/// Encodes to the end of `outgoing`.
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, outgoing: &mut Vec<u8>) {
-    // Without room it says how much it needs.
-    if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
-        let start = outgoing.len();
-        outgoing.resize(start + needed.required_size, 0);
-        let encoded = data.encode(&mut outgoing[start..]).unwrap_or_default();
-        outgoing.truncate(start + encoded);
-    }
-}
-
-/// Encrypts to the end of `sealed`.
-fn encrypt<Data>(
-    mut traffic: WriteTraffic<'_, Data>,
-    plain: &[u8],
-    sealed: &mut Sealed,
-) -> Result<(), TlsError> {
-    // One more than there are records: an update of keys may go before them.
-    let records = plain.len().div_ceil(RECORD_BYTES) + 1;
-    let room = sealed.room(plain.len() + records * RECORD_OVERHEAD);
-    let encrypted = match traffic.encrypt(plain, room) {
-        Err(EncryptError::InsufficientSize(needed)) => {
-            traffic.encrypt(plain, sealed.room(needed.required_size))
-        }
-        done => done,
-    };
-    sealed.used += encrypted.map_err(|error| TlsError::Failed(error.to_string()))?;
-    Ok(())
-}
-
-impl Sealed {
-    /// Room behind what is used, for so many bytes at least.
-    fn room(&mut self, bytes: usize) -> &mut [u8] {
-        let end = self.used + bytes;
-        if self.buffer.len() < end {
-            self.buffer.resize(end, 0);
-        }
-        &mut self.buffer[self.used..]
-    }
-
-    fn append(&mut self, bytes: &mut Vec<u8>) {
-        self.room(bytes.len())[..bytes.len()].copy_from_slice(bytes);
-        self.used += bytes.len();
-        bytes.clear();
     }
 }
 
@@ -385,37 +138,27 @@ impl Reader {
     /// Reads once from the socket. Meanwhile the session keeps what it has begun: the ring has the copy.
     async fn fill(&mut self) -> io::Result<()> {
         let spare = std::mem::take(&mut self.spare);
-        let (next, held, begun) = {
-            let session = self.session.borrow();
-            let rest = &session.incoming[session.begun..];
-            let mut next = with_room(spare, rest.len() + self.room);
-            next.extend_from_slice(rest);
-            (next, rest.len(), session.begun)
-        };
+        let Incoming {
+            buffer,
+            held,
+            begun,
+        } = self.session.borrow().begin_read(spare, self.room);
         let end = held + self.room;
-        let (read, slice) = self.socket.read(SliceMut::new(next, held, end)).await;
-        let next = slice.into_inner();
-        let mut session = self.session.borrow_mut();
+        let (read, slice) = self.socket.read(SliceMut::new(buffer, held, end)).await;
+        let incoming = Incoming {
+            buffer: slice.into_inner(),
+            held,
+            begun,
+        };
         match read {
-            Ok(0) => session.ended = true,
             Ok(bytes) => {
-                self.spare = std::mem::replace(&mut session.incoming, next);
-                session.begun -= begun;
+                self.spare = self.session.borrow_mut().end_read(incoming);
                 self.room = room(self.room, bytes);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-}
-
-/// An empty buffer for so many bytes, and not for many more: the spare one, if it is such.
-fn with_room(mut spare: Vec<u8>, bytes: usize) -> Vec<u8> {
-    spare.clear();
-    match (bytes..=8 * bytes).contains(&spare.capacity()) {
-        true => spare,
-        false => Vec::with_capacity(bytes),
     }
 }
 
@@ -444,7 +187,7 @@ impl Writer {
 
     /// Sends what is encoded.
     async fn flush(&mut self) -> io::Result<()> {
-        self.sealed.append(&mut self.session.borrow_mut().outgoing);
+        self.session.borrow_mut().flush(&mut self.sealed);
         self.send().await
     }
 

@@ -131,7 +131,7 @@ impl Task {
         self.handle.cut();
         let read = reading.await;
         match (written, read) {
-            (_, error @ (FrameError::Length(_) | FrameError::Stranger(_))) => {
+            (_, error @ (FrameError::Length { .. } | FrameError::Stranger(_))) => {
                 Disconnect::Protocol(error.to_string())
             }
             (_, FrameError::Broken(error)) | (Err(error), FrameError::Closed) => broken(error),
@@ -195,7 +195,7 @@ mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
     use std::time::Duration;
 
-    use forebay_protocol::limits::FRAME_BYTES_MAX;
+    use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
 
     use super::*;
     use crate::contract::Request;
@@ -254,7 +254,8 @@ mod tests {
     #[test]
     fn a_length_outside_the_limit_is_refused_before_the_rest() {
         on_each_driver(async || {
-            for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32 + 1] {
+            let first = FIRST_FRAME_BYTES_MAX as i32 + 1;
+            for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32, first] {
                 let (stream, _handle, mut peer) = pair().await;
                 peer.write_all(&length.to_be_bytes()).unwrap();
                 let error = FrameReader::new(stream.reader, Rc::default())
@@ -262,7 +263,7 @@ mod tests {
                     .await
                     .unwrap_err();
                 assert!(
-                    matches!(error, FrameError::Length(l) if l == length),
+                    matches!(error, FrameError::Length { length: l, .. } if l == length),
                     "{error}"
                 );
             }
@@ -273,13 +274,13 @@ mod tests {
     fn the_end_inside_a_frame_says_how_far_it_came() {
         on_each_driver(async || {
             let (stream, _handle, mut peer) = pair().await;
+            peer.write_all(&framed(b"first")).unwrap();
             peer.write_all(&(100_i32 << 20).to_be_bytes()).unwrap();
             peer.write_all(b"short").unwrap();
             drop(peer);
-            let error = FrameReader::new(stream.reader, Rc::default())
-                .next()
-                .await
-                .unwrap_err();
+            let mut frames = FrameReader::new(stream.reader, Rc::default());
+            frames.next().await.unwrap();
+            let error = frames.next().await.unwrap_err();
             assert!(
                 matches!(error, FrameError::Truncated { arrived: 5, length } if length == 100 << 20),
                 "{error}"

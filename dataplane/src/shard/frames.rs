@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::kafka::stranger::stranger;
-use forebay_protocol::limits::{FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
+use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
 use thiserror::Error;
 
 use crate::net::stream::Reader;
@@ -36,8 +36,13 @@ pub(crate) enum FrameError {
         length: usize,
     },
     /// The length is negative or beyond the limit.
-    #[error("the broker announced a frame of {0} bytes, the limit is {FRAME_BYTES_MAX}")]
-    Length(i32),
+    #[error("the broker announced a frame of {length} bytes, the limit is {limit}")]
+    Length {
+        /// What it announced.
+        length: i32,
+        /// The most that was expected.
+        limit: usize,
+    },
     /// The peer does not speak Kafka.
     #[error("{0}")]
     Stranger(&'static str),
@@ -51,6 +56,8 @@ pub(crate) struct FrameReader {
     stream: Reader,
     head: Vec<u8>,
     buffers: Rc<ReceiveBuffers>,
+    /// The longest frame that may come. Whoever has said nothing of Kafka's yet may be anybody.
+    limit: usize,
 }
 
 impl FrameReader {
@@ -60,6 +67,7 @@ impl FrameReader {
             stream,
             head: Vec::with_capacity(4),
             buffers,
+            limit: FIRST_FRAME_BYTES_MAX,
         }
     }
 
@@ -83,6 +91,7 @@ impl FrameReader {
         let capacity = buffer.capacity();
         let frame = buffer.split().freeze();
         self.buffers.keep(buffer, capacity);
+        self.limit = FRAME_BYTES_MAX;
         Ok(frame)
     }
 
@@ -107,8 +116,11 @@ impl FrameReader {
         }
         let announced = i32::from_be_bytes(bytes);
         match usize::try_from(announced) {
-            Ok(length) if length <= FRAME_BYTES_MAX => Ok(length),
-            _ => Err(FrameError::Length(announced)),
+            Ok(length) if length <= self.limit => Ok(length),
+            _ => Err(FrameError::Length {
+                length: announced,
+                limit: self.limit,
+            }),
         }
     }
 }

@@ -8,18 +8,20 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::limits::FRAME_BYTES_MAX;
 use forebay_protocol::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Config, ConnectionId, FakeKafka, Output};
+use crate::secure::{Accepted, Identity};
 
 /// A running cluster; it stops when dropped.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub struct FakeKafkaServer {
 type Task = Box<dyn FnOnce(&mut FakeKafka) + Send>;
 
 enum Input {
-    Accepted(i32, TcpStream),
+    Accepted(i32, Accepted),
     Frame(ConnectionId, Bytes),
     Disconnected(ConnectionId),
     Run(Task),
@@ -42,6 +44,15 @@ enum Input {
 impl FakeKafkaServer {
     /// Starts the brokers of `config`, each on a port of 127.0.0.1 that it then advertises.
     pub fn start(config: Config) -> io::Result<Self> {
+        Self::start_with(config, None)
+    }
+
+    /// The same under TLS.
+    pub fn start_secure(config: Config, identity: &Identity) -> io::Result<Self> {
+        Self::start_with(config, Some(Arc::clone(&identity.server)))
+    }
+
+    fn start_with(config: Config, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
         let mut kafka = FakeKafka::new(config);
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
@@ -61,7 +72,7 @@ impl FakeKafkaServer {
             .build()?;
         let thread = std::thread::Builder::new()
             .name("fake-kafka".to_owned())
-            .spawn(move || runtime.block_on(serve(kafka, listeners, own, queue)))?;
+            .spawn(move || runtime.block_on(serve(kafka, listeners, tls, own, queue)))?;
         Ok(Self {
             addresses,
             inputs,
@@ -116,12 +127,13 @@ impl Drop for FakeKafkaServer {
 async fn serve(
     mut kafka: FakeKafka,
     listeners: Vec<(i32, std::net::TcpListener)>,
+    tls: Option<Arc<ServerConfig>>,
     inputs: mpsc::UnboundedSender<Input>,
     mut queue: mpsc::UnboundedReceiver<Input>,
 ) {
     for (node, listener) in listeners {
         let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
-        tokio::spawn(accept(node, listener, inputs.clone()));
+        tokio::spawn(accept(node, listener, tls.clone(), inputs.clone()));
     }
     let began = tokio::time::Instant::now();
     let mut writers = HashMap::new();
@@ -149,7 +161,7 @@ async fn serve(
             Ok(Some(Input::Accepted(node, stream))) => {
                 // A broker that is down takes no connection: the stream closes here.
                 if let Some(connection) = kafka.connect(node) {
-                    let (reader, writer) = stream.into_split();
+                    let (reader, writer) = tokio::io::split(stream);
                     let (frames, to_write) = mpsc::unbounded_channel();
                     tokio::spawn(read(connection, reader, inputs.clone()));
                     tokio::spawn(write(writer, to_write));
@@ -173,16 +185,29 @@ async fn serve(
     }
 }
 
-async fn accept(node: i32, listener: TcpListener, inputs: mpsc::UnboundedSender<Input>) {
+async fn accept(
+    node: i32,
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
     while let Ok((stream, _)) = listener.accept().await {
-        if stream.set_nodelay(true).is_err() || inputs.send(Input::Accepted(node, stream)).is_err()
-        {
-            return;
-        }
+        let (tls, inputs) = (tls.clone(), inputs.clone());
+        // A task for each: a handshake keeps nobody else waiting.
+        tokio::spawn(async move {
+            if let Ok(accepted) = Accepted::new(stream, tls.as_ref()).await {
+                // The owner may have stopped, and then nobody needs to know.
+                inputs.send(Input::Accepted(node, accepted)).ok();
+            }
+        });
     }
 }
 
-async fn read(id: ConnectionId, mut from: OwnedReadHalf, inputs: mpsc::UnboundedSender<Input>) {
+async fn read(
+    id: ConnectionId,
+    mut from: ReadHalf<Accepted>,
+    inputs: mpsc::UnboundedSender<Input>,
+) {
     while let Ok(frame) = read_frame(&mut from).await {
         if inputs.send(Input::Frame(id, frame)).is_err() {
             return;
@@ -192,7 +217,7 @@ async fn read(id: ConnectionId, mut from: OwnedReadHalf, inputs: mpsc::Unbounded
     inputs.send(Input::Disconnected(id)).ok();
 }
 
-async fn read_frame(from: &mut OwnedReadHalf) -> io::Result<Bytes> {
+async fn read_frame(from: &mut ReadHalf<Accepted>) -> io::Result<Bytes> {
     let length = usize::try_from(from.read_i32().await?).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
         return Err(io::ErrorKind::InvalidData.into());
@@ -213,9 +238,9 @@ async fn read_frame(from: &mut OwnedReadHalf) -> io::Result<Bytes> {
 }
 
 /// Writes until the owner lets go of the connection; dropping the half then closes the socket.
-async fn write(mut to: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+async fn write(mut to: WriteHalf<Accepted>, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(frame) = frames.recv().await {
-        if to.write_all(&frame).await.is_err() {
+        if to.write_all(&frame).await.is_err() || to.flush().await.is_err() {
             return;
         }
     }
@@ -229,6 +254,8 @@ fn micros(elapsed: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[tokio::test]

@@ -7,7 +7,8 @@ use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::secure::Accepted;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 64;
@@ -36,7 +37,7 @@ impl Head {
 /// One connection, between requests.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Accepted,
     buffer: BytesMut,
 }
 
@@ -48,7 +49,7 @@ pub(super) enum Body {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Accepted) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
@@ -76,9 +77,7 @@ impl Connection {
             .header("expect")
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
         {
-            self.stream
-                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                .await?;
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         if head.header("transfer-encoding").is_some() {
             return self.read_chunks(limit).await;
@@ -95,7 +94,8 @@ impl Connection {
     }
 
     pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Ends when the peer closes or sends anything.
@@ -107,7 +107,7 @@ impl Connection {
     /// Lets the connection go with a reset instead of an orderly end.
     pub(super) fn reset(self) {
         // A lingering time of zero makes the close a reset; if the socket is gone that is as good.
-        self.stream.set_zero_linger().ok();
+        self.stream.socket().set_zero_linger().ok();
     }
 
     fn parse_head(&mut self) -> io::Result<Option<Head>> {

@@ -6,11 +6,13 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,12 +20,14 @@ use super::http::{Body, Connection, Head};
 use super::lean::Lean;
 use super::ledger::Invocation;
 use super::{Functions, Reply, event};
+use crate::secure::{Accepted, Identity};
 use crate::{clock, signature};
 
 /// A running endpoint; it stops when dropped.
 #[derive(Debug)]
 pub struct FakeLambda {
     address: SocketAddr,
+    scheme: &'static str,
     tasks: mpsc::UnboundedSender<Task>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,7 +40,7 @@ type Task = Box<dyn FnOnce(&mut Functions) + Send>;
 impl FakeLambda {
     /// An endpoint that enters every call in its ledger.
     pub fn start() -> io::Result<Self> {
-        Self::start_with(None, LOOPBACK)
+        Self::start_with(None, LOOPBACK, None)
     }
 
     /// An endpoint that only counts.
@@ -46,7 +50,18 @@ impl FakeLambda {
 
     /// The same at an address of the caller's choice.
     pub fn start_lean_at(address: SocketAddr) -> io::Result<Self> {
-        Self::start_with(Some(Lean::new()), address)
+        Self::start_with(Some(Lean::new()), address, None)
+    }
+
+    /// An endpoint under TLS that enters every call in its ledger.
+    pub fn start_secure(identity: &Identity) -> io::Result<Self> {
+        Self::start_with(None, LOOPBACK, Some(Arc::clone(&identity.server)))
+    }
+
+    /// An endpoint under TLS that only counts.
+    pub fn start_lean_secure(identity: &Identity) -> io::Result<Self> {
+        let tls = Some(Arc::clone(&identity.server));
+        Self::start_with(Some(Lean::new()), LOOPBACK, tls)
     }
 
     /// Where it listens.
@@ -56,7 +71,7 @@ impl FakeLambda {
 
     /// The same as an `endpoint_url`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Runs `f` on the endpoint's state and hands back what it gives.
@@ -79,7 +94,15 @@ impl FakeLambda {
             .expect("the endpoint answers before it stops")
     }
 
-    fn start_with(lean: Option<Lean>, address: SocketAddr) -> io::Result<Self> {
+    fn start_with(
+        lean: Option<Lean>,
+        address: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Self> {
+        let scheme = match tls {
+            Some(_) => "https",
+            None => "http",
+        };
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -89,11 +112,12 @@ impl FakeLambda {
             .build()?;
         let serve = move || {
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, serve(listener, lean, queue));
+            local.block_on(&runtime, serve(listener, lean, tls, queue));
         };
         let builder = std::thread::Builder::new().name("fake-lambda".to_owned());
         Ok(Self {
             address,
+            scheme,
             tasks,
             thread: Some(builder.spawn(serve)?),
         })
@@ -120,17 +144,20 @@ impl Drop for FakeLambda {
 struct Shared {
     functions: Rc<RefCell<Functions>>,
     began: u64,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 async fn serve(
     listener: std::net::TcpListener,
     lean: Option<Lean>,
+    tls: Option<Arc<ServerConfig>>,
     mut tasks: mpsc::UnboundedReceiver<Task>,
 ) {
     let listener = TcpListener::from_std(listener).expect("the listener is non-blocking");
     let shared = Shared {
         functions: Rc::new(RefCell::new(Functions::new(lean))),
         began: clock::monotonic_micros(),
+        tls,
     };
     loop {
         tokio::select! {
@@ -148,9 +175,9 @@ async fn serve(
 }
 
 async fn serve_connection(stream: TcpStream, shared: Shared) {
-    if stream.set_nodelay(true).is_err() {
+    let Ok(stream) = Accepted::new(stream, shared.tls.as_ref()).await else {
         return;
-    }
+    };
     let mut connection = Connection::new(stream);
     while let Ok(Some(head)) = connection.read_head().await {
         match shared.serve_call(&mut connection, head).await {

@@ -1,0 +1,109 @@
+//! What fuzz targets reach of this crate: a function for each, which panics if a promise is broken.
+//!
+//! It exists for `tests/fuzz` (`cfg(fuzzing)`) and for tests, which run the fuzzer's seeds through it.
+//!
+//! Invariant: no seam for anything else; what it calls is what the node calls.
+
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::control::secret::certificate::certificates;
+use crate::control::secret::document::Document;
+use crate::control::secret::identity::identity;
+use crate::control::secret::key::private_key;
+
+mod tls;
+
+/// More than any message about a secret takes.
+const MESSAGE_CHARS_MAX: usize = 2048;
+
+/// The password of the keys among the seeds, which no message may tell.
+const PASSWORD: &str = "sesam-öffne-dich";
+
+/// Any text as a secret; the first byte says of which kind: a whole document, certificates, or a key with the
+/// password of the seeds.
+pub fn secret(input: &[u8]) {
+    let Some((kind, text)) = input.split_first() else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    match kind {
+        b'd' => document(text),
+        b'c' => told(certificates(text).map(drop)),
+        b'k' => told(private_key(text, Some(PASSWORD)).map(drop)),
+        _ => {}
+    }
+}
+
+/// As `control::access` does it, for each use that a document may be of.
+fn document(text: &str) {
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => return told(Err(error)),
+    };
+    assert_eq!(format!("{document:?}"), "Document(***)");
+    told(document.sasl().map(drop));
+    match document.root_certificates() {
+        Ok(roots) => told(certificates(&roots).map(drop)),
+        Err(error) => told(Err(error)),
+    }
+    match document.client_certificate() {
+        Ok(own) => {
+            let password = own.private_key_password.as_ref().map(|it| it.as_str());
+            told(identity(&own.certificate, &own.private_key, password).map(drop));
+        }
+        Err(error) => told(Err(error)),
+    }
+}
+
+/// An error is fit for a log line.
+fn told<E: std::error::Error>(outcome: Result<(), E>) {
+    let Err(error) = outcome else {
+        return;
+    };
+    let text = error.to_string();
+    assert!(!text.contains(PASSWORD), "{text}");
+    assert!(!text.contains(char::is_control), "{text:?}");
+    assert!(text.chars().count() <= MESSAGE_CHARS_MAX, "{text}");
+}
+
+/// A TLS connection of ours to a server of rustls's, whose bytes come in the pieces, and with the changes, that
+/// `input` says.
+pub fn tls(input: &[u8], server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) {
+    tls::Play::new(server, client).play(input);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::net::trial::tls::Pki;
+
+    fn for_seeds(target: &str, check: impl Fn(&[u8])) {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds");
+        let mut count = 0;
+        for entry in std::fs::read_dir(seeds.join(target)).unwrap() {
+            check(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 0, "no seeds for {target}");
+    }
+
+    #[test]
+    fn seeds_of_secrets_are_survived() {
+        for_seeds("secret", secret);
+    }
+
+    #[test]
+    fn seeds_of_tls_are_survived() {
+        for version in crate::net::trial::tls::VERSIONS {
+            let pki = Pki::new("root");
+            let (server, client) = (Arc::new(pki.server()), pki.client(version));
+            for_seeds("tls", |input| tls(&input[1..], &server, &client));
+        }
+    }
+}
