@@ -172,7 +172,8 @@ fn outcome(story: &Story) -> Outcome {
     if is_delivered(story) {
         return Outcome::Delivered;
     }
-    let halted = status.partitions.iter().find_map(|it| it.halted.clone());
+    let mut halts = status.partitions.iter().filter_map(|it| it.halted.as_ref());
+    let halted = halts.next().map(|halt| halt.reason.clone());
     let told = status.fault.as_ref().map(ToString::to_string).or(halted);
     match told {
         Some(text) => Outcome::Told(text),

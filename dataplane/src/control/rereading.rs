@@ -43,6 +43,7 @@ fn is_refusal(fault: &Fault) -> bool {
         Fault::ClusterUnreachable(_)
         | Fault::BrokerUnreachable(_)
         | Fault::TopicMissing
+        | Fault::NoTimestamps
         | Fault::NotAuthorized(_)
         | Fault::Incompatible(_)
         | Fault::InconsistentGroup(_)

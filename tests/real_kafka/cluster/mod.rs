@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_tests::rig::{
-    Cluster, Cut, Forebay, Load, NODES, Producer, Settings, Sink, unix_millis,
+    Cluster, Cut, Forebay, Load, NODES, Producer, Settings, Sink, await_all, unix_millis,
 };
 
-use super::{NEWEST, await_all, rig, say};
+use super::{NEWEST, rig, say};
 
 /// Each node leads as many.
 const PARTITIONS: u32 = 6;

@@ -7,10 +7,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use forebay_tests::rig::{
-    Cluster, Expected, Forebay, NODES, Producer, Settings, Sink, eventually, unix_millis,
+    Cluster, Expected, Forebay, NODES, Producer, Settings, Sink, await_all, eventually, unix_millis,
 };
 
-use super::super::{NEWEST, await_all, rig, say};
+use super::super::{NEWEST, rig, say};
 
 const WITHIN: Duration = Duration::from_secs(60);
 

@@ -64,10 +64,13 @@ impl Consumer {
             cluster,
             topic,
             group,
+            start,
             function: _,
         } = &self.faults;
         self.links.refusal(self.now).is_some()
-            || [cluster, topic, group].into_iter().any(Option::is_some)
+            || [cluster, topic, group, start]
+                .into_iter()
+                .any(Option::is_some)
     }
 
     /// The fault to show: what keeps most from working comes first.
