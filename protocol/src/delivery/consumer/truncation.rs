@@ -98,8 +98,10 @@ impl Consumer {
                 lane.checked(leader_epoch);
             }
             Stage::Checking { .. } => {
-                // What was fetched before is of the log as it was, and is delivered first.
-                lane.reposition = Some(Search::Truncated { wanted, log_start });
+                // What was fetched before is of the log as it was, and is delivered first. A lane that is to go elsewhere
+                // already, since its topic was created anew, goes there.
+                let search = Search::Truncated { wanted, log_start };
+                lane.reposition.get_or_insert(search);
                 lane.enter(Stage::Active);
             }
             Stage::Locating(Search::Truncated { wanted, log_start }) if found.end_offset >= 0 => {
