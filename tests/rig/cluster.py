@@ -11,7 +11,7 @@ Then standard input is a line for each command, each answered by a JSON line:
     start N [VERSION]   start it again, perhaps with another version, and wait until it takes requests
     freeze N | thaw N   SIGSTOP, SIGCONT
 
-It ends, with its nodes and their folders, when its standard input closes.
+It ends, with its nodes and their folders, when its standard input closes, or at a signal.
 """
 import argparse
 import json
@@ -167,6 +167,8 @@ def main():
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     advertised = [int(port) for port in options.advertised.split(",") if port]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     cluster = Cluster(options.version, options.nodes, options.host, advertised, dict(item.split("=", 1) for item in options.set))
     try:
         say({"dir": cluster.dir, "nodes": [{"direct": f"127.0.0.1:{node.port}", "front": f"127.0.0.1:{node.front}",

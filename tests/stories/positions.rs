@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay_protocol::delivery::Budget;
 use forebay_tests::fake_kafka::Fault;
-use forebay_tests::story::{Story, TOPIC, consumer_config};
+use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
 use kafka_protocol::messages::ApiKey;
 
 /// Late, and yet before a heartbeat that waits behind it makes us look for another coordinator.
@@ -76,6 +76,24 @@ fn late_answer_about_an_old_epoch_leaves_no_lane_behind() {
     story.kafka.truncate(TOPIC, 0, 3);
     story.play(Duration::from_secs(1));
     recreate(&mut story);
+    everything_new_arrives_once(story);
+}
+
+#[test]
+fn late_answer_that_the_old_log_is_shorter_keeps_no_record_of_the_new_topic_back() {
+    let mut story = two_partitions_at_work();
+    story.hold_calls();
+    story.produce(0, "old 5");
+    story.until("its call is open", |story| story.open_calls.len() == 1);
+    story
+        .kafka
+        .script(ApiKey::OffsetForLeaderEpoch, [Fault::Delay(LATE)]);
+    story.kafka.truncate(TOPIC, 0, 3);
+    story.play(Duration::from_secs(1));
+    recreate(&mut story);
+    story.play(2 * LATE);
+    story.answer_calls(|_| succeeded());
+    story.end_call(succeeded());
     everything_new_arrives_once(story);
 }
 

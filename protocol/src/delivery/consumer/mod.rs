@@ -23,6 +23,7 @@ mod positions;
 mod reporting;
 mod seeding;
 mod suspecting;
+mod truncation;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

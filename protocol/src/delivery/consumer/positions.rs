@@ -16,9 +16,8 @@ use super::declaring::PATIENT_BACKOFF;
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
-    ApiKey, CommittedOffset, EpochEndOffset, LeaderEpochPartition, ListOffsetsPartition,
-    ListOffsetsRequest, ListOffsetsResponse, ListedOffset, OffsetFetchRequest, OffsetFetchResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, Request,
+    CommittedOffset, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListedOffset,
+    OffsetFetchRequest, OffsetFetchResponse, Request,
 };
 use crate::time::Instant;
 
@@ -41,18 +40,6 @@ impl Consumer {
                 && let Some(search) = lane.reposition.take()
             {
                 lane.enter(Stage::Locating(search));
-            }
-        }
-    }
-
-    /// A lane that has another leader asks it how far its log goes, before it reads on.
-    fn check_new_leaders(&mut self) {
-        for lane in self.lanes.values_mut() {
-            if let Some(leader) = self.cluster.leader(lane.partition)
-                && lane.must_check(leader.epoch)
-            {
-                let leader_epoch = leader.epoch;
-                lane.enter(Stage::Checking { leader_epoch });
             }
         }
     }
@@ -119,37 +106,6 @@ impl Consumer {
         if !epochs.is_empty() && self.is_link_up(node) {
             self.ask_epochs(node, &epochs);
         }
-    }
-
-    fn ask_epochs(&mut self, node: i32, epochs: &[(LaneRef, i32)]) {
-        let lanes: Vec<LaneRef> = epochs.iter().map(|(lane, _)| *lane).collect();
-        let version = self
-            .links
-            .version(Role::Fetch(node), ApiKey::OffsetForLeaderEpoch);
-        if version.is_none() {
-            for lane in lanes {
-                self.no_end_of_epoch(lane);
-            }
-            return;
-        }
-        let request = Request::OffsetForLeaderEpoch(OffsetForLeaderEpochRequest {
-            topic: self.config.topic.clone(),
-            partitions: epochs
-                .iter()
-                .map(|(lane, leader_epoch)| LeaderEpochPartition {
-                    partition: lane.partition,
-                    current_leader_epoch: self.leader_epoch(lane.partition),
-                    leader_epoch: *leader_epoch,
-                })
-                .collect(),
-        });
-        self.mark_asked(&lanes);
-        let view = self.cluster.view();
-        self.send(
-            Role::Fetch(node),
-            &request,
-            Ticket::EpochEnds { view, lanes },
-        );
     }
 
     /// Asks for the group's commits. Of all partitions, not only ours: any commit of ours tells how many
@@ -402,91 +358,6 @@ impl Consumer {
         );
     }
 
-    pub(super) fn handle_epoch_ends(
-        &mut self,
-        view: u64,
-        lanes: &[LaneRef],
-        response: &OffsetForLeaderEpochResponse,
-    ) {
-        for of in lanes {
-            match response
-                .partitions
-                .iter()
-                .find(|p| p.partition == of.partition)
-            {
-                Some(found) if found.error.is_ok() => self.end_of_epoch(*of, found),
-                // Before v3 it takes a right on the cluster, which no consumer has.
-                Some(found) if is_denied(found.error) => self.no_end_of_epoch(*of),
-                _ => {
-                    self.cluster.invalidate(view, self.now);
-                    self.ask_again(*of);
-                }
-            }
-        }
-    }
-
-    /// How far a leader has what was read.
-    fn end_of_epoch(&mut self, of: LaneRef, found: &EpochEndOffset) {
-        let Some(lane) = self.lane_of(of) else {
-            return;
-        };
-        let (wanted, log_start) = (lane.fetched(), lane.log_start.max(0));
-        match lane.stage() {
-            Stage::Checking { leader_epoch } if found.end_offset >= wanted => {
-                lane.checked(leader_epoch);
-            }
-            // A leader knows its own epoch at least. One that knows neither it nor ours keeps no epochs; one that is
-            // older than ours is of another log.
-            Stage::Checking { leader_epoch }
-                if found.end_offset < 0 && lane.fetched_epoch() < leader_epoch =>
-            {
-                lane.checked(leader_epoch);
-            }
-            Stage::Checking { .. } => {
-                // What was fetched before is of the log as it was, and is delivered first.
-                lane.reposition = Some(Search::Truncated { wanted, log_start });
-                lane.enter(Stage::Active);
-            }
-            Stage::Locating(Search::Truncated { wanted, log_start }) if found.end_offset >= 0 => {
-                let offset = found.end_offset.clamp(log_start, wanted.max(log_start));
-                self.truncated(of, offset, found.leader_epoch, wanted);
-            }
-            _ => self.no_end_of_epoch(of),
-        }
-    }
-
-    /// The broker knows no epochs, or does not tell: a log that ends early is read from its start, and any other
-    /// is believed.
-    fn no_end_of_epoch(&mut self, of: LaneRef) {
-        let Some(lane) = self.lane_of(of) else {
-            return;
-        };
-        match lane.stage() {
-            Stage::Checking { leader_epoch } => lane.checked(leader_epoch),
-            Stage::Locating(Search::Truncated { wanted, log_start }) => {
-                self.truncated(of, log_start, -1, wanted);
-            }
-            _ => {}
-        }
-    }
-
-    /// The log was truncated below what was read: go back to where it is the same.
-    fn truncated(&mut self, of: LaneRef, offset: i64, epoch: i32, wanted: i64) {
-        let topic_id = self.cluster.topic_id();
-        let Some(lane) = self.lane_of(of) else {
-            return;
-        };
-        lane.begin_at(offset, epoch, topic_id, Stage::Active);
-        self.notice(
-            Severity::Error,
-            "Log was truncated below what was read",
-            format!(
-                "partition={} read_to={wanted} going_on_at={offset}",
-                of.partition
-            ),
-        );
-    }
-
     /// The topic was created anew while we ran: every lane ends what it holds and starts at the beginning.
     pub(super) fn handle_recreated(&mut self) {
         self.notice(
@@ -582,13 +453,6 @@ fn question(lane: &Lane) -> Option<Question> {
         Search::Truncated { .. } => return Some(Question::EndOfEpoch(lane.fetched_epoch())),
     };
     Some(Question::Offset { timestamp })
-}
-
-fn is_denied(error: ErrorCode) -> bool {
-    matches!(
-        error,
-        ErrorCode::TOPIC_AUTHORIZATION_FAILED | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
-    )
 }
 
 /// Whether that partition's start is looked for by a time.
