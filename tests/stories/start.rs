@@ -87,6 +87,10 @@ fn time_on_a_topic_without_timestamps_is_told_until_the_broker_has_an_answer() {
             ApiKey::ListOffsets => none.clone(),
             _ => Fault::Serve,
         })));
+    // The declaration has given up by then, and no owner has asked yet.
+    story
+        .kafka
+        .script(ApiKey::JoinGroup, [Fault::Delay(Duration::from_secs(3))]);
     let member = story.join(starting_at(StartingPosition::AtTimestamp(1_000)), budget());
     let fault = |story: &Story| story.consumer(member).status().fault;
     story.until("it says so", |story| {

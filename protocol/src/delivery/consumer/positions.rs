@@ -283,9 +283,13 @@ impl Consumer {
         }
     }
 
-    /// Whether the start of something that is ours is looked for by a time.
+    /// Whether the start of something that is ours is looked for by a time, or will be: the owners do what the
+    /// declaration could not.
     pub(super) fn looks_for_time(&self) -> bool {
-        self.declaring.asks_for_offsets() || self.lanes.values().any(asks_for_time)
+        let will_look = |lane: &Lane| asks_for_time(lane) || lane.stage() == Stage::AwaitingCommit;
+        self.declaring.asks_for_offsets()
+            || self.membership.generation() < 0
+            || self.lanes.values().any(will_look)
     }
 
     fn located(&mut self, of: LaneRef, found: &ListedOffset) {
