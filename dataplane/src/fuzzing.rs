@@ -80,17 +80,47 @@ pub fn tls(input: &[u8], server: &Arc<ServerConfig>, client: &Arc<ClientConfig>)
 mod tests {
     use std::path::Path;
 
-    use super::*;
-    use crate::net::trial::tls::Pki;
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestRunner};
 
-    fn for_seeds(target: &str, check: impl Fn(&[u8])) {
+    use super::*;
+    use crate::net::trial::tls::{Pki, VERSIONS};
+
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds");
-        let mut count = 0;
-        for entry in std::fs::read_dir(seeds.join(target)).unwrap() {
-            check(&std::fs::read(entry.unwrap().path()).unwrap());
-            count += 1;
-        }
-        assert!(count > 0, "no seeds for {target}");
+        let files = std::fs::read_dir(seeds.join(target)).unwrap();
+        let seeds: Vec<_> = files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .collect();
+        assert!(!seeds.is_empty(), "no seeds for {target}");
+        seeds
+    }
+
+    /// Seeds as they are, and with some of their bytes changed, lost or doubled: what a machine without a fuzzer
+    /// can tell.
+    fn for_seeds(target: &str, check: impl Fn(&[u8])) {
+        let seeds = seeds(target);
+        seeds.iter().for_each(|seed| check(seed));
+        let changes = proptest::collection::vec(any::<(u16, u8, u8)>(), 1..5);
+        let inputs = (proptest::sample::select(seeds), changes);
+        let mut runner = TestRunner::new(Config::default());
+        let survived = runner.run(&inputs, |(mut input, changes)| {
+            for (at, kind, byte) in changes {
+                let at = usize::from(at) % input.len();
+                match kind % 4 {
+                    0 => input[at] = byte,
+                    1 => input[at] ^= 1 << (byte % 8),
+                    2 => drop(input.drain(at..input.len().min(at + usize::from(byte % 16)))),
+                    _ => input.insert(at, byte),
+                }
+                if input.is_empty() {
+                    break;
+                }
+            }
+            check(&input);
+            Ok(())
+        });
+        survived.unwrap();
     }
 
     #[test]
@@ -100,10 +130,12 @@ mod tests {
 
     #[test]
     fn seeds_of_tls_are_survived() {
-        for version in crate::net::trial::tls::VERSIONS {
+        for version in VERSIONS {
             let pki = Pki::new("root");
             let (server, client) = (Arc::new(pki.server()), pki.client(version));
-            for_seeds("tls", |input| tls(&input[1..], &server, &client));
+            for_seeds("tls", |input| {
+                tls(input.get(1..).unwrap_or_default(), &server, &client);
+            });
         }
     }
 }
