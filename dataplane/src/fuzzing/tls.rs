@@ -23,6 +23,9 @@ const HELD_BYTES_MAX: usize = 2 << 20;
 /// Steps that suffice to carry all that is under way to its end.
 const SETTLING_STEPS: usize = 10_000;
 
+/// As often the server may change its keys: rustls refuses a server that does nothing else.
+const NEW_KEYS_MAX: usize = 16;
+
 pub(super) struct Play {
     server: ServerConnection,
     client: Session,
@@ -34,6 +37,7 @@ pub(super) struct Play {
     wire: VecDeque<u8>,
     /// Something on its way was changed.
     is_changed: bool,
+    new_keys: usize,
     /// What each side has said, and what the other has heard of it.
     server_said: Vec<u8>,
     client_heard: Vec<u8>,
@@ -54,6 +58,7 @@ impl Play {
             reading: None,
             wire: VecDeque::new(),
             is_changed: false,
+            new_keys: 0,
             server_said: Vec::new(),
             client_heard: Vec::new(),
             client_said: Vec::new(),
@@ -108,7 +113,11 @@ impl Play {
         assert!(self.client_said.starts_with(&self.server_heard));
         let held = self.client.held_bytes();
         assert!(held <= HELD_BYTES_MAX, "{held} bytes are held");
-        assert!(self.is_changed || self.client.failed().is_none());
+        let failed = self.client.failed();
+        assert!(
+            self.is_changed || failed.is_none(),
+            "honest bytes are refused: {failed:?}"
+        );
     }
 
     /// As a reader does that has taken all there is: before that it asks for nothing more.
@@ -236,7 +245,8 @@ impl Play {
     fn special(&mut self, size: usize, script: &mut impl Iterator<Item = u8>) {
         match size & 3 {
             // New keys, which TLS 1.2 lacks.
-            0 if !self.server.is_handshaking() => {
+            0 if !self.server.is_handshaking() && self.new_keys < NEW_KEYS_MAX => {
+                self.new_keys += 1;
                 self.server.refresh_traffic_keys().unwrap_or_default();
                 self.collect();
             }
