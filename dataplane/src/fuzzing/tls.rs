@@ -23,6 +23,9 @@ const HELD_BYTES_MAX: usize = 2 << 20;
 /// Steps that suffice to carry all that is under way to its end.
 const SETTLING_STEPS: usize = 10_000;
 
+/// As often the server may change its keys: rustls refuses a server that does nothing else.
+const NEW_KEYS_MAX: usize = 16;
+
 pub(super) struct Play {
     server: ServerConnection,
     client: Session,
@@ -34,6 +37,7 @@ pub(super) struct Play {
     wire: VecDeque<u8>,
     /// Something on its way was changed.
     is_changed: bool,
+    new_keys: usize,
     /// What each side has said, and what the other has heard of it.
     server_said: Vec<u8>,
     client_heard: Vec<u8>,
@@ -54,6 +58,7 @@ impl Play {
             reading: None,
             wire: VecDeque::new(),
             is_changed: false,
+            new_keys: 0,
             server_said: Vec::new(),
             client_heard: Vec::new(),
             client_said: Vec::new(),
@@ -72,7 +77,9 @@ impl Play {
                 2 => self.begin_read(),
                 3 => self.client_says(size * 700),
                 4 => self.server_says(size * 700),
-                5 => self.take(size + 1),
+                5 => {
+                    self.take(size + 1);
+                }
                 6 => self.change(size, script.next().unwrap_or_default()),
                 _ => self.special(size, &mut script),
             }
@@ -94,8 +101,10 @@ impl Play {
         }
         if !self.is_changed {
             assert!(self.is_open && self.client.failed().is_none());
-            assert_eq!(self.client_heard, self.server_said);
-            assert_eq!(self.server_heard, self.client_said);
+            let (heard, said) = (self.client_heard.len(), self.server_said.len());
+            assert!(heard == said, "{heard} bytes of {said} reached the client");
+            let (heard, said) = (self.server_heard.len(), self.client_said.len());
+            assert!(heard == said, "{heard} bytes of {said} reached the server");
         }
     }
 
@@ -104,11 +113,20 @@ impl Play {
         assert!(self.client_said.starts_with(&self.server_heard));
         let held = self.client.held_bytes();
         assert!(held <= HELD_BYTES_MAX, "{held} bytes are held");
-        assert!(self.is_changed || self.client.failed().is_none());
+        let failed = self.client.failed();
+        assert!(
+            self.is_changed || failed.is_none(),
+            "honest bytes are refused: {failed:?}"
+        );
     }
 
+    /// As a reader does that has taken all there is: before that it asks for nothing more.
     fn begin_read(&mut self) {
-        if self.reading.is_none() && !self.client.has_ended() {
+        if self.reading.is_some() {
+            return;
+        }
+        while self.take(ROOM) {}
+        if !self.client.has_ended() && self.client.failed().is_none() {
             self.reading = Some(self.client.begin_read(Vec::new(), ROOM));
         }
     }
@@ -140,21 +158,20 @@ impl Play {
         }
     }
 
-    /// As a reader does that has room for so many bytes.
-    fn take(&mut self, room: usize) {
+    /// As a reader does that has room for so many bytes; whether there were any.
+    fn take(&mut self, room: usize) -> bool {
         // A read that is under way has its answer first.
         if !self.is_open || self.reading.is_some() {
-            return;
+            return false;
         }
         let mut heard = Vec::with_capacity(room);
-        // An error is for the checks to find.
         let taken = self.client.take(&mut heard, room);
-        assert!(
-            taken
-                .is_none_or(|taken| taken.is_err() || !heard.is_empty() || self.client.has_ended())
-        );
-        self.client_heard.extend(heard);
         self.flush();
+        let is_over = self.client.has_ended() || matches!(taken, Some(Err(_)));
+        assert!(taken.is_none() || is_over || !heard.is_empty());
+        let any = !heard.is_empty();
+        self.client_heard.extend(heard);
+        any
     }
 
     fn client_says(&mut self, bytes: usize) {
@@ -228,7 +245,8 @@ impl Play {
     fn special(&mut self, size: usize, script: &mut impl Iterator<Item = u8>) {
         match size & 3 {
             // New keys, which TLS 1.2 lacks.
-            0 if !self.server.is_handshaking() => {
+            0 if !self.server.is_handshaking() && self.new_keys < NEW_KEYS_MAX => {
+                self.new_keys += 1;
                 self.server.refresh_traffic_keys().unwrap_or_default();
                 self.collect();
             }
