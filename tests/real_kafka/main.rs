@@ -2,12 +2,15 @@
 //!
 //! Invariant: without the rig of `tests/run` every test here says aloud that it was skipped.
 
+mod authorization;
 mod cluster;
 mod consumer_group;
 mod equality;
+mod keys;
 mod kill;
 mod node;
 mod rebalance;
+mod rotation;
 mod security;
 mod start;
 

@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use forebay_tests::rig::{Broker, Forebay, Producer, Settings, Sink, await_all, eventually};
+use forebay_tests::rig::{
+    Broker, Forebay, Producer, Settings, Sink, await_all, eventually, file_uri,
+};
 use rustix::process::Signal;
 
 use super::{NEWEST, OLDER, OLDEST, PARTITIONS, rig};
@@ -87,7 +89,7 @@ fn settings(
     let secrets = access.iter();
     Settings {
         access: secrets
-            .map(|(kind, name)| (*kind, broker.secret(name)))
+            .map(|(kind, name)| (*kind, broker.secret_uri(name)))
             .collect(),
         bootstrap: Some(broker.listener(listener).to_owned()),
         ..Settings::new(topic, topic, function_port)
@@ -138,8 +140,8 @@ async fn a_new_certificate_is_used_without_a_rebalance(broker: &Broker) {
 fn own_copy(settings: &mut Settings, dir: &Path) -> PathBuf {
     let secret = dir.join("secret.json");
     let (_, last) = settings.access.last_mut().expect("a secret");
-    copy(last, &secret);
-    last.clone_from(&secret);
+    copy(Path::new(last.trim_start_matches("file:")), &secret);
+    *last = file_uri(&secret);
     secret
 }
 

@@ -26,7 +26,7 @@ def run(command, folder, text=None):
 
 
 def root(folder, name):
-    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "90",
          "-subj", f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", f"{name}.key", "-out", f"{name}.pem"], folder)
 
 
@@ -37,7 +37,7 @@ def sign(folder, name, names=None):
     with open(os.path.join(folder, f"{name}.ext"), "w") as out:
         out.write(extensions)
     run(["openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "root.pem", "-CAkey", "root.key", "-CAcreateserial",
-         "-days", "30", "-extfile", f"{name}.ext", "-out", f"{name}.pem"], folder)
+         "-days", "90", "-extfile", f"{name}.ext", "-out", f"{name}.pem"], folder)
 
 
 def read(folder, name):

@@ -167,7 +167,7 @@ impl Stage {
             window_seconds: None,
             access: access
                 .iter()
-                .map(|(kind, secret)| (*kind, self.broker.secret(secret)))
+                .map(|(kind, secret)| (*kind, self.broker.secret_uri(secret)))
                 .collect(),
             bootstrap: listener.map(|name| self.broker.listener(name).to_owned()),
             ..Settings::new(topic, group, sink.listen().await)

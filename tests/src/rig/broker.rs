@@ -1,7 +1,7 @@
 //! One Apache Kafka broker, run by `tests/rig/kafka.py` in a folder of its own, or our fake in its place.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -49,6 +49,20 @@ impl Broker {
     /// Such a broker that creates whatever topic is asked for by name.
     pub async fn start_creating(rig: &Rig, version: &'static str) -> Self {
         Self::start_with(rig, version, &["--set", "auto.create.topics.enable=true"]).await
+    }
+
+    /// Such a broker that lets whoever comes by SASL do nothing, and everybody else all.
+    pub async fn start_guarded(rig: &Rig, version: &'static str) -> Self {
+        let authorizer =
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer";
+        let options = [
+            "--secure",
+            "--set",
+            authorizer,
+            "--set",
+            "super.users=User:ANONYMOUS",
+        ];
+        Self::start_with(rig, version, &options).await
     }
 
     async fn start_with(rig: &Rig, version: &'static str, options: &[&str]) -> Self {
@@ -120,9 +134,24 @@ impl Broker {
         &secure.listeners[name]
     }
 
-    /// Where that secret is: `root`, `stranger`, `client`, `second`, `user` or `wrong`.
+    /// The file of that secret: `root`, `stranger`, `client`, `second`, `user` or `wrong`.
     pub fn secret(&self, name: &str) -> PathBuf {
-        let secure = self.secure.as_ref().expect("the broker was started secure");
-        secure.keys.join(format!("{name}.json"))
+        self.keys().join(format!("{name}.json"))
     }
+
+    /// As a mapping names that file.
+    pub fn secret_uri(&self, name: &str) -> String {
+        file_uri(&self.secret(name))
+    }
+
+    /// Where its keys and certificates are: `root.pem` and `root.key` sign what it trusts.
+    pub fn keys(&self) -> &Path {
+        let secure = self.secure.as_ref().expect("the broker was started secure");
+        &secure.keys
+    }
+}
+
+/// A secret's file, as a mapping names it.
+pub fn file_uri(path: &Path) -> String {
+    format!("file:{}", path.display())
 }

@@ -85,6 +85,18 @@ impl Broker {
         self.finish(self.java("Topic", &arguments)).await;
     }
 
+    /// Gives a user of SCRAM a new password, for each mechanism.
+    pub async fn set_password(&self, user: &str, password: &str) {
+        let arguments = [&self.bootstrap, "scram", user, password];
+        self.finish(self.python("admin.py", &arguments)).await;
+    }
+
+    /// Lets a user describe and read a `topic` or `group`.
+    pub async fn allow(&self, user: &str, kind: &str, name: &str) {
+        let arguments = [&self.bootstrap, "allow", user, kind, name];
+        self.finish(self.python("admin.py", &arguments)).await;
+    }
+
     /// All topics but Kafka's own, as Kafka's own tool sees them.
     pub async fn topics(&self) -> Vec<String> {
         let mut command = self.tool(

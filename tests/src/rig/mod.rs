@@ -15,7 +15,7 @@ mod sink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use broker::Broker;
+pub use broker::{Broker, file_uri};
 pub use clients::{Claim, Load, Member, Produced, Producer, Said};
 pub use cluster::{Cluster, Cut, NODES};
 pub use judge::{Expected, Redelivery, Verdict};
@@ -30,7 +30,7 @@ pub struct Rig {
     /// What `tests/run` has fetched.
     fetched: PathBuf,
     /// The `forebay` under test.
-    forebay: PathBuf,
+    pub forebay: PathBuf,
 }
 
 impl Rig {

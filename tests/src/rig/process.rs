@@ -42,8 +42,10 @@ pub struct Settings {
     pub node_id: Option<&'static str>,
     /// `session_timeout_ms`.
     pub session_timeout: Duration,
-    /// `SourceAccessConfigurations`: types, and the files of their secrets.
-    pub access: Vec<(&'static str, PathBuf)>,
+    /// `SourceAccessConfigurations`: types, and where their secrets are.
+    pub access: Vec<(&'static str, String)>,
+    /// More variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// Where brokers are, if not at their plaintext listener: one or more, joined by commas.
     pub bootstrap: Option<String>,
     /// What it finds in place of `/etc/hosts`.
@@ -76,6 +78,7 @@ impl Settings {
             node_id: None,
             session_timeout: Duration::from_secs(10),
             access: Vec::new(),
+            environment: Vec::new(),
             bootstrap: None,
             hosts: None,
         }
@@ -126,12 +129,10 @@ impl Settings {
             let config = format!("MinimumPollers = {pollers}, MaximumPollers = {pollers}");
             writeln!(toml, "ProvisionedPollerConfig = {{ {config} }}").expect("a string takes all");
         }
-        let entries = self.access.iter().map(|(kind, secret)| {
-            format!(
-                "{{ Type = \"{kind}\", URI = \"file:{}\" }}",
-                secret.display()
-            )
-        });
+        let entries = self
+            .access
+            .iter()
+            .map(|(kind, secret)| format!("{{ Type = \"{kind}\", URI = \"{secret}\" }}"));
         let entries: Vec<String> = entries.collect();
         writeln!(
             toml,
@@ -185,6 +186,12 @@ impl Forebay {
             .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
             .env("AWS_SECRET_ACCESS_KEY", "not-a-secret")
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(
+                settings
+                    .environment
+                    .iter()
+                    .map(|(name, value)| (name, value)),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

@@ -3,8 +3,8 @@
 //! Invariant: a call is noted as ended before its answer is written, so a call that was started because
 //! of that answer is always noted as later.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,6 +18,7 @@ use super::unix_millis;
 pub struct Sink {
     delay_ms: Arc<AtomicU64>,
     fails: Arc<AtomicBool>,
+    key: Arc<OnceLock<String>>,
     next: Arc<AtomicU64>,
     tell: mpsc::UnboundedSender<Note>,
     ledger: Ledger,
@@ -65,6 +66,7 @@ impl Sink {
         Self {
             delay_ms: Arc::default(),
             fails: Arc::default(),
+            key: Arc::default(),
             next: Arc::default(),
             tell,
             ledger: Ledger { heard, calls },
@@ -82,13 +84,21 @@ impl Sink {
         self.fails.store(fails, Ordering::Relaxed);
     }
 
+    /// From now on only calls that are signed with that key reach the function; all others have keys that have expired.
+    pub fn require_key(&self, access_key_id: &str) {
+        self.key
+            .set(access_key_id.to_owned())
+            .expect("keys change once");
+    }
+
     /// Opens a port for one more caller.
     pub async fn listen(&self) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a bound address").port();
-        let (delay, fails, next, tell) = (
+        let (delay, fails, key, next, tell) = (
             Arc::clone(&self.delay_ms),
             Arc::clone(&self.fails),
+            Arc::clone(&self.key),
             Arc::clone(&self.next),
             self.tell.clone(),
         );
@@ -100,6 +110,7 @@ impl Sink {
                     buffer: BytesMut::new(),
                     delay_ms: Arc::clone(&delay),
                     fails: Arc::clone(&fails),
+                    key: Arc::clone(&key),
                     next: Arc::clone(&next),
                     tell: tell.clone(),
                 };
@@ -159,14 +170,40 @@ struct Connection {
     buffer: BytesMut,
     delay_ms: Arc<AtomicU64>,
     fails: Arc<AtomicBool>,
+    key: Arc<OnceLock<String>>,
     next: Arc<AtomicU64>,
     tell: mpsc::UnboundedSender<Note>,
 }
 
+/// A request.
+struct Request {
+    is_post: bool,
+    /// When it came.
+    opened: u64,
+    authorization: String,
+    body: Bytes,
+}
+
+/// As Lambda refuses keys that are over.
+const EXPIRED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nX-Amzn-ErrorType: ExpiredTokenException\r\nContent-Length: 67\r\n\r\n\
+    {\"message\":\"The security token included in the request is expired\"}";
+
 impl Connection {
     async fn serve(mut self) {
-        while let Some((post, opened, body)) = self.request().await {
-            if !post {
+        while let Some(request) = self.request().await {
+            if !self.is_known(&request) {
+                if self.stream.write_all(EXPIRED).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let Request {
+                is_post,
+                opened,
+                body,
+                ..
+            } = request;
+            if !is_post {
                 // What the function is cannot be asked here.
                 let answer = b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 2\r\n\r\n{}";
                 if self.stream.write_all(answer).await.is_err() {
@@ -201,6 +238,14 @@ impl Connection {
         }
     }
 
+    /// Whether it is signed with the key that is asked for, if one is.
+    fn is_known(&self, request: &Request) -> bool {
+        self.key.get().is_none_or(|key| {
+            let signed_by = format!("Credential={key}/");
+            request.authorization.contains(&signed_by)
+        })
+    }
+
     fn note(&self, note: Note) {
         // A test that has ended no longer listens.
         self.tell.send(note).ok();
@@ -222,8 +267,8 @@ impl Connection {
         }
     }
 
-    /// One request: whether it is a POST, when it came, its body. `None` at the end of the connection.
-    async fn request(&mut self) -> Option<(bool, u64, Bytes)> {
+    /// One request; `None` at the end of the connection.
+    async fn request(&mut self) -> Option<Request> {
         let mut opened = None;
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 64];
@@ -231,11 +276,18 @@ impl Connection {
             let parsed = request.parse(&self.buffer).expect("Forebay writes HTTP");
             if let httparse::Status::Complete(head) = parsed {
                 let opened = *opened.get_or_insert_with(micros);
-                let post = request.method == Some("POST");
-                let length = content_length(request.headers);
+                let is_post = request.method == Some("POST");
+                let authorization = header(request.headers, "authorization").to_owned();
+                let length = header(request.headers, "content-length").parse();
+                let length = length.unwrap_or(0);
                 if self.buffer.len() >= head + length {
                     self.buffer.advance(head);
-                    return Some((post, opened, self.buffer.split_to(length).freeze()));
+                    return Some(Request {
+                        is_post,
+                        opened,
+                        authorization,
+                        body: self.buffer.split_to(length).freeze(),
+                    });
                 }
                 self.buffer.reserve(length);
             }
@@ -247,12 +299,13 @@ impl Connection {
     }
 }
 
-fn content_length(headers: &[httparse::Header<'_>]) -> usize {
-    headers
+/// A header's value; empty without one.
+fn header<'a>(headers: &'a [httparse::Header<'_>], name: &str) -> &'a str {
+    let mut found = headers
         .iter()
-        .find(|header| header.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|header| std::str::from_utf8(header.value).ok()?.trim().parse().ok())
-        .unwrap_or(0)
+        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    let value = found.next().map_or(&b""[..], |header| header.value);
+    std::str::from_utf8(value).unwrap_or_default().trim()
 }
 
 fn micros() -> u64 {
