@@ -286,6 +286,11 @@ impl Cluster {
             .filter(|leader| leader.node >= 0)
     }
 
+    /// Whether the newest view has that partition.
+    pub(super) fn has(&self, partition: i32) -> bool {
+        self.leaders.contains_key(&partition)
+    }
+
     /// Since when a partition has no leader.
     pub(super) fn leaderless_since(&self, partition: i32) -> Option<Instant> {
         self.leaderless.get(&partition).copied()

@@ -99,12 +99,34 @@ impl Consumer {
             ));
         }
         let mut partitions = self.lanes.keys();
-        let partition = partitions.find(|partition| {
+        let leaderless = partitions.find(|partition| {
             let since = self.cluster.leaderless_since(**partition);
             since.is_some_and(|since| is_long(&since))
+        });
+        match leaderless {
+            Some(partition) => Some(format!(
+                "partition {partition} has no leader; look at the brokers that hold it"
+            )),
+            None => self.misassigned(),
+        }
+    }
+
+    /// What the coordinator assigns and the brokers do not have.
+    fn misassigned(&self) -> Option<String> {
+        let of_another_topic = self.membership.holds_another_topic();
+        let mut lanes = self.lanes.values();
+        let lane = lanes.find(|lane| {
+            let still = self.now.saturating_since(lane.still_since());
+            let is_unknown = !self.cluster.has(lane.partition) && self.cluster.partitions() > 0;
+            still >= limits::UNREACHABLE_SHOWN_AFTER && (of_another_topic || is_unknown)
         })?;
+        let (topic, group, partition) = (&self.config.topic, &self.config.group_id, lane.partition);
+        let what = match of_another_topic {
+            true => format!("of another topic of the name {topic} than the brokers show"),
+            false => format!("that topic {topic} does not have"),
+        };
         Some(format!(
-            "partition {partition} has no leader; look at the brokers that hold it"
+            "the coordinator of group {group} assigns partition {partition} {what}; look at the brokers' logs"
         ))
     }
 

@@ -79,6 +79,14 @@ impl Member {
         }
     }
 
+    /// Whether what is assigned is of another topic than the brokers show; a classic member cannot tell.
+    pub fn holds_another_topic(&self) -> bool {
+        match self {
+            Self::Classic(_) => false,
+            Self::Consumer(member) => member.holds_another_topic(),
+        }
+    }
+
     /// The call and the commit of a revoked partition have ended.
     pub fn released(&mut self, partition: i32, now: Instant) {
         match self {

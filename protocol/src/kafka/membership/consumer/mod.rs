@@ -281,8 +281,13 @@ impl ConsumerMembership {
     /// being revoked, and the lease has not run out.
     pub fn may_start_call(&self, partition: i32, now: Instant) -> bool {
         let leased = self.lease_end().is_some_and(|end| now < end);
-        let same_topic = self.seen_topic == self.held_topic;
-        leased && same_topic && self.holdings.owns(partition)
+        leased && !self.holds_another_topic() && self.holdings.owns(partition)
+    }
+
+    /// Whether what the coordinator assigns is of another topic than the brokers show under its name: it was created
+    /// anew, and one of them has not heard of it.
+    pub fn holds_another_topic(&self) -> bool {
+        self.seen_topic != self.held_topic
     }
 
     /// When calls must stop starting if the coordinator answers nothing more; `None` outside a group.
