@@ -35,6 +35,10 @@ pub const FIRST_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// What one Fetch asks for in all.
 pub const FETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// No honest answer is longer, but for a single batch that is larger than what is asked for: of those a shard receives
+/// one at a time, since nobody has reserved their memory.
+pub const FRAME_BYTES_ASKED: usize = 2 * FETCH_BYTES_MAX;
+
 /// What one Fetch asks for of one partition.
 pub const FETCH_PARTITION_BYTES_MAX: usize = 1024 * 1024;
 

@@ -122,7 +122,11 @@ impl Task {
         let Stream { reader, writer } = stream;
         let reading = monoio::spawn(read_frames(
             self.id,
-            FrameReader::new(reader, Rc::clone(&self.shard.receive_buffers)),
+            FrameReader::new(
+                reader,
+                Rc::clone(&self.shard.receive_buffers),
+                self.handle.clone(),
+            ),
             self.inputs.clone(),
             self.outbox.clone(),
             self.handle.clone(),
@@ -195,8 +199,9 @@ mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
     use std::time::Duration;
 
-    use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX};
+    use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX};
 
+    use super::super::frames::ReceiveBuffers;
     use super::*;
     use crate::contract::Request;
     use crate::net::trial::{on_each_driver, pair};
@@ -213,11 +218,55 @@ mod tests {
         (0..length).map(|i| (i % 251) as u8).collect()
     }
 
+    fn buffers() -> Rc<ReceiveBuffers> {
+        Rc::new(ReceiveBuffers::new(1 << 20))
+    }
+
+    /// A connection that is read into those buffers, and its other end.
+    async fn reader(buffers: &Rc<ReceiveBuffers>) -> (FrameReader, TcpStream) {
+        let (stream, handle, peer) = pair().await;
+        let frames = FrameReader::new(stream.reader, Rc::clone(buffers), handle);
+        (frames, peer)
+    }
+
+    #[test]
+    fn frames_that_nobody_asks_for_are_received_one_at_a_time() {
+        on_each_driver(async || {
+            let buffers = buffers();
+            let mut announced = Vec::new();
+            for _ in 0..2 {
+                let (mut frames, mut peer) = reader(&buffers).await;
+                peer.write_all(&framed(b"first")).unwrap();
+                frames.next().await.unwrap();
+                let length = FRAME_BYTES_ASKED as i32 + 1;
+                peer.write_all(&length.to_be_bytes()).unwrap();
+                announced.push((frames, peer));
+            }
+            let (mut second, mut second_peer) = announced.pop().unwrap();
+            let (mut first, first_peer) = announced.pop().unwrap();
+            let first = monoio::spawn(async move { first.next().await });
+            // It has its turn once it waits for its bytes.
+            monoio::time::sleep(Duration::from_millis(50)).await;
+            let sent = std::thread::spawn(move || {
+                second_peer
+                    .write_all(&pattern(FRAME_BYTES_ASKED + 1))
+                    .unwrap();
+                second_peer
+            });
+            let second = monoio::spawn(async move { second.next().await.map(|it| it.len()) });
+            monoio::time::sleep(Duration::from_millis(50)).await;
+            assert!(!sent.is_finished(), "it is read while another's turn lasts");
+            drop(first_peer);
+            assert!(matches!(first.await, Err(FrameError::Truncated { .. })));
+            assert_eq!(second.await.unwrap(), FRAME_BYTES_ASKED + 1);
+            sent.join().unwrap();
+        });
+    }
+
     #[test]
     fn frames_come_whole_whatever_their_size() {
         on_each_driver(async || {
-            let (stream, _handle, mut peer) = pair().await;
-            let mut frames = FrameReader::new(stream.reader, Rc::default());
+            let (mut frames, mut peer) = reader(&buffers()).await;
             let sizes = [0, 1, 5000, 40_000, 300_000, 20_000_000, 3, 300_001];
             let sender = std::thread::spawn(move || {
                 for size in sizes {
@@ -236,9 +285,8 @@ mod tests {
     #[test]
     fn a_frame_may_drip() {
         on_each_driver(async || {
-            let (stream, _handle, mut peer) = pair().await;
+            let (mut frames, mut peer) = reader(&buffers()).await;
             peer.set_nodelay(true).unwrap();
-            let mut frames = FrameReader::new(stream.reader, Rc::default());
             let sender = std::thread::spawn(move || {
                 for byte in framed(b"drip") {
                     peer.write_all(&[byte]).unwrap();
@@ -256,12 +304,9 @@ mod tests {
         on_each_driver(async || {
             let first = FIRST_FRAME_BYTES_MAX as i32 + 1;
             for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32, first] {
-                let (stream, _handle, mut peer) = pair().await;
+                let (mut frames, mut peer) = reader(&buffers()).await;
                 peer.write_all(&length.to_be_bytes()).unwrap();
-                let error = FrameReader::new(stream.reader, Rc::default())
-                    .next()
-                    .await
-                    .unwrap_err();
+                let error = frames.next().await.unwrap_err();
                 assert!(
                     matches!(error, FrameError::Length { length: l, .. } if l == length),
                     "{error}"
@@ -273,12 +318,11 @@ mod tests {
     #[test]
     fn the_end_inside_a_frame_says_how_far_it_came() {
         on_each_driver(async || {
-            let (stream, _handle, mut peer) = pair().await;
+            let (mut frames, mut peer) = reader(&buffers()).await;
             peer.write_all(&framed(b"first")).unwrap();
             peer.write_all(&(100_i32 << 20).to_be_bytes()).unwrap();
             peer.write_all(b"short").unwrap();
             drop(peer);
-            let mut frames = FrameReader::new(stream.reader, Rc::default());
             frames.next().await.unwrap();
             let error = frames.next().await.unwrap_err();
             assert!(
@@ -291,8 +335,7 @@ mod tests {
     #[test]
     fn the_memory_of_a_frame_is_used_again_but_never_while_it_is_held() {
         on_each_driver(async || {
-            let (stream, _handle, mut peer) = pair().await;
-            let mut frames = FrameReader::new(stream.reader, Rc::default());
+            let (mut frames, mut peer) = reader(&buffers()).await;
             let sender = std::thread::spawn(move || {
                 for _ in 0..6 {
                     peer.write_all(&framed(&pattern(200_000))).unwrap();

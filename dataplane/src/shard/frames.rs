@@ -1,7 +1,8 @@
 //! Cuts a broker's stream into frames, into memory that is used again.
 //!
 //! Invariant: a length from the wire never makes us reserve more than [`FRAME_BYTES_RESERVED`] before its
-//! bytes arrive, and what is kept to be used again stays within its limit.
+//! bytes arrive, a shard receives one frame at a time that is larger than anybody asks for, and what is kept to be
+//! used again stays within its limit.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,10 +11,14 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::kafka::stranger::stranger;
-use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
+use forebay_protocol::limits::{
+    FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX, FRAME_BYTES_RESERVED,
+};
 use thiserror::Error;
 
+use super::queue::Queue;
 use crate::net::stream::Reader;
+use crate::net::tcp::Handle;
 
 /// Frames from this size on are received into memory that is used again.
 const RECYCLED_BYTES_MIN: usize = 32 * 1024;
@@ -46,7 +51,7 @@ pub(crate) enum FrameError {
     /// The peer does not speak Kafka.
     #[error("{0}")]
     Stranger(&'static str),
-    /// The connection broke.
+    /// The connection broke, or was given up.
     #[error("{0}")]
     Broken(#[from] io::Error),
 }
@@ -56,17 +61,19 @@ pub(crate) struct FrameReader {
     stream: Reader,
     head: Vec<u8>,
     buffers: Rc<ReceiveBuffers>,
+    handle: Handle,
     /// The longest frame that may come. Whoever has said nothing of Kafka's yet may be anybody.
     limit: usize,
 }
 
 impl FrameReader {
-    /// Reads into `buffers`, which connections share.
-    pub(crate) fn new(stream: Reader, buffers: Rc<ReceiveBuffers>) -> Self {
+    /// Reads into `buffers`, which connections share; `handle` is that of the stream.
+    pub(crate) fn new(stream: Reader, buffers: Rc<ReceiveBuffers>, handle: Handle) -> Self {
         Self {
             stream,
             head: Vec::with_capacity(4),
             buffers,
+            handle,
             limit: FIRST_FRAME_BYTES_MAX,
         }
     }
@@ -74,7 +81,12 @@ impl FrameReader {
     /// The next frame without its length.
     pub(crate) async fn next(&mut self) -> Result<Bytes, FrameError> {
         let length = self.length().await?;
-        let mut buffer = self.buffers.lend(length.min(FRAME_BYTES_RESERVED));
+        let buffers = Rc::clone(&self.buffers);
+        let _turn = match length > FRAME_BYTES_ASKED {
+            true => Some(self.turn(&buffers).await?),
+            false => None,
+        };
+        let mut buffer = buffers.lend(length.min(FRAME_BYTES_RESERVED));
         while buffer.len() < length {
             let arrived = buffer.len();
             if buffer.capacity() == arrived {
@@ -93,6 +105,15 @@ impl FrameReader {
         self.buffers.keep(buffer, capacity);
         self.limit = FRAME_BYTES_MAX;
         Ok(frame)
+    }
+
+    /// Waits until no other connection receives so much.
+    async fn turn<'a>(&self, buffers: &'a ReceiveBuffers) -> Result<Turn<'a>, FrameError> {
+        // Neither of the two is an operation on the socket.
+        monoio::select! {
+            () = buffers.turn.push(()) => Ok(Turn(&buffers.turn)),
+            () = self.handle.until_cut() => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+        }
     }
 
     async fn length(&mut self) -> Result<usize, FrameError> {
@@ -136,8 +157,20 @@ fn ended(read: io::Result<usize>) -> io::Result<bool> {
 
 /// Receive buffers of a shard that are used again once every slice of their last frame is gone: fresh
 /// memory costs a page fault every 4 KiB, ten times the copy.
-#[derive(Debug, Default)]
-pub(crate) struct ReceiveBuffers(RefCell<Kept>);
+pub(crate) struct ReceiveBuffers {
+    kept: RefCell<Kept>,
+    /// Holds an item while a frame is received that is larger than anybody asks for.
+    turn: Queue<()>,
+}
+
+/// The right to receive such a frame.
+struct Turn<'a>(&'a Queue<()>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.pop();
+    }
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -157,17 +190,20 @@ struct Rest {
 impl ReceiveBuffers {
     /// Buffers that together stay within `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self(RefCell::new(Kept {
-            limit,
-            ..Kept::default()
-        }))
+        Self {
+            kept: RefCell::new(Kept {
+                limit,
+                ..Kept::default()
+            }),
+            turn: Queue::new(1),
+        }
     }
 
     fn lend(&self, bytes: usize) -> BytesMut {
         if bytes < RECYCLED_BYTES_MIN {
             return BytesMut::with_capacity(bytes);
         }
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         // A small frame in a large buffer would hold memory that nobody has accounted for.
         let found = kept
             .rests
@@ -185,7 +221,7 @@ impl ReceiveBuffers {
         if capacity < RECYCLED_BYTES_MIN {
             return;
         }
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         kept.bytes += capacity;
         kept.rests.push_back(Rest { rest, capacity });
         while kept.bytes > kept.limit
@@ -229,10 +265,10 @@ mod tests {
     fn what_is_kept_stays_within_the_limit() {
         let buffers = ReceiveBuffers::new(3 * MIB);
         let frames: Vec<Bytes> = (0..8).map(|_| frame(&buffers, MIB)).collect();
-        assert_eq!(buffers.0.borrow().bytes, 3 * MIB);
-        let none = ReceiveBuffers::default();
+        assert_eq!(buffers.kept.borrow().bytes, 3 * MIB);
+        let none = ReceiveBuffers::new(0);
         frame(&none, MIB);
-        assert!(none.0.borrow().rests.is_empty());
+        assert!(none.kept.borrow().rests.is_empty());
         drop(frames);
     }
 }
