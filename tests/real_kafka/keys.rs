@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use forebay_tests::harness::Site;
-use forebay_tests::rig::{Broker, Rig, file_uri};
+use forebay_tests::rig::{Broker, Forebay, Rig, Settings, eventually, file_uri};
 use tempfile::TempDir;
 
 use super::{NEWEST, rig};
@@ -89,6 +90,29 @@ async fn every_kind_of_key_and_chain_lets_us_in() {
     }
     let refused = format!("problem: mapping {}: broker", stranger.name);
     assert!(said.contains(&refused), "{said}");
+    keys_of_no_use_are_told(&broker, &shop).await;
+}
+
+async fn keys_of_no_use_are_told(broker: &Broker, shop: &Workshop) {
+    for secret in shop.keys_of_no_use() {
+        let settings = Settings {
+            access: vec![
+                ("SERVER_ROOT_CA_CERTIFICATE", broker.secret_uri("root")),
+                ("CLIENT_CERTIFICATE_TLS_AUTH", file_uri(&secret.file)),
+            ],
+            bootstrap: Some(broker.listener("MTLS").to_owned()),
+            ..Settings::new(TOPIC, TOPIC, 1)
+        };
+        let mut forebay = Forebay::start(broker, &settings);
+        let text = "PROBLEM: Provided certificate or private key is invalid.";
+        eventually(text, Duration::from_secs(30), async || {
+            forebay.has_logged(text).then_some(())
+        })
+        .await;
+        let detail = format!("{}: ", file_uri(&secret.file));
+        assert!(forebay.has_logged(&detail), "{}", forebay.log());
+        forebay.assert_running();
+    }
 }
 
 /// A client's certificate and key in a secret's file.
@@ -152,6 +176,22 @@ impl Workshop {
             self.secret(name, &[&certificate], &file, Some(PASSWORD))
         });
         encrypted.into()
+    }
+
+    /// Under another password than the secret's, for another certificate, and no key at all.
+    fn keys_of_no_use(&self) -> Vec<Secret> {
+        let certificate = self.path("encrypted.pem");
+        let encrypted = self.path("pkcs12-3des.key");
+        vec![
+            self.secret(
+                "wrong-password",
+                &[&certificate],
+                &encrypted,
+                Some("another"),
+            ),
+            self.secret("of-another", &[&certificate], &self.path("p-256.key"), None),
+            self.secret("no-key", &[&certificate], &certificate, None),
+        ]
     }
 
     /// A client whose certificate the root has not signed itself.

@@ -59,6 +59,41 @@ async fn what_lets_us_in_changes_under_load_and_no_record_is_lost_or_comes_again
     local.node.has_all(&expected).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_end_are_renewed_under_load() {
+    let Some(rig) = rig("sessions_that_end_are_renewed") else {
+        return;
+    };
+    const LIFETIME: Duration = Duration::from_secs(4);
+    let broker = Broker::start_with_sessions(&rig, NEWEST, LIFETIME).await;
+    broker.topic(TOPIC, PARTITIONS, &[]).await;
+    let load = broker.load(Producer::Librdkafka, TOPIC, 1, RATE);
+    let mut nodes = Vec::new();
+    for kind in ["BASIC_AUTH", "SASL_SCRAM_512_AUTH"] {
+        let sink = Sink::new();
+        let settings = Settings {
+            access: vec![
+                (ROOT, broker.secret_uri("root")),
+                (kind, broker.secret_uri("user")),
+            ],
+            bootstrap: Some(broker.listener("SASL").to_owned()),
+            ..Settings::new(TOPIC, kind, sink.listen().await)
+        };
+        nodes.push(Node::start(&broker, &settings, sink));
+    }
+    for node in &mut nodes {
+        node.is_at_work().await;
+    }
+    tokio::time::sleep(3 * LIFETIME).await;
+    load.stop().await;
+    let expected = broker.expected(TOPIC).await;
+    for mut node in nodes {
+        node.has_all(&expected).await;
+        let ended = node.forebay.times_logged("Connection to a broker ended");
+        assert_eq!(ended, 0, "{}", node.forebay.log());
+    }
+}
+
 fn user(password: &str) -> String {
     serde_json::json!({ "username": "forebay", "password": password }).to_string()
 }

@@ -54,6 +54,7 @@ async fn security(version: &'static str) {
     a_password_that_is_wrong_is_told_and_mended_without_a_restart(&broker).await;
     a_root_that_is_wrong_is_told_and_mended_without_a_restart(&broker).await;
     a_certificate_that_is_missing_is_told(&broker).await;
+    a_certificate_that_nobody_asked_for_is_told(&broker).await;
     a_listener_without_tls_is_told(&broker).await;
 }
 
@@ -211,6 +212,18 @@ async fn a_certificate_that_is_missing_is_told(broker: &Broker) {
     let mut sink = Sink::new();
     let port = sink.listen().await;
     let settings = settings(broker, "mtls", "MTLS", &[(ROOT, "root")], port);
+    let mut forebay = Forebay::start(broker, &settings);
+    await_log(&forebay, "PROBLEM: Server failed to authenticate Lambda.").await;
+    forebay.assert_running();
+    assert!(sink.ledger().calls.is_empty());
+}
+
+/// A broker that lets everybody in would let a stranger's clients in as well.
+async fn a_certificate_that_nobody_asked_for_is_told(broker: &Broker) {
+    let mut sink = Sink::new();
+    let port = sink.listen().await;
+    let access = [(ROOT, "root"), (CERTIFICATE, "client")];
+    let settings = settings(broker, "tls", "TLS", &access, port);
     let mut forebay = Forebay::start(broker, &settings);
     await_log(&forebay, "PROBLEM: Server failed to authenticate Lambda.").await;
     forebay.assert_running();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -63,6 +64,12 @@ impl Broker {
             "super.users=User:ANONYMOUS",
         ];
         Self::start_with(rig, version, &options).await
+    }
+
+    /// Such a broker that ends the sessions of whoever does not authenticate again in time (KIP-368).
+    pub async fn start_with_sessions(rig: &Rig, version: &'static str, of: Duration) -> Self {
+        let lifetime = format!("connections.max.reauth.ms={}", of.as_millis());
+        Self::start_with(rig, version, &["--secure", "--set", &lifetime]).await
     }
 
     async fn start_with(rig: &Rig, version: &'static str, options: &[&str]) -> Self {
