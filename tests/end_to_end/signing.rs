@@ -1,11 +1,17 @@
 //! Signed calls, held against aws-sigv4 at the endpoint.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_lambda::Keys;
 use forebay_tests::harness::{Declared, Stage, get};
+use tokio::net::TcpListener;
 
 const KEYS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
@@ -119,4 +125,56 @@ async fn missing_credentials_are_a_fault_before_the_first_call_until_they_come()
     std::fs::write(std::env::var_os(FILE).unwrap(), keys).unwrap();
     eventually!(faults(&node).await == Some(0.0));
     node.shutdown().await;
+}
+
+/// An endpoint that lets nobody do anything; it says which calls were no dry runs.
+async fn forbidding() -> (String, Arc<AtomicU32>) {
+    let real_calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&real_calls);
+    let answer = async move |request: Request<Body>| {
+        let is_call = request.method() == Method::POST;
+        let kind = request.headers().get("x-amz-invocation-type");
+        let is_dry = kind.is_some_and(|kind| kind == "DryRun");
+        counted.fetch_add(u32::from(is_call && !is_dry), Ordering::Relaxed);
+        let action = if is_call {
+            "InvokeFunction"
+        } else {
+            "GetFunctionConfiguration"
+        };
+        let message = format!("User: u is not authorized to perform: lambda:{action}");
+        let json = serde_json::json!({ "Message": message });
+        (StatusCode::FORBIDDEN, json.to_string())
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let url = format!("http://{address}");
+    // It ends with the test's runtime.
+    tokio::spawn(async { axum::serve(listener, Router::new().fallback(answer)).await });
+    (url, real_calls)
+}
+
+#[tokio::test]
+async fn check_names_what_may_not_be_done_with_a_function_and_calls_it_dry() {
+    let test = "signing::check_names_what_may_not_be_done_with_a_function_and_calls_it_dry";
+    if in_a_process_with_keys(test) {
+        return;
+    }
+    let stage = Stage::new();
+    stage
+        .on_kafka(|kafka| kafka.create_topic("orders", 1))
+        .await;
+    let (url, real_calls) = forbidding().await;
+    let site = stage.site().key("endpoint_url", &format!("{url:?}"));
+    site.declare_signed(&Declared::new("orders"));
+    let config = site.config();
+    let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
+    let findings = forebay::control::check::outside(&config, &set).await;
+    let said: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    for expected in [
+        "may not be called (HTTP 403: User: u is not authorized to perform: lambda:InvokeFunction)",
+        "its configuration may not be read (HTTP 403: User: u is not authorized to perform: lambda:GetFunctionConfiguration)",
+    ] {
+        assert!(said.iter().any(|line| line.contains(expected)), "{said:#?}");
+    }
+    assert_eq!(real_calls.load(Ordering::Relaxed), 0);
 }

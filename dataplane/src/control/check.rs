@@ -176,10 +176,28 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
         );
         return;
     }
-    let answer = match function::client(function).await {
-        Ok(client) => function::ask(&client, function, keys).await,
-        Err(error) => Answer::Unreachable(error),
+    let client = match function::client(function).await {
+        Ok(client) => client,
+        Err(error) => {
+            let message = format!("its endpoint cannot be asked ({error}); correct ca_bundle");
+            report.add(Severity::Problem, subject, message);
+            return;
+        }
     };
+    let answer = function::ask(&client, function, keys).await;
+    if let Answer::Known { .. } | Answer::Denied(_) = answer
+        && function.signing != Signing::None
+        && let Some(reason) = function::refusal(&client, function, keys).await
+    {
+        let message = format!(
+            "may not be called ({reason}); allow lambda:InvokeFunction on it to the node's principal, and mend the keys if they are refused"
+        );
+        report.add(Severity::Problem, subject.clone(), message);
+    }
+    function_answer(function, subject, answer, report);
+}
+
+fn function_answer(function: &Function, subject: String, answer: Answer, report: &mut Report) {
     match answer {
         Answer::Known { timeout, allowed } if timeout > allowed => {
             let message = format!(
@@ -196,6 +214,13 @@ async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &
         Answer::Missing => {
             let message = "Function does not exist; create it or correct FunctionName";
             report.add(Severity::Problem, subject, message);
+        }
+        Answer::Denied(reason) => {
+            let message = format!(
+                "its configuration may not be read ({reason}); allow lambda:GetFunctionConfiguration on it to the node's principal, \
+                 or give its timeout_seconds"
+            );
+            report.add(Severity::Note, subject, message);
         }
         Answer::Unable(reason) => {
             let message =

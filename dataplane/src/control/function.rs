@@ -40,6 +40,8 @@ pub(super) enum Answer {
     },
     /// It does not exist.
     Missing,
+    /// We may not ask for its configuration.
+    Denied(String),
     /// The endpoint answers, but not this question.
     Unable(String),
     /// The endpoint does not answer.
@@ -49,6 +51,9 @@ pub(super) enum Answer {
     /// The endpoint is a broker.
     Kafka,
 }
+
+/// Of what an endpoint says of an error so much is repeated.
+const MESSAGE_CHARS_MAX: usize = 500;
 
 /// What is said of an endpoint that is a broker.
 pub(super) const IS_KAFKA: &str = "that is a Kafka broker, not a Lambda endpoint";
@@ -154,7 +159,7 @@ fn say(function: &Function, answer: &Answer) {
             function = name,
             reason, "Function's endpoint is not trusted; name its root in ca_bundle"
         ),
-        Answer::Unable(reason) | Answer::Unreachable(reason) => {
+        Answer::Denied(reason) | Answer::Unable(reason) | Answer::Unreachable(reason) => {
             warn!(
                 function = name,
                 reason,
@@ -182,36 +187,104 @@ pub(super) async fn ask(
 ) -> Answer {
     let invoke = &function.target.path;
     let named = invoke.strip_suffix("/invocations").unwrap_or(invoke);
-    let mut url = url(function.tls, &function.host_header);
-    url.push_str(&format!("{named}/configuration"));
-    if !function.target.query.is_empty() {
-        url.push('?');
-        url.push_str(&function.target.query);
-    }
-    let mut request = client.get(&url);
-    if let (Signing::SigV4 { region }, Some(credentials)) = (&function.signing, credentials) {
-        let signed = Signed {
-            method: "GET",
-            url: &url,
-            service: "lambda",
-            region,
-            headers: &[],
-            body: &[],
-        };
-        match signature::of(&signed, credentials) {
-            Ok(headers) => {
-                for (name, value) in headers {
-                    request = request.header(name, value);
-                }
-            }
-            Err(reason) => return Answer::Unable(reason),
-        }
-    }
-    match http::exchange(request).await {
+    let question = Question {
+        method: reqwest::Method::GET,
+        path: &format!("{named}/configuration"),
+        headers: &[],
+        body: &[],
+    };
+    match question.send(client, function, credentials).await {
         Ok(answer) => read(&answer),
-        Err(_) if is_kafka(function).await => Answer::Kafka,
-        Err(http::Failure::Tls(TlsError::ServerNotTrusted(reason))) => Answer::Untrusted(reason),
-        Err(failure) => Answer::Unreachable(failure.to_string()),
+        Err(Unanswered::NotSigned(reason)) => Answer::Unable(reason),
+        Err(Unanswered::Failed(_)) if is_kafka(function).await => Answer::Kafka,
+        Err(Unanswered::Failed(http::Failure::Tls(TlsError::ServerNotTrusted(reason)))) => {
+            Answer::Untrusted(reason)
+        }
+        Err(Unanswered::Failed(failure)) => Answer::Unreachable(failure.to_string()),
+    }
+}
+
+/// Why the endpoint would not let us call the function, which is not called for it; `None` if it would, or does not
+/// say. Only for endpoints that know a function's configuration: what a lesser emulator makes of a dry run, nobody
+/// knows.
+pub(super) async fn refusal(
+    client: &reqwest::Client,
+    function: &Function,
+    credentials: Option<&Credentials>,
+) -> Option<String> {
+    let question = Question {
+        method: reqwest::Method::POST,
+        path: &function.target.path,
+        headers: &[("x-amz-invocation-type", "DryRun")],
+        body: b"{}",
+    };
+    let answer = question.send(client, function, credentials).await.ok()?;
+    (answer.status == 403).then(|| message(&answer))
+}
+
+/// A request of the control side to a function's endpoint.
+struct Question<'a> {
+    method: reqwest::Method,
+    path: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+}
+
+enum Unanswered {
+    NotSigned(String),
+    Failed(http::Failure),
+}
+
+impl Question<'_> {
+    async fn send(
+        self,
+        client: &reqwest::Client,
+        function: &Function,
+        credentials: Option<&Credentials>,
+    ) -> Result<http::Answer, Unanswered> {
+        let mut url = url(function.tls, &function.host_header);
+        url.push_str(self.path);
+        if !function.target.query.is_empty() {
+            url.push('?');
+            url.push_str(&function.target.query);
+        }
+        let mut request = client
+            .request(self.method.clone(), &url)
+            .body(self.body.to_vec());
+        for (name, value) in self.headers {
+            request = request.header(*name, *value);
+        }
+        if let (Signing::SigV4 { region }, Some(credentials)) = (&function.signing, credentials) {
+            let signed = Signed {
+                method: self.method.as_str(),
+                url: &url,
+                service: "lambda",
+                region,
+                headers: self.headers,
+                body: self.body,
+            };
+            let signature = signature::of(&signed, credentials).map_err(Unanswered::NotSigned)?;
+            for (name, value) in signature {
+                request = request.header(name, value);
+            }
+        }
+        http::exchange(request).await.map_err(Unanswered::Failed)
+    }
+}
+
+/// What the endpoint says of an error.
+fn message(answer: &http::Answer) -> String {
+    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let mut members = ["Message", "message"].into_iter();
+    let said = members.find_map(|member| json.get(member)?.as_str());
+    let said: String = said
+        .unwrap_or_default()
+        .chars()
+        .take(MESSAGE_CHARS_MAX)
+        .collect();
+    match said.is_empty() {
+        true => format!("HTTP {}", answer.status),
+        false => format!("HTTP {}: {said}", answer.status),
     }
 }
 
@@ -236,6 +309,9 @@ fn read(answer: &http::Answer) -> Answer {
             true => Answer::Missing,
             false => unable("HTTP 404"),
         };
+    }
+    if answer.status == 403 {
+        return Answer::Denied(message(answer));
     }
     if answer.status != 200 {
         return unable(&format!("HTTP {}", answer.status));
@@ -277,6 +353,15 @@ mod tests {
             "404 page not found",
             &Answer::Unable("GetFunctionConfiguration: HTTP 404".to_owned()),
         );
+    }
+
+    #[test]
+    fn what_we_may_not_ask_is_told_in_the_endpoints_words() {
+        let body = r#"{"Message":"User: u is not authorized to perform: lambda:GetFunctionConfiguration"}"#;
+        let said =
+            "HTTP 403: User: u is not authorized to perform: lambda:GetFunctionConfiguration";
+        check(403, body, &Answer::Denied(said.to_owned()));
+        check(403, "<html>", &Answer::Denied("HTTP 403".to_owned()));
     }
 
     #[test]
