@@ -138,16 +138,30 @@ def matrix(part):
     versions(part, FOREBAY_MATRIX="whole")
 
 
+# Fuzz targets that reach into the data plane, which takes ten minutes to build for the sanitizer.
+OF_THE_DATAPLANE = ["secret", "tls"]
+
+
 def fuzz(part):
-    """Some seconds for each target (FOREBAY_FUZZ_SECONDS), from the seeds."""
+    """Some seconds for each target that needs the protocol alone (FOREBAY_FUZZ_SECONDS), from the seeds."""
+    targets = [source.removesuffix(".rs") for source in sorted(os.listdir(os.path.join(ROOT, "tests", "fuzz", "fuzz_targets")))]
+    fuzz_targets(part, [target for target in targets if target not in OF_THE_DATAPLANE])
+
+
+def fuzz_dataplane(part):
+    """The same for the others; the unit tests play their seeds and changes of them."""
+    fuzz_targets(part, OF_THE_DATAPLANE, "--features", "dataplane")
+
+
+def fuzz_targets(part, targets, *features):
     program = fetch.cargo_fuzz()
     folder = os.path.join(ROOT, "tests", "fuzz")
-    for source in sorted(os.listdir(os.path.join(folder, "fuzz_targets"))):
-        target = source.removesuffix(".rs")
+    for target in targets:
         corpus = os.path.join(fetch.RIG, "corpus", target)
         os.makedirs(corpus, exist_ok=True)
         seeds = os.path.join(folder, "seeds", target)
-        part.check(program, "fuzz", "run", "--fuzz-dir", folder, target, corpus, *([seeds] if os.path.isdir(seeds) else []), "--",
+        part.check(program, "fuzz", "run", "--fuzz-dir", folder, *features, target, corpus,
+                   *([seeds] if os.path.isdir(seeds) else []), "--",
                    f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=6", RUSTC_BOOTSTRAP="1")
 
 
@@ -204,7 +218,7 @@ def docs(part):
 
 PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, versions, fuzz, quickstart, bench, docs]
 # Run only where they are named.
-OTHER_PARTS = [matrix, cluster]
+OTHER_PARTS = [matrix, cluster, fuzz_dataplane]
 
 
 def run_part(function):
