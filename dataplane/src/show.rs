@@ -42,7 +42,12 @@ pub(crate) fn run(question: Question) -> ExitCode {
         (Some(path), _) => path.clone(),
         (None, Some(file)) => match Config::load(file) {
             Ok(config) => socket::path(&config.runtime_dir),
-            Err(problems) => return refuse(&problems),
+            Err(problems) => {
+                let code = refuse(&problems);
+                let advice = "a node that runs still answers at --socket PATH, status.sock in its runtime_dir or state_dir";
+                complain(format_args!("forebay: {advice}"));
+                return code;
+            }
         },
         (None, None) => socket::path(&default_runtime_dir()),
     };

@@ -113,7 +113,7 @@ async fn a_broker_that_tells_no_versions_is_a_problem() {
         ),
         (
             Fault::Silence,
-            "ms when asked for its versions, as Kafka 0.9 is, which is too old",
+            "ms when asked for its versions: it hangs, or is Kafka 0.9, which is too old",
         ),
     ] {
         let problems = problems(ApiKey::ApiVersions, fault).await;

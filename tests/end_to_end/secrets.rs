@@ -155,7 +155,7 @@ async fn what_keeps_a_secret_from_us_is_told_with_what_to_do() {
     let site = site.key("endpoint_urls", "{ sts = \"http://127.0.0.1:1\" }");
     let said = refusal(&site).await;
     assert!(
-        said.contains("Secrets Manager is not reached (STS, for role"),
+        said.contains(&format!("sts, for role {ROLE}, is not reached (")),
         "{said}"
     );
 }

@@ -82,6 +82,6 @@ fn a_broker_that_hangs_up_when_asked_for_its_versions_is_told() {
 fn a_broker_that_is_silent_when_asked_for_its_versions_is_told() {
     untold(
         Fault::Silence,
-        "silent when asked for its versions, as Kafka 0.9 is, which is too old",
+        "silent when asked for its versions: it hangs, or is Kafka 0.9, which is too old",
     );
 }

@@ -31,7 +31,9 @@ pub fn overview(document: &Document) -> String {
     ])];
     for mapping in &document.mappings {
         let partitions = &mapping.partitions;
-        let lag: i64 = partitions.iter().filter_map(|it| it.lag_records).sum();
+        let lags = partitions.iter().filter_map(|it| it.lag_records);
+        // Nobody knows the lag of a mapping that owns nothing.
+        let lag = (!partitions.is_empty()).then(|| lags.sum::<i64>());
         let count =
             |which: fn(&Partition) -> bool| partitions.iter().filter(|it| which(it)).count();
         rows.push(vec![
@@ -39,7 +41,7 @@ pub fn overview(document: &Document) -> String {
             mapping.state.clone(),
             mapping.consumers.len().to_string(),
             partitions.len().to_string(),
-            lag.to_string(),
+            lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
             count(|it| it.retry.is_some()).to_string(),
             count(|it| it.halted.is_some()).to_string(),
             mapping.last_processing_result.clone(),

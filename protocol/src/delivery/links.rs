@@ -361,7 +361,7 @@ impl<T> Links<T> {
                     ..
                 } if !connection.is_ready() && now >= *handshake => Some((
                     *role,
-                    "silent when asked for its versions, as Kafka 0.9 is, which is too old, or as what is not Kafka; forebay check tells",
+                    "silent when asked for its versions: it hangs, or is Kafka 0.9, which is too old, or no Kafka; forebay check tells",
                 )),
                 State::Open { asked, .. }
                     if asked.front().is_some_and(|front| now >= front.deadline) =>

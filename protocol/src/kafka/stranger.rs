@@ -18,7 +18,7 @@ pub const CLOSES_ON_VERSIONS: &str =
 
 /// What is said where nothing comes back (seen of 0.9.0.1, which then never answers on that connection).
 pub const SILENT_ON_VERSIONS: &str =
-    "when asked for its versions, as Kafka 0.9 is, which is too old";
+    "when asked for its versions: it hangs, or is Kafka 0.9, which is too old";
 
 /// What is said of a listener with TLS.
 const IS_TLS: &str = "that is a listener with TLS; name its root in SourceAccessConfigurations, or the server in tls_bootstrap_servers";

@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 use super::http::{self, Answer, CALL_TIMEOUT, Failure};
 use crate::config::{Config, EndpointUrls, Flavour, Service};
 use crate::contract::{Credentials, watch};
-use credentials::NO_CREDENTIALS;
 use roles::Roles;
 use signature::Signed;
 
@@ -74,6 +73,10 @@ pub(super) enum AwsError {
     #[error("{0}")]
     KeysRefused(String),
 }
+
+/// What is said where the node has no keys at all.
+const NO_KEYS: &str = "no AWS credentials were found to ask AWS with; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a \
+    profile or a role";
 
 /// What services say of keys that are no good any more.
 const KEYS_REFUSED: [&str; 4] = [
@@ -226,7 +229,7 @@ impl Aws {
 
     async fn keys_for(&self, call: Call<'_>) -> Result<Arc<Credentials>, AwsError> {
         let own = self.keys.newest().await;
-        let own = own.ok_or_else(|| AwsError::Unable(NO_CREDENTIALS.to_owned()))?;
+        let own = own.ok_or_else(|| AwsError::Unable(NO_KEYS.to_owned()))?;
         match call.role_arn {
             None => Ok(own),
             Some(role_arn) => {

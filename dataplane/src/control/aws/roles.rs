@@ -114,7 +114,7 @@ fn refused(role_arn: &str, error: &CredentialsError) -> AwsError {
         None => ("", cause.to_string()),
     };
     if !is_answer {
-        return AwsError::Unreachable(format!("STS, for role {role_arn}: {said}"));
+        return AwsError::Unreachable(format!("sts, for role {role_arn}, is not reached ({said})"));
     }
     if KEYS_REFUSED.iter().any(|refused| code.starts_with(refused)) {
         return AwsError::KeysRefused(format!(

@@ -42,7 +42,8 @@ pub(super) async fn of_mapping(mapping: &Mapping, aws: &Aws, report: &mut Report
                 expiring(certificate, report);
             }
         }
-        Err(trouble) => report.add(Severity::Problem, subject, trouble.detail()),
+        // The trouble names the one it is about.
+        Err(trouble) => report.add(Severity::Problem, "secrets", trouble.detail()),
     }
 }
 

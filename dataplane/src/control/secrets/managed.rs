@@ -67,8 +67,7 @@ pub(super) async fn read(
         AwsError::Unable(reason) | AwsError::KeysRefused(reason) => SecretError::Unreadable(format!("{arn}: {reason}")),
         AwsError::Role(reason) => SecretError::RoleRefused(format!("{arn}: {reason}")),
         AwsError::Unreachable(reason) => SecretError::Unreachable(format!(
-            "{arn}: Secrets Manager is not reached ({reason}); open the way to it, set HTTPS_PROXY, or name another \
-             endpoint in [endpoint_urls]"
+            "{arn}: {reason}; open the way to it, set HTTPS_PROXY, or name another endpoint in [endpoint_urls]"
         )),
     })?;
     let text = value(&answer, secret);

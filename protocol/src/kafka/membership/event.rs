@@ -52,7 +52,9 @@ pub enum MembershipFault {
     #[error("the members of group {0} offer neither cooperative-sticky nor range")]
     NoCommonAssignor(String),
     /// Another process has taken our static identity; we stay out until we are started anew.
-    #[error("another member of group {group} has taken the instance id {instance}")]
+    #[error(
+        "another member of group {group} has taken the instance id {instance}: two nodes have one node_id, or one state_dir; give each its own, and restart this one"
+    )]
     Fenced {
         /// The group.
         group: String,

@@ -100,7 +100,7 @@ fn a_fenced_member_halts_for_good() {
     };
     assert_eq!(
         fault.to_string(),
-        "another member of group g has taken the instance id node-1"
+        "another member of group g has taken the instance id node-1: two nodes have one node_id, or one state_dir; give each its own, and restart this one"
     );
     assert_eq!(s.wait(600_000).request(), None);
     assert_eq!(s.member.poll_timeout(), None);
