@@ -185,6 +185,32 @@ async fn states_are_awss() {
 }
 
 #[tokio::test]
+async fn a_reading_with_problems_shows_them_until_one_has_none() {
+    let stage = Stage::new();
+    records(&stage, "orders", 1).await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    site.write_mapping("bills", "FunctionName = \"bills\"\nBatchSize = 0\n");
+    node.reload();
+    node.reloaded().await;
+    eventually!(!document(&site).await.node.reload.success);
+    let problems = document(&site).await.node.reload.problems;
+    assert!(
+        problems
+            .iter()
+            .any(|it| it.contains("bills.toml:2: BatchSize = 0: ")),
+        "{problems:?}"
+    );
+    site.withdraw("bills");
+    node.reload();
+    node.reloaded().await;
+    eventually!(document(&site).await.node.reload.success);
+    assert!(document(&site).await.node.reload.problems.is_empty());
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn who_does_not_read_holds_up_nobody() {
     let stage = Stage::new();
     // A document that no socket's buffer takes whole.

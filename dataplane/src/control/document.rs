@@ -70,6 +70,7 @@ fn of_node(snapshot: &Snapshot) -> Node {
         memory_used_bytes: shards.iter().map(|it| it.memory_used_bytes).sum(),
         reload: Reload {
             success: snapshot.reload_success,
+            problems: snapshot.reload_problems.to_vec(),
             succeeded: seconds(snapshot.reload_succeeded_at),
         },
         shards,

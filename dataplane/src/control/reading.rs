@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::{Table, Value};
@@ -12,6 +13,9 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::config::{Config, Problem};
 use crate::mapping::{self, Declared};
+
+/// So many problems of a reading are kept; all are in the log.
+const PROBLEMS_KEPT_MAX: usize = 20;
 
 /// How the readings went.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +28,8 @@ pub(super) struct Readings {
     unused: BTreeMap<String, String>,
     /// Whether the newest reading of the mappings had no problem.
     pub(super) success: bool,
+    /// The problems that it had, as far as they are kept.
+    pub(super) problems: Arc<[String]>,
     /// When the mappings were last read without one, since 1970.
     pub(super) succeeded_at: Duration,
 }
@@ -36,6 +42,7 @@ impl Readings {
             settings: read(&config.file),
             unused: BTreeMap::new(),
             success: true,
+            problems: Arc::default(),
             succeeded_at: clock::unix_now(),
         };
         readings.say_unused(config, set);
@@ -48,6 +55,8 @@ impl Readings {
             error!(%problem, "Mapping was not taken over; what ran before goes on");
         }
         self.success = problems.is_empty();
+        let kept = problems.iter().take(PROBLEMS_KEPT_MAX);
+        self.problems = kept.map(ToString::to_string).collect();
         if self.success {
             self.succeeded_at = clock::unix_now();
         }

@@ -249,6 +249,7 @@ mod tests {
             node_id: None,
             memory_bytes: 7,
             reload_success: true,
+            reload_problems: Arc::default(),
             reload_succeeded_at: Duration::from_secs(9),
             shards: vec![ShardSnapshot {
                 status: Arc::default(),

@@ -35,6 +35,7 @@ pub(super) struct Snapshot {
     pub(super) memory_bytes: usize,
     /// Whether the newest reading of the mappings had no problem, and when one last had none.
     pub(super) reload_success: bool,
+    pub(super) reload_problems: Arc<[String]>,
     pub(super) reload_succeeded_at: Duration,
     pub(super) shards: Vec<ShardSnapshot>,
     /// In the order of their files; those that are being removed come last.
@@ -121,6 +122,7 @@ impl Control {
             node_id: self.config.kafka.node_id.clone(),
             memory_bytes: self.config.memory_bytes,
             reload_success: self.readings.success,
+            reload_problems: Arc::clone(&self.readings.problems),
             reload_succeeded_at: self.readings.succeeded_at,
             shards: shards
                 .map(|(shard, (status, metrics))| ShardSnapshot {

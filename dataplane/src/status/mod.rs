@@ -62,6 +62,8 @@ pub struct Node {
 pub struct Reload {
     /// Whether the newest reading had no problem.
     pub success: bool,
+    /// What was wrong with the files; of very many the first.
+    pub problems: Vec<String>,
     /// When one last had none.
     pub succeeded: f64,
 }

@@ -82,7 +82,8 @@ fn head(document: &Document) -> String {
         plural(node.shards.len(), "shard"),
     );
     if !node.reload.success {
-        out.push_str("the newest reading of the mappings had problems, which stand in the log; what ran before goes on\n");
+        let what = "the newest reading of the mappings had problems; what ran before goes on";
+        write_lines(&mut out, what, &node.reload.problems);
     }
     out
 }
@@ -365,6 +366,7 @@ mod tests {
                 memory_used_bytes: 3 << 20,
                 reload: Reload {
                     success: true,
+                    problems: Vec::new(),
                     succeeded: 0.0,
                 },
                 shards: vec![Shard {
