@@ -33,6 +33,12 @@ async fn two_shards_share_eight_partitions_and_both_work() {
         members.values().all(|owned| *owned == 4),
         "four each: {members:?}"
     );
+    // What was there at first may have been read by whoever joined first.
+    broker.produce(Producer::Java, "shards", 20_000, 2).await;
+    let expected = broker.expected("shards").await;
+    await_all(&mut sink, &expected, Duration::from_secs(120))
+        .await
+        .assert_sound();
     let busy = shard_ticks(forebay.id());
     assert_eq!(busy.len(), 2, "two shard threads: {busy:?}");
     assert!(
