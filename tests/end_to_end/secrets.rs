@@ -181,8 +181,6 @@ async fn secrets_are_asked_for_through_the_proxy_of_the_environment() {
     });
     assert!(!inside.await.expect("the process ends"));
     let asked = aws.with(|account| account.asked.clone()).await;
-    assert!(!asked.is_empty());
-    for asked in asked {
-        assert_eq!(asked.host, "secretsmanager.example.invalid");
-    }
+    let hosts: Vec<_> = asked.iter().map(|asked| asked.host.as_str()).collect();
+    assert_eq!(hosts, ["secretsmanager.example.invalid"]);
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::aws::Aws;
 use super::expiry::{self, Use, Watched};
-use super::secret::certificate::{Certificate, certificates};
+use super::secret::certificate::{self, Certificate, certificates};
 use super::secret::document::Document;
 use super::secret::identity::identity;
 use super::secrets::{self, SecretError, Secrets, Text};
@@ -154,33 +154,28 @@ impl Made {
     }
 }
 
-/// How a mapping's brokers would be reached, by what its secrets hold now.
-pub(super) async fn of_now(mapping: &Mapping, aws: &Aws) -> Result<Access, Trouble> {
-    let of = read_all(mapping.access.secrets().cloned(), aws).await;
-    to_brokers(mapping, &of, &System::default()).map(|(access, _)| access)
-}
-
-/// The certificates that a mapping's connections would use, by what its secrets hold now.
-pub(super) async fn watched_now(mapping: &Mapping, aws: &Aws) -> Result<Vec<Watched>, Trouble> {
-    let of = read_all(sources(mapping), aws).await;
-    make(mapping, &of, &System::default()).map(|(_, watched)| watched)
-}
-
-async fn read_all(sources: impl Iterator<Item = SecretSource>, aws: &Aws) -> Vec<Read> {
+/// Reads all that a mapping's connections need, once.
+pub(super) async fn read(mapping: &Mapping, aws: &Aws) -> Vec<Read> {
     let mut of = Vec::new();
-    for source in sources {
+    for source in sources(mapping) {
         let text = secrets::read(aws, &source).await.map(Arc::new);
         of.push((source, Some(text)));
     }
     of
 }
 
-fn in_pem(source: &SecretSource, text: &str) -> Result<Vec<Certificate>, Trouble> {
-    certificates(text).map_err(|error| invalid(source, &error))
+/// How a mapping's brokers would be reached, by what was read.
+pub(super) fn of_brokers(mapping: &Mapping, of: &[Read]) -> Result<Access, Trouble> {
+    to_brokers(mapping, of, &System::default()).map(|(access, _)| access)
 }
 
-fn private(roots: Vec<Certificate>) -> Roots {
-    Roots::Private(roots.into_iter().map(|root| root.der).collect())
+/// The certificates that a mapping's connections would use, by what was read.
+pub(super) fn watched(mapping: &Mapping, of: &[Read]) -> Result<Vec<Watched>, Trouble> {
+    make(mapping, of, &System::default()).map(|(_, watched)| watched)
+}
+
+fn in_pem(source: &SecretSource, text: &str) -> Result<Vec<Certificate>, Trouble> {
+    certificates(text).map_err(|error| invalid(source, &error))
 }
 
 impl System {
@@ -203,7 +198,7 @@ impl System {
 }
 
 /// What was read of a source of a mapping; `None` if nothing was yet.
-type Read = (SecretSource, Option<Result<Text, SecretError>>);
+pub(super) type Read = (SecretSource, Option<Result<Text, SecretError>>);
 
 fn text<'a>(of: &'a [Read], source: &SecretSource) -> Result<&'a str, Trouble> {
     let found = of.iter().find(|(of, _)| of == source);
@@ -226,7 +221,7 @@ fn make(
             Some(source) => {
                 let roots = in_pem(&source, text(of, &source)?)?;
                 watched.extend(expiry::watched(Use::FunctionRoot, &source, &roots));
-                private(roots)
+                certificate::roots(roots)
             }
         };
         access.function = Some(system.config(roots, None)?);
@@ -251,7 +246,7 @@ fn to_brokers(
             let roots = document.and_then(|document| document.root_certificates());
             let roots = in_pem(source, &roots.map_err(|error| unreadable(source, &error))?)?;
             watched.extend(expiry::watched(Use::BrokerRoot, source, &roots));
-            private(roots)
+            certificate::roots(roots)
         }
     };
     let identity = match &mapping.access.authentication {

@@ -16,7 +16,7 @@ use forebay_protocol::kafka::messages::{
     MetadataResponse, Request, Response,
 };
 
-use super::access;
+use super::access::{self, Read};
 use super::aws::{Aws, Keys, Settings, credentials};
 use super::function::{self, Answer};
 use super::probe::{Kind, Probe, Unfit};
@@ -100,7 +100,8 @@ pub async fn inside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let aws = Aws::new(Settings::of(config), Keys::fixed(None));
     for declared in needed(set).filter(|declared| !declared.mapping.access.is_managed()) {
         let mut own = Report::default();
-        secrets::of_mapping(&declared.mapping, &aws, &mut own).await;
+        let read = access::read(&declared.mapping, &aws).await;
+        secrets::of_mapping(&declared.mapping, &read, &mut own);
         report.take(&[&declared.name()], own);
     }
     report.0
@@ -126,10 +127,11 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let aws = Aws::new(settings, Keys::fixed(keys.clone()));
     for declared in needed(set) {
         let mut own = Report::default();
+        let read = access::read(&declared.mapping, &aws).await;
         if declared.mapping.access.is_managed() {
-            secrets::of_mapping(&declared.mapping, &aws, &mut own).await;
+            secrets::of_mapping(&declared.mapping, &read, &mut own);
         }
-        kafka(&declared.mapping, &aws, &mut own).await;
+        kafka(&declared.mapping, &read, &mut own).await;
         report.take(&[&declared.name()], own);
     }
     let mut functions: BTreeMap<_, (&Function, Vec<String>)> = BTreeMap::new();
@@ -253,9 +255,9 @@ fn function_answer(function: &Function, subject: String, answer: Answer, report:
     }
 }
 
-async fn kafka(mapping: &Mapping, aws: &Aws, report: &mut Report) {
+async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
     // What is wrong with them is said by itself.
-    let Ok(access) = access::of_now(mapping, aws).await else {
+    let Ok(access) = access::of_brokers(mapping, read) else {
         let subject = format!("brokers of topic {}", mapping.topic);
         report.add(Severity::Note, subject, "not asked, for want of a secret");
         return;

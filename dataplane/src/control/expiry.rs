@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::secret::certificate::{Certificate, time};
 use crate::mapping::{Mapping, SecretSource};
 
-const DAY: u64 = 86_400;
+/// In seconds.
+pub(super) const DAY: u64 = 86_400;
 
 /// Days before the end at which a warning is due. Later ones come daily.
 const WARNINGS_DAYS: [i64; 3] = [30, 7, 1];

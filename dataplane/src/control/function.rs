@@ -52,9 +52,6 @@ pub(super) enum Answer {
     Kafka,
 }
 
-/// Of what an endpoint says of an error so much is repeated.
-const MESSAGE_CHARS_MAX: usize = 500;
-
 /// What is said of an endpoint that is a broker.
 pub(super) const IS_KAFKA: &str = "that is a Kafka broker, not a Lambda endpoint";
 
@@ -274,14 +271,7 @@ impl Question<'_> {
 
 /// What the endpoint says of an error.
 fn message(answer: &http::Answer) -> String {
-    let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let mut members = ["Message", "message"].into_iter();
-    let said = members.find_map(|member| json.get(member)?.as_str());
-    let said: String = said
-        .unwrap_or_default()
-        .chars()
-        .take(MESSAGE_CHARS_MAX)
-        .collect();
+    let said = answer.refusal().message();
     match said.is_empty() {
         true => format!("HTTP {}", answer.status),
         false => format!("HTTP {}: {said}", answer.status),

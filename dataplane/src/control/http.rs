@@ -13,8 +13,9 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls::ClientConfig;
+use serde::Deserialize;
 
-use super::secret::certificate;
+use super::secret::certificate::{self, certificates};
 use super::secrets::local;
 use crate::mapping::SecretSource;
 use crate::trust::{self, Roots, TlsError};
@@ -28,10 +29,41 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A call of the control side takes at most this long.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Of what a service says of an error so much is repeated.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 /// What came back.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
+}
+
+/// What AWS's services say of an error, in JSON; empty where they say nothing.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Refusal {
+    #[serde(rename = "__type")]
+    kind: String,
+    #[serde(alias = "Message")]
+    message: String,
+}
+
+impl Answer {
+    pub(super) fn refusal(&self) -> Refusal {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+impl Refusal {
+    /// The error's name, without what is the same for all.
+    pub(super) fn kind(&self) -> &str {
+        let kind = self.kind.rsplit('#').next().unwrap_or_default();
+        kind.strip_suffix("Exception").unwrap_or(kind)
+    }
+
+    pub(super) fn message(&self) -> String {
+        self.message.chars().take(MESSAGE_CHARS_MAX).collect()
+    }
 }
 
 /// Whom https endpoints must be vouched for by: the roots in that file, or the system's.
@@ -41,7 +73,8 @@ pub(super) async fn tls(ca_bundle: Option<&Path>) -> Result<Arc<ClientConfig>, S
         Some(path) => {
             let source = SecretSource::CaBundle(path.to_owned());
             let text = local::read(&source).await?;
-            certificate::roots(&text).map_err(|error| format!("{source}: {error}"))?
+            let found = certificates(&text).map_err(|error| format!("{source}: {error}"))?;
+            certificate::roots(found)
         }
     };
     trust::client_config(roots, None).map_err(|error| error.to_string())

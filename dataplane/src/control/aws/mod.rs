@@ -218,7 +218,7 @@ impl Aws {
         let answer = http::exchange(request).await;
         let answer =
             answer.map_err(|failure| AwsError::Unreachable(unreachable(&url, &failure)))?;
-        if answer.status >= 400 && are_refused(&answer) {
+        if answer.status >= 400 && is_about_keys(answer.refusal().kind()) {
             match call.role_arn {
                 Some(role_arn) => self.roles.forget(role_arn).await,
                 None => self.keys.refresh.notify_one(),
@@ -255,7 +255,7 @@ fn unreachable(url: &str, failure: &Failure) -> String {
     }
 }
 
-fn are_refused(answer: &Answer) -> bool {
-    let body = String::from_utf8_lossy(&answer.body);
-    KEYS_REFUSED.iter().any(|code| body.contains(code))
+/// Whether an error of that name says that the keys are no good.
+pub(super) fn is_about_keys(kind: &str) -> bool {
+    KEYS_REFUSED.iter().any(|refused| kind.starts_with(refused))
 }

@@ -15,7 +15,7 @@ use aws_smithy_types::error::ErrorMetadata;
 use tokio::sync::Mutex;
 
 use super::credentials::{RENEW_BEFORE, taken};
-use super::{AwsError, KEYS_REFUSED, Settings, signature};
+use super::{AwsError, Settings, is_about_keys, signature};
 use crate::clock;
 use crate::config::Service;
 use crate::contract::Credentials;
@@ -116,7 +116,7 @@ fn refused(role_arn: &str, error: &CredentialsError) -> AwsError {
     if !is_answer {
         return AwsError::Unreachable(format!("sts, for role {role_arn}, is not reached ({said})"));
     }
-    if KEYS_REFUSED.iter().any(|refused| code.starts_with(refused)) {
+    if is_about_keys(code) {
         return AwsError::KeysRefused(format!(
             "STS does not take the node's keys ({said}); renew them, and see that this machine's clock is right"
         ));

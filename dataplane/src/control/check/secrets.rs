@@ -1,4 +1,4 @@
-//! What `check` finds of a mapping's secrets, which it reads as the node would.
+//! What `check` finds of a mapping's secrets, which are read as the node would.
 //!
 //! Invariant: a value of a secret is in no line.
 
@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use super::{Report, Severity};
 use crate::clock;
-use crate::control::access;
-use crate::control::aws::Aws;
-use crate::control::expiry::Watched;
+use crate::control::access::{self, Read};
+use crate::control::expiry::{DAY, Watched};
 use crate::control::secret::certificate::time;
 use crate::control::secrets::local;
 use crate::mapping::{Mapping, SecretSource};
 
 /// A certificate that ends within this is worth a line.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * DAY);
 
-/// Reads them, and makes of them what connections take.
-pub(super) async fn of_mapping(mapping: &Mapping, aws: &Aws, report: &mut Report) {
+/// Makes of what was read what connections take.
+pub(super) fn of_mapping(mapping: &Mapping, read: &[Read], report: &mut Report) {
     let all: Vec<SecretSource> = access::sources(mapping).collect();
     if all.is_empty() {
         return;
@@ -35,7 +34,7 @@ pub(super) async fn of_mapping(mapping: &Mapping, aws: &Aws, report: &mut Report
         report.add(Severity::Note, subject, message);
         return;
     }
-    match access::watched_now(mapping, aws).await {
+    match access::watched(mapping, read) {
         Ok(certificates) => {
             report.add(Severity::Right, subject, "read, and of use");
             for certificate in &certificates {
@@ -64,7 +63,7 @@ fn expiring(certificate: &Watched, report: &mut Report) {
         "{} certificate {subject} is valid until {}, {} days from now; put a new one there",
         used_as.words(),
         time(*not_after),
-        left / 86_400
+        left / DAY
     );
     report.add(Severity::Note, format!("secret {source}"), message);
 }

@@ -89,10 +89,9 @@ pub(crate) fn certificates(text: &str) -> Result<Vec<Certificate>, CertificateEr
     }
 }
 
-/// The certificates of a PEM text, as the roots that a server's certificate must lead to.
-pub(crate) fn roots(text: &str) -> Result<Roots, CertificateError> {
-    let found = certificates(text)?;
-    Ok(Roots::Private(found.into_iter().map(|it| it.der).collect()))
+/// Certificates as the roots that a server's certificate must lead to.
+pub(crate) fn roots(of: Vec<Certificate>) -> Roots {
+    Roots::Private(of.into_iter().map(|it| it.der).collect())
 }
 
 impl Certificate {

@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::SecretError;
 use crate::config::Service;
-use crate::control::aws::{Aws, AwsError, Call};
+use crate::control::aws::{Aws, AwsError, Call, is_about_keys};
 use crate::control::http::Answer;
 use crate::control::secret::document::SECRET_BYTES_MAX;
 use crate::mapping::ManagedSecret;
@@ -18,9 +18,6 @@ const HEADERS: [(&str, &str); 2] = [
     ("content-type", "application/x-amz-json-1.1"),
     ("x-amz-target", "secretsmanager.GetSecretValue"),
 ];
-
-/// An error of the service, of which so much is repeated.
-const MESSAGE_CHARS_MAX: usize = 500;
 
 #[derive(Deserialize)]
 struct Value {
@@ -38,15 +35,6 @@ impl<'de> Deserialize<'de> for Zeroized {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         Ok(Self(Zeroizing::new(String::deserialize(from)?)))
     }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Refusal {
-    #[serde(rename = "__type")]
-    kind: String,
-    #[serde(alias = "Message")]
-    message: String,
 }
 
 /// The text of one.
@@ -110,10 +98,8 @@ fn of_binary(base64: &str) -> Option<Zeroizing<String>> {
 
 /// What the service says, and what to do.
 fn refused(answer: &Answer, secret: &ManagedSecret) -> String {
-    let refusal: Refusal = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let kind = refusal.kind.rsplit('#').next().unwrap_or_default();
-    let kind = kind.strip_suffix("Exception").unwrap_or(kind);
-    let message: String = refusal.message.chars().take(MESSAGE_CHARS_MAX).collect();
+    let refusal = answer.refusal();
+    let (kind, message) = (refusal.kind(), refusal.message());
     let is_about_kms = message.to_ascii_lowercase().contains("kms");
     let who = match &secret.role_arn {
         Some(role_arn) => role_arn.as_str(),
@@ -131,11 +117,9 @@ fn refused(answer: &Answer, secret: &ManagedSecret) -> String {
             "correct the ARN in SourceAccessConfigurations, or give the secret a value".to_owned()
         }
         "InvalidRequest" => "restore the secret, or name another".to_owned(),
-        "ExpiredToken" | "UnrecognizedClient" | "InvalidSignature" | "InvalidClientTokenId" => {
-            format!(
-                "the keys of {who} are no good; renew them, and see that this machine's clock is right"
-            )
-        }
+        kind if is_about_keys(kind) => format!(
+            "the keys of {who} are no good; renew them, and see that this machine's clock is right"
+        ),
         _ => "it is asked again".to_owned(),
     };
     let said = match (kind, message.as_str()) {

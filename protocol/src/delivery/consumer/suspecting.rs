@@ -117,8 +117,8 @@ impl Consumer {
         let mut lanes = self.lanes.values();
         let lane = lanes.find(|lane| {
             let still = self.now.saturating_since(lane.still_since());
-            let is_unknown = !self.cluster.has(lane.partition) && self.cluster.partitions() > 0;
-            still >= limits::UNREACHABLE_SHOWN_AFTER && (of_another_topic || is_unknown)
+            let is_unknown = || !self.cluster.has(lane.partition) && self.cluster.partitions() > 0;
+            still >= limits::UNREACHABLE_SHOWN_AFTER && (of_another_topic || is_unknown())
         })?;
         let (topic, group, partition) = (&self.config.topic, &self.config.group_id, lane.partition);
         let what = match of_another_topic {
