@@ -100,7 +100,7 @@ impl<T> Links<T> {
                     Role::Seed => self.seed_patience,
                     _ => limits::CONNECTING_MAX,
                 };
-                link.state = connecting(&mut self.next_id, endpoint, patience, now, effects);
+                link.connect(&mut self.next_id, patience, now, effects);
                 Ok(false)
             }
             State::Down | State::Connecting { .. } => Ok(false),
@@ -494,23 +494,5 @@ impl<T> Links<T> {
             worth_saying,
             tickets,
         })
-    }
-}
-
-/// Begins to connect.
-fn connecting<T>(
-    next_id: &mut u64,
-    endpoint: &Endpoint,
-    patience: Duration,
-    now: Instant,
-    effects: &mut VecDeque<Effect>,
-) -> State<T> {
-    let id = ConnectionId(*next_id);
-    *next_id += 1;
-    effects.push_back(Effect::Connect(id, endpoint.clone()));
-    State::Connecting {
-        id,
-        deadline: now + patience,
-        late_at: now + limits::ANSWER_EXPECTED,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::{Access, Session};
-use crate::delivery::{ConnectionId, Disconnect, Endpoint, Fault};
+use crate::delivery::{ConnectionId, Disconnect, Effect, Endpoint, Fault};
 use crate::kafka::connection::{Connection, ConnectionError, CorrelationId};
 use crate::kafka::messages::{Request, Response};
 use crate::kafka::sasl::{SaslCredentials, SaslError};
@@ -145,6 +145,24 @@ impl<T> Link<T> {
             failing: None,
             not_before: now,
         }
+    }
+
+    /// Begins to connect; it must be down.
+    pub(super) fn connect(
+        &mut self,
+        next_id: &mut u64,
+        patience: Duration,
+        now: Instant,
+        effects: &mut VecDeque<Effect>,
+    ) {
+        let id = ConnectionId(*next_id);
+        *next_id += 1;
+        effects.push_back(Effect::Connect(id, self.endpoint.clone()));
+        self.state = State::Connecting {
+            id,
+            deadline: now + patience,
+            late_at: now + limits::ANSWER_EXPECTED,
+        };
     }
 
     /// From when on its broker owes something for longer than it should.

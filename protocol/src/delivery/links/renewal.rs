@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::Links;
 use super::access::{Renewal, Session};
 use super::link::{Broken, Role, State, take_down};
-use super::{Links, connecting};
 use crate::delivery::{ConnectionId, Effect, Fault};
 use crate::kafka::sasl::SaslCredentials;
 use crate::limits;
@@ -91,13 +91,7 @@ impl<T> Links<T> {
     pub(in crate::delivery) fn probe(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
         for link in self.links.values_mut() {
             if matches!(link.state, State::Down) && now >= link.not_before && link.is_refused(now) {
-                link.state = connecting(
-                    &mut self.next_id,
-                    &link.endpoint,
-                    limits::CONNECTING_MAX,
-                    now,
-                    effects,
-                );
+                link.connect(&mut self.next_id, limits::CONNECTING_MAX, now, effects);
             }
         }
     }
@@ -170,13 +164,7 @@ impl<T> Links<T> {
         let (id, tickets) = take_down(&mut link.state)?;
         effects.push_back(Effect::Close(id));
         // At once: whether brokers take the new credentials is to be known before the next one's turn.
-        link.state = connecting(
-            &mut self.next_id,
-            &link.endpoint,
-            limits::CONNECTING_MAX,
-            now,
-            effects,
-        );
+        link.connect(&mut self.next_id, limits::CONNECTING_MAX, now, effects);
         Some(Broken {
             role,
             endpoint: link.endpoint.clone(),
