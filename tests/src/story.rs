@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Duty, Effect, Endpoint,
-    GroupProtocol, Input, Notice, OnOversized, StartingPosition,
+    GroupProtocol, Input, Notice, OnOversized, RetryPolicy, StartingPosition,
 };
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::lambda::invoke::Outcome;
@@ -100,6 +100,9 @@ pub fn consumer_config() -> ConsumerConfig {
         window: Duration::ZERO,
         body_limit: limits::BODY_BYTES_LIMIT,
         on_oversized: OnOversized::Halt,
+        retry: RetryPolicy::default(),
+        destination: None,
+        drop_undelivered: false,
         read_committed: true,
         session_timeout: Duration::from_secs(10),
         rebalance_timeout: Duration::from_secs(30),
@@ -409,6 +412,7 @@ impl Story {
                     self.conclude(call, Outcome::Broken { reason });
                 }
             }
+            Effect::Divert(..) => {}
             Effect::Stopped => member.has_ended = true,
         }
     }

@@ -11,8 +11,9 @@ use forebay_protocol::limits::{BATCH_SIZE_MAX, CALL_DEADLINE_DEFAULT, CALL_DEADL
 use toml::{Spanned, Value};
 use uuid::Uuid;
 
+use super::constraint::{integer, length_constraint, list, null, violation};
 use super::file::{EventSourceFile, MappingFile, PollersFile};
-use super::{Access, Function, KafkaSettings, Mapping, access, function, timestamp};
+use super::{Access, Function, KafkaSettings, Mapping, access, function, retry, timestamp};
 use crate::clock;
 use crate::config::{Config, Findings, Problem, bootstrap_server, without_userinfo};
 
@@ -85,6 +86,7 @@ fn build(
         0..=WINDOW_SECONDS_MAX,
         findings,
     );
+    let retry = retry::policy(file, findings);
     let pollers = pollers(file.provisioned_poller_config.as_ref(), findings);
     let group_id = file
         .self_managed_kafka_event_source_config
@@ -105,6 +107,7 @@ fn build(
         window_seconds: window.map(|seconds| seconds.unsigned_abs() as u16),
         enabled: file.enabled.unwrap_or(true),
         pollers,
+        retry,
         on_oversized: config.on_oversized,
         body_limit: config.body_limit,
         kafka: KafkaSettings {
@@ -370,68 +373,4 @@ fn pollers(file: Option<&PollersFile>, findings: &mut Findings<'_>) -> Option<(u
         findings.at(given.span(), key, given.get_ref(), message);
     }
     Some((minimum, highest))
-}
-
-fn integer(
-    member: &str,
-    given: Option<&Spanned<i64>>,
-    range: std::ops::RangeInclusive<i64>,
-    findings: &mut Findings<'_>,
-) -> Option<i64> {
-    let given = given?;
-    let value = *given.get_ref();
-    let constraint = match value {
-        value if value < *range.start() => {
-            format!(
-                "Member must have value greater than or equal to {}",
-                range.start()
-            )
-        }
-        value if value > *range.end() => {
-            format!(
-                "Member must have value less than or equal to {}",
-                range.end()
-            )
-        }
-        value => return Some(value),
-    };
-    let message = violation(&value.to_string(), &lower_camel(member), &constraint);
-    findings.at(given.span(), member, value, message);
-    None
-}
-
-/// AWS's text for one violated constraint (contract 7.8).
-fn violation(value: &str, path: &str, constraint: &str) -> String {
-    format!(
-        "1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: {constraint}"
-    )
-}
-
-fn null(path: &str) -> String {
-    format!(
-        "1 validation error detected: Value null at '{path}' failed to satisfy constraint: Member must not be null."
-    )
-}
-
-fn length_constraint(length: usize, min: usize, max: usize) -> String {
-    match length < min {
-        true => format!("Member must have length greater than or equal to {min}"),
-        false => format!("Member must have length less than or equal to {max}"),
-    }
-}
-
-fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<String> = items.into_iter().map(|it| it.as_ref().to_owned()).collect();
-    format!("[{}]", items.join(", "))
-}
-
-/// `ProvisionedPollerConfig.MinimumPollers` as AWS's messages spell it.
-fn lower_camel(member: &str) -> String {
-    let mut path = String::with_capacity(member.len());
-    let mut start = true;
-    for c in member.chars() {
-        path.push(if start { c.to_ascii_lowercase() } else { c });
-        start = c == '.';
-    }
-    path
 }

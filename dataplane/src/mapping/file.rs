@@ -25,15 +25,15 @@ pub(super) struct MappingFile {
     pub(super) maximum_batching_window_in_seconds: Option<Spanned<i64>>,
     pub(super) provisioned_poller_config: Option<PollersFile>,
     pub(super) source_access_configurations: Option<Spanned<Vec<Spanned<AccessFile>>>>,
+    pub(super) maximum_retry_attempts: Option<Spanned<i64>>,
+    pub(super) maximum_record_age_in_seconds: Option<Spanned<i64>>,
+    pub(super) bisect_batch_on_function_error: Option<bool>,
+    pub(super) function_response_types: Option<Spanned<Vec<String>>>,
 
     filter_criteria: Option<Spanned<Value>>,
     #[serde(rename = "KMSKeyArn")]
     kms_key_arn: Option<Spanned<Value>>,
     destination_config: Option<Spanned<Value>>,
-    maximum_retry_attempts: Option<Spanned<Value>>,
-    maximum_record_age_in_seconds: Option<Spanned<Value>>,
-    bisect_batch_on_function_error: Option<Spanned<Value>>,
-    function_response_types: Option<Spanned<Value>>,
     metrics_config: Option<Spanned<Value>>,
     logging_config: Option<Spanned<Value>>,
     tags: Option<Spanned<Value>>,
@@ -109,26 +109,6 @@ impl MappingFile {
             (
                 "DestinationConfig",
                 &self.destination_config,
-                NOT_CARRIED_OUT,
-            ),
-            (
-                "MaximumRetryAttempts",
-                &self.maximum_retry_attempts,
-                NOT_CARRIED_OUT,
-            ),
-            (
-                "MaximumRecordAgeInSeconds",
-                &self.maximum_record_age_in_seconds,
-                NOT_CARRIED_OUT,
-            ),
-            (
-                "BisectBatchOnFunctionError",
-                &self.bisect_batch_on_function_error,
-                NOT_CARRIED_OUT,
-            ),
-            (
-                "FunctionResponseTypes",
-                &self.function_response_types,
                 NOT_CARRIED_OUT,
             ),
             ("MetricsConfig", &self.metrics_config, NOT_CARRIED_OUT),

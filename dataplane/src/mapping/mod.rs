@@ -5,18 +5,22 @@
 //! Invariant: every [`Mapping`] is within AWS's bounds and asks for nothing that is not carried out.
 
 mod access;
+mod constraint;
 mod declared;
 mod file;
 mod function;
 #[cfg(test)]
 mod reference;
+mod retry;
 mod set;
 mod timestamp;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
+use forebay_protocol::delivery::{
+    Endpoint, GroupProtocol, OnOversized, RetryPolicy, StartingPosition,
+};
 use uuid::Uuid;
 
 pub use access::{Access, Authentication, ManagedSecret, SecretSource};
@@ -52,6 +56,8 @@ pub struct Mapping {
     pub enabled: bool,
     /// `ProvisionedPollerConfig`: minimum and maximum; `None` is on demand.
     pub pollers: Option<(u32, u32)>,
+    /// How often, and how long, records are tried.
+    pub retry: RetryPolicy,
     /// What becomes of a record that no body can hold.
     pub on_oversized: OnOversized,
     /// A body stays strictly below this many bytes.

@@ -333,6 +333,8 @@ impl EventLoop {
             Input::Credentials(_)
             | Input::MakeAnew
             | Input::Derived(..)
+            | Input::Diverted(..)
+            | Input::UnixTime(_)
             | Input::MaxInFlight(_)
             | Input::CallDeadline(_)
             | Input::HashAlong(_)
@@ -392,6 +394,7 @@ impl EventLoop {
                         call.cancel();
                     }
                 }
+                Effect::Divert(..) => {}
                 Effect::Stopped => stopped = true,
             }
         }

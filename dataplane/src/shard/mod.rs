@@ -125,7 +125,9 @@ fn pin(shard: usize, cpu: usize) {
 
 #[cfg(test)]
 mod tests {
-    use forebay_protocol::delivery::{Endpoint, GroupProtocol, OnOversized, StartingPosition};
+    use forebay_protocol::delivery::{
+        Endpoint, GroupProtocol, OnOversized, RetryPolicy, StartingPosition,
+    };
     use forebay_protocol::limits::BODY_BYTES_LIMIT;
     use uuid::Uuid;
 
@@ -178,6 +180,7 @@ mod tests {
             window_seconds: Some(0),
             enabled: true,
             pollers: None,
+            retry: RetryPolicy::default(),
             on_oversized: OnOversized::Halt,
             body_limit: BODY_BYTES_LIMIT,
             kafka: KafkaSettings {

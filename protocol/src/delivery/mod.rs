@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::kafka::sasl::{Derivation, DerivedKey, NonceKey, SaslCredentials};
+use crate::lambda::failure::Failure;
 use crate::lambda::invoke::Outcome;
 use crate::sigv4::PayloadDigest;
 use crate::time::Instant;
@@ -30,6 +31,10 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
+/// Names one writing to the destination that a consumer asked for; never used twice. Another try is a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DiversionId(pub u64);
+
 /// Where a partition without a commit starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartingPosition {
@@ -48,6 +53,28 @@ pub enum OnOversized {
     Halt,
     /// AWS's way: counted, logged, passed over.
     Discard,
+}
+
+/// How often, and how long, records are tried (contract 4.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// `MaximumRetryAttempts`: calls after the first; `None` is without end.
+    pub max_attempts: Option<u32>,
+    /// `MaximumRecordAgeInSeconds`; `None` is without end.
+    pub max_age: Option<Duration>,
+    /// `BisectBatchOnFunctionError`.
+    pub bisect: bool,
+    /// `ReportBatchItemFailures`: the function says which records failed.
+    pub report_item_failures: bool,
+}
+
+/// Where records go that are given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A service of AWS: the shell writes to it.
+    Service,
+    /// A topic of the same cluster: the consumer writes to it itself.
+    Topic(String),
 }
 
 /// Everything a consumer is told once.
@@ -81,6 +108,12 @@ pub struct ConsumerConfig {
     pub body_limit: usize,
     /// What becomes of a record that no body can hold.
     pub on_oversized: OnOversized,
+    /// How often, and how long, records are tried.
+    pub retry: RetryPolicy,
+    /// Where records go that are given up; without it they are discarded, and counted.
+    pub destination: Option<Destination>,
+    /// Whether records that the destination does not take are discarded (AWS's way) instead of kept until it does.
+    pub drop_undelivered: bool,
     /// Whether open and aborted transactions are left out.
     pub read_committed: bool,
     /// The group's session timeout.
@@ -156,6 +189,10 @@ pub enum Input {
     Derived(ConnectionId, DerivedKey),
     /// A call ended, one way or another. Each call ends exactly once.
     CallEnded(CallId, Outcome),
+    /// The destination has acknowledged what was written to it, or has not. Each writing ends exactly once.
+    Diverted(DiversionId, Result<(), Undelivered>),
+    /// What Unix time it was at the origin of [`Instant`], in milliseconds; again whenever that clock was set.
+    UnixTime(i64),
     /// Calls in flight at once, from now on.
     MaxInFlight(u32),
     /// How long a call may take, for calls that start from now on.
@@ -184,6 +221,22 @@ pub struct Invocation {
     pub deadline: Instant,
 }
 
+/// Failed records that are to be written to the mapping's destination.
+#[derive(Clone, Debug)]
+pub struct Diversion {
+    /// What is known of them.
+    pub failure: Failure,
+    /// Their event, as pieces: as it was sent, or as it would have been.
+    pub event: Vec<Bytes>,
+}
+
+/// Why a destination has not taken what was written to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undelivered {
+    /// The service's words, or what went wrong on the way to it.
+    pub reason: String,
+}
+
 /// What a consumer wants done.
 #[derive(Debug)]
 pub enum Effect {
@@ -199,6 +252,8 @@ pub enum Effect {
     Invoke(CallId, Invocation),
     /// Close that call's connection now; answer with `CallEnded` all the same.
     CancelCall(CallId),
+    /// Write failed records to the destination; answer with `Diverted`.
+    Divert(DiversionId, Diversion),
     /// The consumer has ended; nothing follows.
     Stopped,
 }

@@ -4,5 +4,6 @@
 
 mod error_document;
 pub mod event;
+pub mod failure;
 pub mod function;
 pub mod invoke;

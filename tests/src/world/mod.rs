@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Duty, Effect, Endpoint, GroupProtocol,
-    Input, OnOversized, StartingPosition,
+    Input, OnOversized, RetryPolicy, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
@@ -354,6 +354,9 @@ impl World {
             window: schedule.window,
             body_limit: schedule.body_limit,
             on_oversized: OnOversized::Halt,
+            retry: RetryPolicy::default(),
+            destination: None,
+            drop_undelivered: false,
             read_committed: true,
             session_timeout: Duration::from_secs(10),
             rebalance_timeout: Duration::from_secs(30),
@@ -458,7 +461,7 @@ impl World {
             }
             Effect::Invoke(call, invocation) => self.invoke(of, call, invocation)?,
             Effect::CancelCall(call) => self.cancel_call(of, call),
-            Effect::Stopped => {}
+            Effect::Divert(..) | Effect::Stopped => {}
         }
         Ok(())
     }

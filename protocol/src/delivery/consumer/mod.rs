@@ -233,6 +233,7 @@ impl Consumer {
                 }
             }
             Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
+            Input::Diverted(..) | Input::UnixTime(_) => {}
             Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
             Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
             Input::HashAlong(along) => self.hash_along = along,

@@ -1,0 +1,84 @@
+//! What failed records leave at the mapping's destination (contract 5.3 to 5.5; decisions 8, 14, 16 to 18).
+//!
+//! A [`Failure`] is what is known of them; how it is written depends on the destination.
+//!
+//! Source: the AWS Lambda Developer Guide, "Capturing discarded batches for a self-managed Apache Kafka event
+//! source".
+//!
+//! Invariant: every record that it speaks of is within the first and the last offset of its lane.
+
+use std::sync::Arc;
+
+/// Records of one call, or of none, that go to the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub condition: Condition,
+    /// `x-amzn-RequestId` of the last call that carried them; one of our own, where there was none.
+    pub request_id: String,
+    /// Calls that carried them and reached the function; 1 where none was made.
+    pub invoke_count: u32,
+    /// What the function answered last; `None` where it was not asked.
+    pub response: Option<FunctionResponse>,
+    /// Unix milliseconds.
+    pub at_unix_ms: i64,
+    /// The size of their event.
+    pub event_bytes: usize,
+    /// The partitions, ascending; one at least.
+    pub lanes: Vec<FailedLane>,
+}
+
+/// Why records go to the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The function failed more often than `MaximumRetryAttempts` allows.
+    RetryAttemptsExhausted,
+    /// No call may carry a record of that size.
+    MaximumPayloadSizeExceeded,
+    /// Older than `MaximumRecordAgeInSeconds`, or no longer kept by the brokers.
+    RecordAgeExceeded,
+    /// An operator has passed over it.
+    SkippedByOperator,
+}
+
+/// How the function answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// `X-Amz-Executed-Version`; empty where the endpoint gives none.
+    pub executed_version: String,
+    /// `X-Amz-Function-Error`; `None` if it answered that some of the records had failed.
+    pub function_error: Option<String>,
+}
+
+/// What is told of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedLane {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// How many of its records.
+    pub records: usize,
+    /// The first.
+    pub first: RecordPosition,
+    /// The last.
+    pub last: RecordPosition,
+}
+
+/// Where a record stands, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPosition {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in Unix milliseconds; -1 if it has none.
+    pub timestamp: i64,
+}
+
+impl Failure {
+    /// How many records.
+    pub fn records(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.records).sum()
+    }
+}
