@@ -118,7 +118,11 @@ series! {
     RECORDS_SUCCEEDED = Counter "forebay_succeeded_records_total" ["mapping"]
         "Records whose batch succeeded";
     RECORDS_DROPPED = Counter "forebay_dropped_records_total" ["mapping"]
-        "Records given up by the owner's rule";
+        "Records given up by the owner's rule, and written nowhere";
+    RECORDS_DIVERTED = Counter "forebay_destination_delivered_records_total" ["mapping"]
+        "Records given up that the destination has acknowledged";
+    DESTINATION_ERRORS = Counter "forebay_destination_errors_total" ["mapping"]
+        "Writings to the destination that failed";
     RECORDS_LOST = Counter "forebay_retention_lost_records_total" ["mapping"]
         "Records that retention took before they were read";
     OFFSETS_COMMITTED = Counter "forebay_committed_offsets_total" ["mapping"]
@@ -159,13 +163,15 @@ series! {
 type Read = fn(&Counters) -> u64;
 
 /// The counters and the series that show them.
-pub(crate) const COUNTERS: [(Series, Read); 17] = [
+pub(crate) const COUNTERS: [(Series, Read); 19] = [
     (RECORDS_POLLED, |it| it.records_polled),
     (BYTES_FETCHED, |it| it.bytes_fetched),
     (RECORDS_INVOKED, |it| it.records_invoked),
     (RECORDS_FAILED, |it| it.records_failed),
     (RECORDS_SUCCEEDED, |it| it.records_succeeded),
     (RECORDS_DROPPED, |it| it.records_dropped),
+    (RECORDS_DIVERTED, |it| it.records_diverted),
+    (DESTINATION_ERRORS, |it| it.destination_errors),
     (RECORDS_LOST, |it| it.records_lost_to_retention),
     (OFFSETS_COMMITTED, |it| it.offsets_committed),
     (CALLS, |it| it.calls),

@@ -221,6 +221,24 @@ pub const CONSUMER_BODY_BYTES_MIN: usize = 8 * 1024 * 1024;
 const _: () = assert!(CONSUMER_FETCH_BYTES_MIN >= FETCH_PARTITION_BYTES_MAX);
 const _: () = assert!(CONSUMER_BODY_BYTES_MIN >= BODY_BYTES_LIMIT);
 
+/// First back-off after the destination has not taken what was written to it.
+pub const DESTINATION_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Writings to the destination that one consumer has under way at most.
+pub const DIVERSIONS_MAX: usize = 4;
+
+/// A writing whose end is not told within it has failed.
+pub const DIVERSION_OVERDUE: Duration = Duration::from_secs(180);
+
+/// Where the owner chose that records are dropped that the destination does not take, it is written to so often before.
+pub const DIVERSION_TRIES_BEFORE_DROP: u32 = 3;
+
+/// The largest event of a record that no call may carry which a destination gets whole; of a larger one it gets where it
+/// stands.
+pub const OVERSIZED_EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+const _: () = assert!(OVERSIZED_EVENT_BYTES_MAX > BODY_BYTES_LIMIT);
+
 /// First back-off after an answer that an operator must act on: it is probed slowly.
 pub const REFUSED_BACKOFF: Duration = Duration::from_secs(2);
 

@@ -49,16 +49,7 @@ fn rules_hold_in_every_schedule() {
                     return (failures, total);
                 }
                 match play(first + at) {
-                    Ok(report) => {
-                        total.steps += report.steps;
-                        total.records += report.records;
-                        total.calls += report.calls;
-                        total.hashed_along += report.hashed_along;
-                        total.vanished += report.vanished;
-                        total.faults += report.faults;
-                        total.authentications += report.authentications;
-                        total.refusals += report.refusals;
-                    }
+                    Ok(report) => total += report,
                     Err(failure) => failures.push(failure),
                 }
             }
@@ -92,6 +83,11 @@ fn rules_hold_in_every_schedule() {
     );
     let vanished = sum(|r| r.vanished);
     assert!(vanished > count / 20, "{vanished}");
+    let (diverted, dropped) = (sum(|r| r.diverted), sum(|r| r.dropped));
+    assert!(
+        diverted > count / 2 && dropped > count / 1000,
+        "{diverted} {dropped}"
+    );
     let (let_in, refused) = (sum(|r| r.authentications), sum(|r| r.refusals));
     assert!(
         let_in > 2 * count && refused > count / 20,

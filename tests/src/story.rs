@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Duty, Effect, Endpoint,
-    GroupProtocol, Input, Notice, OnOversized, RetryPolicy, StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Diversion, DiversionId,
+    Duty, Effect, Endpoint, GroupProtocol, Input, Notice, OnOversized, RetryPolicy,
+    StartingPosition, Undelivered,
 };
 use forebay_protocol::kafka::sasl::NonceKey;
-use forebay_protocol::lambda::invoke::Outcome;
+use forebay_protocol::lambda::invoke::{Execution, Outcome};
 use forebay_protocol::limits;
 use forebay_protocol::time::Instant;
 
@@ -43,6 +44,16 @@ pub struct Call {
     pub body_bytes: usize,
 }
 
+/// A writing to the destination.
+#[derive(Debug)]
+pub struct OpenDiversion {
+    /// Whose it is.
+    pub member: usize,
+    id: DiversionId,
+    /// What is to be written.
+    pub diversion: Diversion,
+}
+
 /// What answers calls.
 pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
 
@@ -62,6 +73,8 @@ pub struct Story {
     pub notices: Vec<Notice>,
     /// Calls that wait for [`Story::end_call`].
     pub open_calls: VecDeque<Call>,
+    /// Writings to the destination that wait for [`Story::end_diversion`].
+    pub open_diversions: VecDeque<OpenDiversion>,
     /// Keys that consumers had derived.
     pub derivations: u64,
     /// The fewest connections that stood after one was closed by a consumer.
@@ -137,6 +150,7 @@ impl Story {
             delivered: Vec::new(),
             notices: Vec::new(),
             open_calls: VecDeque::new(),
+            open_diversions: VecDeque::new(),
             derivations: 0,
             fewest_connections: usize::MAX,
             members: Vec::new(),
@@ -182,6 +196,23 @@ impl Story {
             self.kafka.disconnect(broker);
         }
         self.open_calls.retain(|call| call.member != member);
+        self.open_diversions.retain(|it| it.member != member);
+    }
+
+    /// Ends the oldest writing that is open, and tells what was to be written.
+    ///
+    /// # Panics
+    /// If none is.
+    pub fn end_diversion(&mut self, result: Result<(), &str>) -> Diversion {
+        let ended = self.open_diversions.pop_front();
+        let ended = ended.expect("a writing is open");
+        let result = result.map_err(|reason| Undelivered {
+            reason: reason.to_owned(),
+        });
+        let input = Input::Diverted(ended.id, result);
+        self.members[ended.member].consumer.handle(input, self.now);
+        self.settle();
+        ended.diversion
     }
 
     /// From now on calls stay open until the story ends them.
@@ -412,7 +443,11 @@ impl Story {
                     self.conclude(call, Outcome::Broken { reason });
                 }
             }
-            Effect::Divert(..) => {}
+            Effect::Divert(id, diversion) => self.open_diversions.push_back(OpenDiversion {
+                member: at,
+                id,
+                diversion,
+            }),
             Effect::Stopped => member.has_ended = true,
         }
     }
@@ -473,5 +508,30 @@ impl Story {
 
 /// The function's success.
 pub fn succeeded() -> Outcome {
-    Outcome::Success { body: Bytes::new() }
+    answered("null")
+}
+
+/// The function's own answer.
+pub fn answered(body: &str) -> Outcome {
+    Outcome::Success {
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        execution: execution(),
+    }
+}
+
+/// The function's error.
+pub fn failed() -> Outcome {
+    Outcome::FunctionError {
+        kind: "Unhandled".to_owned(),
+        body: Bytes::new(),
+        execution: execution(),
+    }
+}
+
+fn execution() -> Execution {
+    Execution {
+        status: 200,
+        request_id: "0b1".to_owned(),
+        executed_version: "$LATEST".to_owned(),
+    }
 }

@@ -2,27 +2,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use forebay_protocol::delivery::Budget;
-use forebay_protocol::lambda::invoke::Outcome;
 use forebay_tests::fake_kafka::Config;
 use forebay_tests::fake_kafka::batch::NewRecord;
-use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
+use forebay_tests::story::{Story, TOPIC, consumer_config, failed, succeeded};
 use kafka_protocol::messages::ApiKey;
 
 const SAID: &str = "Records expired while their call was being tried again";
 
-fn failing() -> Outcome {
-    Outcome::FunctionError {
-        kind: "Unhandled".to_owned(),
-        body: Bytes::new(),
-    }
-}
-
 /// A function that fails while three records wait for it, each of that size.
 fn stuck(value_bytes: usize) -> Story {
     let mut story = Story::new(1, 1);
-    story.answer_calls(|_| failing());
+    story.answer_calls(|_| failed());
     for at in 0..3 {
         let record = NewRecord::value(vec![b'0' + at; value_bytes]);
         story.kafka.append(TOPIC, 0, &[record]);
@@ -68,7 +59,7 @@ fn brokers_that_tell_no_log_start_with_a_fetch_are_asked_for_it() {
     let config = Config::new(1).with_max_version(ApiKey::Fetch, 4);
     let mut story = Story::of_cluster_with(config, 1);
     story.join(consumer_config(), Budget::new(64 << 20));
-    story.answer_calls(|_| failing());
+    story.answer_calls(|_| failed());
     for at in 0..3 {
         story.produce(0, &at.to_string());
     }

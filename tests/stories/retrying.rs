@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{Budget, RetryStatus};
-use forebay_protocol::lambda::invoke::Outcome;
+use forebay_protocol::lambda::invoke::{Execution, Outcome};
 use forebay_protocol::limits;
 use forebay_tests::story::{Story, consumer_config, succeeded};
 
@@ -20,6 +20,7 @@ fn failed() -> Outcome {
         body: Bytes::from_static(
             br#"{"errorType":"KeyError","errorMessage":"a record's own words"}"#,
         ),
+        execution: Execution::default(),
     }
 }
 

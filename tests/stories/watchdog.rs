@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use forebay_tests::fake_kafka::Fault;
-use forebay_tests::story::{Story, succeeded};
+use forebay_tests::story::{Story, failed, succeeded};
 use kafka_protocol::messages::ApiKey;
 
 const STOOD_STILL: &str = "Partition stood still without a reason; it is started again";
@@ -93,10 +93,7 @@ fn what_waits_for_a_reason_is_left_alone() {
     let fails = Arc::new(AtomicBool::new(true));
     let flag = Arc::clone(&fails);
     story.answer_calls(move |_| match flag.load(Ordering::Relaxed) {
-        true => forebay_protocol::lambda::invoke::Outcome::FunctionError {
-            kind: "Unhandled".to_owned(),
-            body: bytes::Bytes::new(),
-        },
+        true => failed(),
         false => succeeded(),
     });
     story.produce(0, "2");

@@ -183,6 +183,7 @@ fn of_partition(of: &PartitionStatus, consumer: u32, at: Moment) -> Partition {
             attempts: retry.attempts,
             failed_calls: retry.failed_calls,
             error: retry.error.to_string(),
+            leaving: retry.leaving.map(|condition| condition.as_str().to_owned()),
             since: unix(retry.since),
             age_seconds: seconds(at.since_boot.saturating_since(retry.since)),
             next_try: retry.next_try.map(unix),

@@ -50,6 +50,7 @@ fn is_refusal(fault: &Fault) -> bool {
         | Fault::FunctionFailing(_)
         | Fault::FunctionRefused(_)
         | Fault::FunctionUnavailable(_)
+        | Fault::DestinationFailing(_)
         | Fault::LaneHalted(_) => false,
     }
 }

@@ -35,6 +35,8 @@ const NO_ROUTE: &str = "PROBLEM: Connection error. Your event source VPC must be
 const ROLE_REFUSED: &str = "PROBLEM: Lambda failed to assume your function execution role. Please check if the role \
     trust Lambda service principal, and make sure it does not require setting source identity to be assumed.";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
+/// AWS has no text for it: it drops what the destination does not take.
+const DESTINATION_FAILED: &str = "PROBLEM: The OnFailure destination does not take failed records.";
 const USER_INITIATED: &str = "USER_INITIATED";
 const ESM_CONFIG: &str = "ESM_CONFIG_NOT_VALID";
 const AUTHENTICATION: &str = "EVENT_SOURCE_AUTHN_ERROR";
@@ -149,6 +151,9 @@ impl Verdict {
                 (CALL_FAILED, USER_INITIATED, detail.as_str())
             }
             Fault::FunctionRefused(detail) => (CALL_FAILED, FUNCTION_CONFIG, detail.as_str()),
+            Fault::DestinationFailing(detail) => {
+                (DESTINATION_FAILED, FUNCTION_CONFIG, detail.as_str())
+            }
             // AWS has no text for a partition that stands still; the offset is in ours.
             Fault::LaneHalted(detail) => {
                 own = format!("PROBLEM: {}.", detail.trim_end_matches('.'));

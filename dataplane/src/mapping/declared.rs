@@ -110,21 +110,25 @@ fn build(
         retry,
         on_oversized: config.on_oversized,
         body_limit: config.body_limit,
-        kafka: KafkaSettings {
-            client_rack: config.kafka.client_rack.clone(),
-            read_committed: config.kafka.read_committed,
-            group_protocol: config.kafka.group_protocol,
-            session_timeout: config.kafka.session_timeout,
-            heartbeat_interval: config.kafka.heartbeat_interval,
-            rebalance_timeout: config
-                .kafka
-                .rebalance_timeout
-                .unwrap_or(REBALANCE_TIMEOUT_MIN.max(call_deadline + REBALANCE_MARGIN)),
-            request_timeout: config.kafka.request_timeout,
-            node_id: config.kafka.node_id.clone(),
-        },
+        kafka: kafka_settings(config, call_deadline),
         function,
     })
+}
+
+fn kafka_settings(config: &Config, call_deadline: Duration) -> KafkaSettings {
+    KafkaSettings {
+        client_rack: config.kafka.client_rack.clone(),
+        read_committed: config.kafka.read_committed,
+        group_protocol: config.kafka.group_protocol,
+        session_timeout: config.kafka.session_timeout,
+        heartbeat_interval: config.kafka.heartbeat_interval,
+        rebalance_timeout: config
+            .kafka
+            .rebalance_timeout
+            .unwrap_or(REBALANCE_TIMEOUT_MIN.max(call_deadline + REBALANCE_MARGIN)),
+        request_timeout: config.kafka.request_timeout,
+        node_id: config.kafka.node_id.clone(),
+    }
 }
 
 /// `tls`: the node's configuration asks for it.

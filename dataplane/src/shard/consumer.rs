@@ -95,6 +95,7 @@ impl Running {
             machine: Consumer::new(config(plan), shard.budget.clone(), now),
             signs: signs.then(|| shard.hashing.signs()),
             hashes_along: false,
+            unix_origin_ms: None,
             access: Arc::default(),
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
@@ -187,6 +188,9 @@ impl Desk {
     }
 }
 
+/// The machine need not hear of a difference that small.
+const CLOCK_SLACK_MS: u64 = 10;
+
 struct EventLoop {
     machine: Consumer,
     mapping: Arc<Mapping>,
@@ -196,6 +200,8 @@ struct EventLoop {
     signs: Option<Signs>,
     /// What the machine was told last.
     hashes_along: bool,
+    /// Unix milliseconds at the origin of the monotonic clock, as the machine was told last.
+    unix_origin_ms: Option<i64>,
     access: Arc<Access>,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
@@ -227,6 +233,9 @@ impl EventLoop {
         loop {
             let turn = Turn::of(self.mapping.uuid);
             let now = clock::now();
+            if now >= self.next_status {
+                self.tell_time(now);
+            }
             self.apply_access(now);
             self.apply_wanted(now);
             self.choose_hashing(now);
@@ -294,6 +303,19 @@ impl EventLoop {
             self.machine.handle(Input::Stop, now);
         }
         self.desk.raise_news();
+    }
+
+    /// The system's clock may be set at any time.
+    fn tell_time(&mut self, now: Instant) {
+        let millis = |micros: u128| i64::try_from(micros / 1000).unwrap_or(i64::MAX);
+        let origin = millis(clock::unix_now().as_micros()) - millis(u128::from(now.as_micros()));
+        let is_told = self
+            .unix_origin_ms
+            .is_some_and(|told| told.abs_diff(origin) <= CLOCK_SLACK_MS);
+        if !is_told {
+            self.unix_origin_ms = Some(origin);
+            self.machine.handle(Input::UnixTime(origin), now);
+        }
     }
 
     fn choose_hashing(&mut self, now: Instant) {

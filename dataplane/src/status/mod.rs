@@ -207,6 +207,9 @@ pub struct Retry {
     pub failed_calls: u32,
     /// Why the last of them failed.
     pub error: String,
+    /// Why they are given up: the destination is written to then, and the function is called no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<String>,
     /// When the first of them failed.
     pub since: f64,
     /// How long ago that was.

@@ -207,6 +207,20 @@ fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
     push_some(&mut lines, halted.collect(), "halted partitions");
     let retried = mapping.partitions.iter().filter_map(|it| {
         let retry = it.retry.as_ref()?;
+        if let Some(condition) = &retry.leaving {
+            let next = match retry.next_try {
+                Some(at) => format!("next writing {}", due(at - now)),
+                None => "a writing is under way".to_owned(),
+            };
+            return Some(format!(
+                "partition {} gives up offsets {} to {} ({condition}) for {} now, {next}: {}",
+                it.partition,
+                retry.offset,
+                retry.last_offset,
+                span(retry.age_seconds),
+                retry.error
+            ));
+        }
         let next = match retry.next_try {
             Some(at) => format!("next call {}", due(at - now)),
             None => "a call is open".to_owned(),
@@ -427,6 +441,7 @@ mod tests {
                     last_offset: 11,
                     attempts: 3,
                     failed_calls: 4,
+                    leaving: None,
                     error: "function failing: Unhandled: KeyError".to_owned(),
                     since: 870.0,
                     age_seconds: 130.0,

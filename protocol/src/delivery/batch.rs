@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!  Ready --call--> InFlight --success--> ended
-//!    ^                |  function error, throttle, service error, broken
-//!    |                v
-//!    +---due----- Waiting (back-off)
+//!    ^ ^              |  function error, part of it failed, throttle, service error, broken
+//!    | |              v
+//!    | +---due---- Waiting (back-off)
+//!    |
+//!    +--some are left-- Leaving (given up: the destination is written to) --none is left--> ended
 //! ```
 //!
 //! Back-off is exponential with full jitter (decision 11): from 1 s after a function error, from 100 ms
-//! after throttles, service errors and broken connections, which consume no attempt. It has no end of its
-//! own: a batch is retried until it succeeds, its records expire, or its lane is lost.
+//! after throttles, service errors and broken connections, which consume no attempt. It ends when the batch
+//! succeeds, its attempts are exhausted, its records are too old or gone, or its lane is lost.
 //!
 //! Invariant: as long as the set of records is the same, so are the bytes sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +23,11 @@ use bytes::Bytes;
 
 use super::part::Part;
 use super::status::RetryStatus;
-use super::{CallId, Invocation};
+use super::{CallId, DiversionId, Invocation, RetryPolicy};
 use crate::lambda::event::{EventShape, frame_event};
+use crate::lambda::failure::{Condition, FailedLane, FunctionResponse, RecordPosition};
 use crate::lambda::invoke::Outcome;
+use crate::lambda::item_failures::ItemIdentifier;
 use crate::limits;
 use crate::random::Random;
 use crate::sigv4::PayloadDigest;
@@ -37,17 +42,47 @@ pub(super) enum BatchState {
     InFlight(CallId),
     /// The last call failed; the next is due then.
     Waiting(Instant),
+    /// What leaves it is written to the destination.
+    Leaving(Writing),
 }
 
-/// What became of a batch's call.
+/// How far the destination has been written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Writing {
+    /// Why records leave.
+    pub(super) condition: Condition,
+    /// The writing that is under way, and since when.
+    pub(super) open: Option<(DiversionId, Instant)>,
+    /// When the next may begin.
+    pub(super) next_try: Instant,
+    /// Those that failed.
+    pub(super) failures: u32,
+}
+
+/// What became of a batch's call, as far as its records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// All of them have ended well.
+    Succeeded,
+    /// The function failed with all of them.
+    Failed,
+    /// The function failed with these, by partition and offset, and the others have ended well.
+    FailedInPart(BTreeSet<(i32, i64)>),
+    /// The function was not reached, or its answer was lost: the first back-off, and what was asked for.
+    NotReached(Duration, Option<Duration>),
+    /// It is too large for the endpoint.
+    TooLarge,
+}
+
+/// What happens next with a batch whose records have not all ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its records have ended well.
-    Succeeded,
     /// It is called again later.
     Retry,
-    /// It is too large for the endpoint: split it, or its one record is oversized.
-    TooLarge,
+    /// Its halves go by themselves, from then on; its one record is oversized, if there is no other.
+    Split(Instant),
+    /// The function has failed too often.
+    Exhausted,
 }
 
 /// Some parts, one of each lane, that travel together.
@@ -60,19 +95,25 @@ pub(super) struct Batch {
     digest: Option<PayloadDigest>,
     /// When the open call must have ended.
     deadline: Option<Instant>,
-    /// Calls that the function answered with an error.
-    pub(super) attempts: u32,
     /// Calls in a row that never reached the function, or whose answer was lost.
     service_failures: u32,
     trouble: Option<Trouble>,
+    answer: Option<LastAnswer>,
 }
 
 /// What is told of a batch whose calls fail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Trouble {
     failed_calls: u32,
     error: Arc<str>,
     since: Instant,
+}
+
+/// How the function answered last.
+#[derive(Clone, Debug)]
+pub(super) struct LastAnswer {
+    pub(super) request_id: String,
+    pub(super) response: FunctionResponse,
 }
 
 impl Batch {
@@ -85,11 +126,20 @@ impl Batch {
             body_bytes: 0,
             digest: None,
             deadline: None,
-            attempts: 0,
             service_failures: 0,
             trouble: None,
+            answer: None,
         };
         batch.reframe(parts, shape);
+        batch
+    }
+
+    /// One of some of its parts, with what is known of them so far.
+    pub(super) fn branch(&self, parts: Vec<Part>, state: BatchState, shape: &EventShape) -> Self {
+        let mut batch = Self::new(parts, shape);
+        batch.state = state;
+        batch.trouble.clone_from(&self.trouble);
+        batch.answer.clone_from(&self.answer);
         batch
     }
 
@@ -99,18 +149,18 @@ impl Batch {
             !parts.is_empty(),
             "an invocation carries at least one record"
         );
-        let framed: Vec<_> = parts
-            .iter()
-            .map(|p| (&p.body.sealed, p.range.clone()))
-            .collect();
-        self.pieces = frame_event(shape, &framed);
+        self.pieces = frame(&parts, Part::live, shape);
         self.body_bytes = self.pieces.iter().map(Bytes::len).sum();
+        let is_oversized = parts.iter().any(|part| part.body.oversized.is_some());
         assert!(
-            self.body_bytes < limits::BODY_BYTES_LIMIT,
+            self.body_bytes < limits::BODY_BYTES_LIMIT || is_oversized,
             "a body stays below the cap"
         );
-        self.digest = match &framed[..] {
-            [(sealed, range)] => sealed.digest(range),
+        self.digest = match &parts[..] {
+            [part] => match part.live() {
+                [range] => part.body.sealed.digest(range),
+                _ => None,
+            },
             _ => None,
         };
         self.parts = parts;
@@ -147,6 +197,41 @@ impl Batch {
         self.parts.iter().map(Part::records).sum()
     }
 
+    /// Calls that count against the limit.
+    fn attempts(&self) -> u32 {
+        let attempts = self.parts.iter().map(|part| part.attempts);
+        attempts.max().unwrap_or(0)
+    }
+
+    /// Calls that carried it and in which the function failed.
+    pub(super) fn failed_calls(&self) -> u32 {
+        let calls = self.parts.iter().map(|part| part.failed_calls);
+        calls.max().unwrap_or(0)
+    }
+
+    /// Whether something waits to be done with it: no call and no writing is under way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        match self.state {
+            BatchState::Ready | BatchState::Waiting(_) => true,
+            BatchState::InFlight(_) => false,
+            BatchState::Leaving(writing) => writing.open.is_none(),
+        }
+    }
+
+    /// Whether it waits for its next call.
+    pub(super) fn awaits_call(&self) -> bool {
+        matches!(self.state, BatchState::Ready | BatchState::Waiting(_))
+    }
+
+    /// When time alone lets it go on.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.state {
+            BatchState::Waiting(until) => Some(until),
+            BatchState::Leaving(writing) if writing.open.is_none() => Some(writing.next_try),
+            BatchState::Ready | BatchState::InFlight(_) | BatchState::Leaving(_) => None,
+        }
+    }
+
     /// Remembers why the call that has just ended failed.
     pub(super) fn note_failure(&mut self, error: Arc<str>, now: Instant) {
         let before = self.trouble.take();
@@ -160,19 +245,39 @@ impl Batch {
         });
     }
 
-    /// How each of its partitions fares, if a call of it failed.
+    /// Remembers why the destination has not taken what leaves it.
+    pub(super) fn note_undelivered(&mut self, error: Arc<str>, now: Instant) {
+        match &mut self.trouble {
+            Some(trouble) => trouble.error = error,
+            none => {
+                *none = Some(Trouble {
+                    failed_calls: 0,
+                    error,
+                    since: now,
+                });
+            }
+        }
+    }
+
+    /// How each of its partitions fares, if a call of it failed or it is given up.
     pub(super) fn retries(&self) -> impl Iterator<Item = (i32, RetryStatus)> {
+        let leaving = match self.state {
+            BatchState::Leaving(writing) => Some(writing.condition),
+            BatchState::Ready | BatchState::InFlight(_) | BatchState::Waiting(_) => None,
+        };
         let status = move |part: &Part, trouble: &Trouble| RetryStatus {
             offset: part.first_offset(),
             last_offset: part.last_offset(),
-            attempts: self.attempts,
+            attempts: part.attempts,
             failed_calls: trouble.failed_calls,
             error: Arc::clone(&trouble.error),
             since: trouble.since,
+            leaving,
             next_try: match self.state {
                 BatchState::Ready => Some(trouble.since),
                 BatchState::Waiting(until) => Some(until),
-                BatchState::InFlight(_) => None,
+                BatchState::Leaving(writing) if writing.open.is_none() => Some(writing.next_try),
+                BatchState::InFlight(_) | BatchState::Leaving(_) => None,
             },
         };
         let trouble = self.trouble.iter();
@@ -182,46 +287,171 @@ impl Batch {
         })
     }
 
-    /// Takes the outcome of the open call.
+    /// The records that the function reports as failed.
+    ///
+    /// # Errors
+    /// What it names that is not in the batch: it has failed whole then.
+    pub(super) fn resolve(
+        &self,
+        topic: &str,
+        failures: &[ItemIdentifier],
+    ) -> Result<BTreeSet<(i32, i64)>, String> {
+        let mut failed = BTreeSet::new();
+        for ItemIdentifier { partition, offset } in failures {
+            let number = partition_of(topic, partition);
+            let part = number.and_then(|number| {
+                let mut parts = self.parts.iter();
+                parts.find(|part| part.partition == number)
+            });
+            match part {
+                Some(part) if part.has_live(*offset) => failed.insert((part.partition, *offset)),
+                _ => {
+                    return Err(
+                        "the function reports a record that it was not called with".to_owned()
+                    );
+                }
+            };
+        }
+        Ok(failed)
+    }
+
+    /// Remembers how the function answered.
+    pub(super) fn note_answer(&mut self, outcome: &Outcome) {
+        let (execution, function_error) = match outcome {
+            Outcome::Success { execution, .. } => (execution, None),
+            Outcome::FunctionError {
+                execution, kind, ..
+            } => (execution, Some(kind.clone())),
+            _ => return,
+        };
+        self.answer = Some(LastAnswer {
+            request_id: execution.request_id.clone(),
+            response: FunctionResponse {
+                status: execution.status,
+                executed_version: execution.executed_version.clone(),
+                function_error,
+            },
+        });
+    }
+
+    pub(super) fn answer(&self) -> Option<&LastAnswer> {
+        self.answer.as_ref()
+    }
+
+    /// Takes how the open call ended, for the records that have not.
     pub(super) fn conclude(
         &mut self,
-        outcome: &Outcome,
+        fate: &Fate,
+        policy: &RetryPolicy,
         now: Instant,
         random: &mut Random,
     ) -> Verdict {
-        let (base, failures, retry_after) = match outcome {
-            Outcome::Success { .. } => return Verdict::Succeeded,
-            Outcome::TooLarge { .. } => return Verdict::TooLarge,
-            Outcome::FunctionError { .. } => {
-                self.attempts = self.attempts.saturating_add(1);
+        self.deadline = None;
+        let (base, failures, retry_after) = match fate {
+            Fate::Succeeded => unreachable!("what has succeeded has ended"),
+            Fate::TooLarge => return Verdict::Split(now),
+            Fate::Failed | Fate::FailedInPart(_) => {
                 self.service_failures = 0;
-                (limits::FUNCTION_ERROR_BACKOFF, self.attempts, None)
+                let base = limits::FUNCTION_ERROR_BACKOFF;
+                for part in &mut self.parts {
+                    part.failed_calls = part.failed_calls.saturating_add(1);
+                }
+                if *fate == Fate::Failed && policy.bisect && self.records() > 1 {
+                    return Verdict::Split(now + backoff(base, 1, random));
+                }
+                for part in &mut self.parts {
+                    part.attempts = part.attempts.saturating_add(1);
+                }
+                let attempts = self.attempts();
+                if policy.max_attempts.is_some_and(|max| attempts > max) {
+                    return Verdict::Exhausted;
+                }
+                (base, attempts, None)
             }
-            Outcome::Throttled { retry_after, .. } | Outcome::ServiceError { retry_after, .. } => {
+            Fate::NotReached(base, retry_after) => {
                 self.service_failures = self.service_failures.saturating_add(1);
-                (
-                    limits::SERVICE_ERROR_BACKOFF,
-                    self.service_failures,
-                    *retry_after,
-                )
-            }
-            Outcome::Broken { .. } => {
-                self.service_failures = self.service_failures.saturating_add(1);
-                (limits::SERVICE_ERROR_BACKOFF, self.service_failures, None)
-            }
-            Outcome::Refused { .. } => {
-                self.service_failures = self.service_failures.saturating_add(1);
-                (limits::REFUSED_BACKOFF, self.service_failures, None)
+                (*base, self.service_failures, *retry_after)
             }
         };
         let wait = backoff(base, failures, random).max(retry_after.unwrap_or(Duration::ZERO));
         self.state = BatchState::Waiting(now + wait.min(limits::RETRY_AFTER_MAX));
         Verdict::Retry
     }
+
+    /// What leaves it goes to the destination.
+    pub(super) fn begin_leaving(&mut self, condition: Condition, now: Instant) {
+        let leaves = self.parts.iter().all(|part| !part.leaving().is_empty());
+        assert!(leaves, "of each lane something leaves");
+        self.state = BatchState::Leaving(Writing {
+            condition,
+            open: None,
+            next_try: now,
+            failures: 0,
+        });
+    }
+
+    /// The event of what leaves it, and its size.
+    pub(super) fn leaving_event(&self, shape: &EventShape) -> (Vec<Bytes>, usize) {
+        if let [part] = &self.parts[..]
+            && let Some(event_bytes) = part.body.oversized
+        {
+            // Of a record that is too large to be held, its place alone was encoded.
+            return match part.body.sealed.body() {
+                body if body.len() == event_bytes => (vec![body], event_bytes),
+                _ => (Vec::new(), event_bytes),
+            };
+        }
+        let event = frame(&self.parts, Part::leaving, shape);
+        let event_bytes = event.iter().map(Bytes::len).sum();
+        (event, event_bytes)
+    }
+
+    /// What leaves it, by lane.
+    pub(super) fn leaving_lanes(&self, topic: &Arc<str>) -> Vec<FailedLane> {
+        let position = |mark: crate::lambda::event::RecordMark| RecordPosition {
+            offset: mark.offset,
+            timestamp: mark.timestamp,
+        };
+        let lanes = self.parts.iter().filter_map(|part| {
+            let (first, last) = part.leaving_ends()?;
+            Some(FailedLane {
+                topic: Arc::clone(topic),
+                partition: part.partition,
+                records: part.leaving_records(),
+                first: position(first),
+                last: position(last),
+            })
+        });
+        lanes.collect()
+    }
+}
+
+fn frame(
+    parts: &[Part],
+    of: impl Fn(&Part) -> &[std::ops::Range<usize>],
+    shape: &EventShape,
+) -> Vec<Bytes> {
+    let framed: Vec<_> = parts
+        .iter()
+        .flat_map(|part| {
+            of(part)
+                .iter()
+                .map(|range| (&part.body.sealed, range.clone()))
+        })
+        .collect();
+    frame_event(shape, &framed)
+}
+
+/// The partition that a member of the event's `records` is for.
+fn partition_of(topic: &str, member: &str) -> Option<i32> {
+    let number = member.strip_prefix(topic)?.strip_prefix('-')?;
+    let partition: i32 = number.parse().ok()?;
+    // `+1` and `01` are no names that the event has.
+    (partition.to_string() == number).then_some(partition)
 }
 
 /// Full jitter under an exponential cap; `failures` counts from 1.
-fn backoff(base: Duration, failures: u32, random: &mut Random) -> Duration {
+pub(super) fn backoff(base: Duration, failures: u32, random: &mut Random) -> Duration {
     let cap = base.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
     random.jitter(cap.min(limits::BACKOFF_MAX))
 }
@@ -251,13 +481,9 @@ mod tests {
         let body = Body {
             sealed: fragment.seal(),
             held_bytes: 0,
+            oversized: None,
         };
-        let part = Part {
-            partition: 0,
-            ownership: 0,
-            body: Rc::new(body),
-            range: 0..1,
-        };
+        let part = Part::whole(0, 0, Rc::new(body));
         let mut batch = Batch::new(vec![part], &shape);
         drop(batch.invocation(Instant::ZERO));
         let part = batch.take_parts().pop().unwrap();

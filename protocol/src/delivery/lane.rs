@@ -125,6 +125,8 @@ pub(super) struct Lane {
     /// The first record of the open body: its offset, and since when it waits.
     open_first: Option<(i64, Instant)>,
     full: bool,
+    /// The open body is that of one record which no call may carry; its event has that size.
+    oversized: Option<usize>,
     /// As large as bodies have lately been.
     usual_body_bytes: usize,
     pub(super) backlog: VecDeque<Part>,
@@ -181,6 +183,7 @@ impl Lane {
             open: None,
             open_first: None,
             full: false,
+            oversized: None,
             usual_body_bytes: 0,
             backlog: VecDeque::new(),
             busy: false,
@@ -429,31 +432,37 @@ impl Lane {
         let open = self.open.take()?;
         // A smaller one says little of the next: only a row of them does.
         let forgotten = self.usual_body_bytes / 8;
-        self.usual_body_bytes = open.body_bytes().max(self.usual_body_bytes - forgotten);
+        if self.oversized.is_none() {
+            self.usual_body_bytes = open.body_bytes().max(self.usual_body_bytes - forgotten);
+        }
         self.open_first = None;
         self.full = false;
         let held_bytes = open.capacity_bytes();
-        let sealed = open.seal();
-        let range = 0..sealed.records().len();
-        assert!(!range.is_empty(), "an open body holds a record");
-        let body = Rc::new(Body { sealed, held_bytes });
-        Some(Part {
-            partition: self.partition,
-            ownership: self.ownership,
-            body,
-            range,
-        })
+        let body = Rc::new(Body {
+            sealed: open.seal(),
+            held_bytes,
+            oversized: self.oversized.take(),
+        });
+        Some(Part::whole(self.partition, self.ownership, body))
+    }
+
+    /// The first records of this part have ended; the batch goes on with the others.
+    pub(super) fn pass(&mut self, part: &Part) {
+        assert!(self.busy, "only a part in a batch can go on");
+        let first = part.first_offset();
+        assert!(first >= self.processed, "what has ended never comes back");
+        self.processed = first;
     }
 
     /// Everything up to the end of this part has ended; the lane is free for its next.
     pub(super) fn finish(&mut self, part: &Part) {
         assert!(self.busy, "only a part in a batch can end");
         assert!(
-            part.first_offset() >= self.processed,
+            part.end_offset() > self.processed,
             "a part ends once, in order"
         );
         self.busy = false;
-        self.processed = part.last_offset() + 1;
+        self.processed = part.end_offset();
         self.settle();
     }
 

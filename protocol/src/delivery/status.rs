@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::lambda::failure::Condition;
 use crate::time::Instant;
 
 /// Where a consumer stands in its life.
@@ -49,6 +50,8 @@ pub enum Fault {
     FunctionRefused(String),
     /// The function's endpoint throttles, errs or cannot be reached.
     FunctionUnavailable(String),
+    /// The destination does not take failed records; it is tried again.
+    DestinationFailing(String),
     /// Lanes that stand still until an operator acts, with the offset and why.
     LaneHalted(String),
 }
@@ -69,6 +72,7 @@ impl fmt::Display for Fault {
             Self::FunctionFailing(detail) => ("function failing", detail.as_str()),
             Self::FunctionRefused(detail) => ("function refused", detail.as_str()),
             Self::FunctionUnavailable(detail) => ("function unavailable", detail.as_str()),
+            Self::DestinationFailing(detail) => ("destination failing", detail.as_str()),
             Self::LaneHalted(detail) => ("partition halted", detail.as_str()),
         };
         match detail {
@@ -129,12 +133,14 @@ pub struct RetryStatus {
     pub last_offset: i64,
     /// Calls that the function answered with an error: those that count against a limit.
     pub attempts: u32,
-    /// Calls that failed in whatever way; 1 at least.
+    /// Calls that failed in whatever way; 0 where none was made, as of records that are too old.
     pub failed_calls: u32,
     /// Why the last of them failed, without what the function said of a record.
     pub error: Arc<str>,
     /// When the first of them failed.
     pub since: Instant,
+    /// Why they are given up: the destination is written to then, and the function is called no more.
+    pub leaving: Option<Condition>,
     /// When the next one is due; `None` while it is open.
     pub next_try: Option<Instant>,
 }
@@ -152,6 +158,8 @@ pub struct Counters {
     pub records_failed: u64,
     /// Records whose batch succeeded.
     pub records_succeeded: u64,
+    /// Records given up that the destination has acknowledged.
+    pub records_diverted: u64,
     /// Records given up by the owner's rule.
     pub records_dropped: u64,
     /// Records that retention took before we read them.
@@ -166,6 +174,8 @@ pub struct Counters {
     pub throttles: u64,
     /// Calls that ended in a service error or a broken connection.
     pub call_failures: u64,
+    /// Writings to the destination that failed.
+    pub destination_errors: u64,
     /// Fetches that failed.
     pub fetch_errors: u64,
     /// Commits that failed.

@@ -41,6 +41,18 @@ pub enum Condition {
     SkippedByOperator,
 }
 
+impl Condition {
+    /// As the documents have it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RetryAttemptsExhausted => "RetryAttemptsExhausted",
+            Self::MaximumPayloadSizeExceeded => "MaximumPayloadSizeExceeded",
+            Self::RecordAgeExceeded => "RecordAgeExceeded",
+            Self::SkippedByOperator => "SkippedByOperator",
+        }
+    }
+}
+
 /// How the function answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionResponse {

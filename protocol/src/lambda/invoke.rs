@@ -23,6 +23,8 @@ pub enum Outcome {
     Success {
         /// The function's own answer.
         body: Bytes,
+        /// Which run of it that was.
+        execution: Execution,
     },
     /// The function ran and failed: consumes an attempt.
     FunctionError {
@@ -31,6 +33,8 @@ pub enum Outcome {
         /// The error document; of a long one, the first
         /// [`ERROR_BODY_BYTES_MAX`](crate::limits::ERROR_BODY_BYTES_MAX) bytes.
         body: Bytes,
+        /// Which run of it that was.
+        execution: Execution,
     },
     /// 429: it never ran; back off and call less at once.
     Throttled {
@@ -67,13 +71,24 @@ pub enum Outcome {
     },
 }
 
+/// A run of the function, as its endpoint tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Execution {
+    /// The HTTP status.
+    pub status: u16,
+    /// `x-amzn-RequestId`; empty where there is none.
+    pub request_id: String,
+    /// `X-Amz-Executed-Version`; empty where there is none.
+    pub executed_version: String,
+}
+
 impl Outcome {
     /// What went wrong, for a status or a log; `None` for a success. Of a function's error document it
     /// has the type and the message.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::Success { .. } => None,
-            Self::FunctionError { kind, body } => Some(describe_function_error(kind, body)),
+            Self::FunctionError { kind, body, .. } => Some(describe_function_error(kind, body)),
             Self::Throttled { message, .. }
             | Self::ServiceError { message, .. }
             | Self::TooLarge { message } => Some(message.clone()),
@@ -108,6 +123,10 @@ pub struct Answer<'a> {
     pub retry_after: Option<&'a str>,
     /// `x-amzn-ErrorType`.
     pub error_type: Option<&'a str>,
+    /// `x-amzn-RequestId`.
+    pub request_id: Option<&'a str>,
+    /// `X-Amz-Executed-Version`.
+    pub executed_version: Option<&'a str>,
     /// The whole body.
     pub body: &'a Bytes,
 }
@@ -123,13 +142,20 @@ enum Class {
 /// What an answer means.
 pub fn classify(answer: &Answer<'_>) -> Outcome {
     if (200..300).contains(&answer.status) {
+        let execution = Execution {
+            status: answer.status,
+            request_id: answer.request_id.map(shortened).unwrap_or_default(),
+            executed_version: answer.executed_version.map(shortened).unwrap_or_default(),
+        };
         return match answer.function_error {
             None => Outcome::Success {
                 body: answer.body.clone(),
+                execution,
             },
             Some(kind) => Outcome::FunctionError {
                 kind: shortened(kind),
                 body: capped(answer.body),
+                execution,
             },
         };
     }
@@ -221,6 +247,8 @@ mod tests {
             function_error: None,
             retry_after: None,
             error_type,
+            request_id: None,
+            executed_version: None,
             body,
         }
     }
@@ -241,7 +269,15 @@ mod tests {
         let body = Bytes::from_static(b"null");
         for status in [200, 202, 204, 299] {
             let outcome = classify(&answer(status, None, &body));
-            assert_eq!(outcome, Outcome::Success { body: body.clone() });
+            let execution = Execution {
+                status,
+                ..Execution::default()
+            };
+            let expected = Outcome::Success {
+                body: body.clone(),
+                execution,
+            };
+            assert_eq!(outcome, expected);
             let failed = Answer {
                 function_error: Some("Unhandled"),
                 ..answer(status, None, &body)
@@ -458,6 +494,7 @@ mod tests {
             let outcome = Outcome::FunctionError {
                 kind: "Unhandled".to_owned(),
                 body: Bytes::from_static(body.as_bytes()),
+                execution: Execution::default(),
             };
             assert_eq!(outcome.reason().unwrap(), expected);
             assert!(!outcome.is_about_credentials());

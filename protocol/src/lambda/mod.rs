@@ -7,3 +7,4 @@ pub mod event;
 pub mod failure;
 pub mod function;
 pub mod invoke;
+pub mod item_failures;

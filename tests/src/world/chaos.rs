@@ -21,9 +21,12 @@ impl World {
             i32::try_from(self.random.below(self.schedule.partitions as u64)).unwrap_or(0);
         let count = 1 + self.random.below(5);
         let value = usize::try_from(self.random.below(300)).unwrap_or(0);
-        let records: Vec<NewRecord> = (0..count)
+        let mut records: Vec<NewRecord> = (0..count)
             .map(|_| NewRecord::value(vec![b'x'; value]))
             .collect();
+        if self.schedule.giving_up.is_some() {
+            self.make_troublesome(&mut records);
+        }
         match self.random.below(6) {
             0 => self.produce_transaction(partition, &records),
             kind => {
@@ -38,6 +41,18 @@ impl World {
         }
         let gap = self.random_micros(1_000, 1_500_000);
         self.after(gap, Event::Produce);
+    }
+
+    /// Some are old, and some are too large for any call.
+    fn make_troublesome(&mut self, records: &mut [NewRecord]) {
+        let now = i64::try_from(self.now.as_micros() / 1000).unwrap_or(0);
+        for record in records {
+            let age = i64::try_from(self.random.below(70_000)).unwrap_or(0);
+            record.timestamp = super::UNIX_ORIGIN_MS + now - age;
+            if self.schedule.body_limit < 100_000 && self.chance(20) {
+                record.value = Some(vec![b'x'; self.schedule.body_limit].into());
+            }
+        }
     }
 
     fn produce_transaction(&mut self, partition: i32, records: &[NewRecord]) {
@@ -69,7 +84,7 @@ impl World {
 
     /// One fault strikes; the next comes later.
     pub(super) fn chaos(&mut self) -> Result<(), Violation> {
-        if self.healed {
+        if self.healed || self.schedule.is_calm {
             return Ok(());
         }
         self.report.faults += 1;

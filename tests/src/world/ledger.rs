@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
+use super::endings::Ending;
+
 /// A delivery rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
@@ -102,6 +104,32 @@ pub enum Violation {
         /// The node.
         node: usize,
     },
+    /// A record that has ended goes to the function or to the destination once more, within one ownership.
+    #[error("partition {partition}: offset {offset} has ended ({ending:?}) and goes on")]
+    EndedTwice {
+        /// The partition.
+        partition: i32,
+        /// The record.
+        offset: i64,
+        /// How it has ended.
+        ending: Ending,
+    },
+    /// The function was called with a record more often than the mapping allows.
+    #[error("partition {partition}: the function has failed {failed} times with offset {offset}")]
+    TooManyAttempts {
+        /// The partition.
+        partition: i32,
+        /// The record.
+        offset: i64,
+        /// Calls that failed.
+        failed: u32,
+    },
+    /// A document is not of what comes with it, or gives a reason that the mapping does not.
+    #[error("wrong document: {document}")]
+    WrongDocument {
+        /// The document.
+        document: String,
+    },
     /// A machine holds more memory than its budget and one batch allow.
     #[error("node {node} holds {bytes} bytes")]
     TooMuchMemory {
@@ -134,6 +162,8 @@ struct PartitionLedger {
     highest_delivered: i64,
     open: Option<usize>,
     committed: i64,
+    /// Records may end without the whole of their batch.
+    gives_up: bool,
     /// Retention has taken what lies below; it need not be delivered any more.
     retained_from: i64,
     /// The first not processed of `visible`: all below it were.
@@ -141,7 +171,7 @@ struct PartitionLedger {
 }
 
 /// One call as the ledger sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Delivered {
     /// The partition.
     pub partition: i32,
@@ -157,8 +187,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// A partition that must be complete at the end, even if it stays empty.
-    pub fn declare(&mut self, partition: i32) {
-        self.partition(partition);
+    pub fn declare(&mut self, partition: i32, gives_up: bool) {
+        self.partition(partition).gives_up = gives_up;
     }
 
     /// A record that must be delivered, or (invisible) one that only takes an offset.
@@ -205,17 +235,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// A call ended; `node` is who made it, if it still lives, and `processed` says that the function
-    /// succeeded.
-    pub fn call_ended(&mut self, node: Option<usize>, call: &[Delivered], processed: bool) {
+    /// A call ended; `node` is who made it, if it still lives, and `processed` those of its records with which the
+    /// function has succeeded.
+    pub fn call_ended(&mut self, node: Option<usize>, call: &[Delivered], processed: &[Delivered]) {
         for part in call {
             let ledger = self.partition(part.partition);
             if node.is_some() && ledger.open == node {
                 ledger.open = None;
             }
-            if processed {
-                ledger.process(&part.offsets);
-            }
+        }
+        self.ended(processed);
+    }
+
+    /// Records ended: the function has processed them, the destination has them, or their owner lets go of them.
+    pub fn ended(&mut self, records: &[Delivered]) {
+        for part in records {
+            self.partition(part.partition).process(&part.offsets);
         }
     }
 
@@ -315,8 +350,7 @@ impl PartitionLedger {
                     let next = self.visible.partition_point(|(v, _)| {
                         *v < self.retained_from.max(self.highest_delivered + 1)
                     });
-                    if at > next {
-                        let skipped = self.visible[next].0;
+                    if let Some(skipped) = self.passed_over(next, at) {
                         return Err(Violation::Skipped {
                             partition,
                             skipped,
@@ -332,19 +366,29 @@ impl PartitionLedger {
                         before,
                     });
                 }
-                Some(last) if at > last + 1 => {
-                    let skipped = self.visible[last + 1].0;
-                    return Err(Violation::Skipped {
-                        partition,
-                        skipped,
-                        to: *offset,
-                    });
+                Some(last) => {
+                    if let Some(skipped) = self.passed_over(last + 1, at) {
+                        return Err(Violation::Skipped {
+                            partition,
+                            skipped,
+                            to: *offset,
+                        });
+                    }
                 }
-                Some(_) => {}
             }
             before = Some(at);
         }
         Ok(())
+    }
+
+    /// The first of those records that delivery passes over and must not. Where records are given up, or the function
+    /// reports which have failed, those that have ended may be.
+    fn passed_over(&self, from: usize, to: usize) -> Option<i64> {
+        let passed = self.visible.get(from..to)?;
+        let mut wrongly = passed
+            .iter()
+            .filter(|(_, ended)| !(self.gives_up && *ended));
+        wrongly.next().map(|(offset, _)| *offset)
     }
 
     fn process(&mut self, offsets: &[i64]) {
@@ -389,7 +433,7 @@ mod tests {
     fn gap_of_an_invisible_record_is_no_gap() {
         let mut ledger = ledger();
         assert_eq!(ledger.call_started(0, &call(&[0, 1, 2, 4])), Ok(()));
-        ledger.call_ended(Some(0), &call(&[0, 1, 2, 4]), true);
+        ledger.call_ended(Some(0), &call(&[0, 1, 2, 4]), &call(&[0, 1, 2, 4]));
         assert_eq!(ledger.committed(0, 5), Ok(()));
         assert!(!ledger.is_complete());
     }

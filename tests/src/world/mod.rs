@@ -9,64 +9,37 @@
 //! Invariant: the same seed plays the same schedule, byte for byte.
 
 mod chaos;
+mod destination;
+mod endings;
 mod function;
 mod guarding;
 mod ledger;
 mod network;
+mod report;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Duty, Effect, Endpoint, GroupProtocol,
-    Input, OnOversized, RetryPolicy, StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Destination, DiversionId, Duty, Effect,
+    Endpoint, GroupProtocol, Input, OnOversized, RetryPolicy, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
 
+pub use self::endings::Ending;
 pub use self::ledger::{Delivered, Ledger, Violation};
-pub use self::schedule::{Mutation, Schedule};
+pub use self::report::{Failure, Report};
+pub use self::schedule::{GivingUp, Mutation, Schedule};
 use crate::fake_kafka::{self, FakeKafka, GroupChange};
 
 const TOPIC: &str = "orders";
+/// What Unix time it is at the beginning, in milliseconds.
+const UNIX_ORIGIN_MS: i64 = 1_700_000_000_000;
+
 const GROUP: &str = "orders-group";
-
-/// A violation, with what it takes to see it again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("seed {seed} at {at:?}: {violation}\n{nodes}")]
-pub struct Failure {
-    /// The schedule's seed.
-    pub seed: u64,
-    /// Virtual time.
-    pub at: Instant,
-    /// What was broken.
-    pub violation: Violation,
-    /// How the nodes stood.
-    pub nodes: String,
-}
-
-/// What a schedule came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Steps played.
-    pub steps: u64,
-    /// Records produced that had to be delivered.
-    pub records: u64,
-    /// Calls made.
-    pub calls: u64,
-    /// Of these, calls whose body was hashed while it was written.
-    pub hashed_along: u64,
-    /// Of these, calls of whose end nobody told.
-    pub vanished: u64,
-    /// Faults that struck.
-    pub faults: u64,
-    /// How often a broker has let a connection in.
-    pub authentications: u64,
-    /// How often one was not let in.
-    pub refusals: u64,
-}
 
 /// What happens next.
 #[derive(Debug)]
@@ -105,6 +78,17 @@ enum Event {
     },
     CallGivenUp {
         key: function::CallKey,
+    },
+    Written {
+        node: NodeRef,
+        id: DiversionId,
+        records: Vec<Delivered>,
+    },
+    Diverted {
+        node: NodeRef,
+        id: DiversionId,
+        records: Vec<Delivered>,
+        is_refused: bool,
     },
     Produce,
     Chaos,
@@ -148,6 +132,9 @@ pub struct World {
     nodes: Vec<Node>,
     function: function::Function,
     ledger: Ledger,
+    endings: endings::Endings,
+    /// How often the destination has refused what a node wrote.
+    refused: HashMap<(NodeRef, Vec<Delivered>), u32>,
     commits_seen: usize,
     group_events_seen: usize,
     broker_wake: Option<Instant>,
@@ -186,6 +173,8 @@ impl World {
             nodes,
             function: function::Function::default(),
             ledger: Ledger::default(),
+            endings: endings::Endings::default(),
+            refused: HashMap::new(),
             commits_seen: 0,
             group_events_seen: 0,
             broker_wake: None,
@@ -195,7 +184,8 @@ impl World {
             schedule,
         };
         for partition in 0..world.schedule.partitions {
-            world.ledger.declare(partition);
+            let gives_up = world.schedule.giving_up.is_some();
+            world.ledger.declare(partition, gives_up);
         }
         for node in 0..world.schedule.nodes {
             let after = world.random_micros(0, 3_000_000);
@@ -288,6 +278,16 @@ impl World {
             } => self.call_arrives(node, call, &body, deadline, twin),
             Event::CallReturns { key } => self.call_returns(key),
             Event::CallGivenUp { key } => self.call_given_up(key),
+            Event::Written { node, id, records } => {
+                self.written(node, id, records);
+                Ok(())
+            }
+            Event::Diverted {
+                node,
+                id,
+                records,
+                is_refused,
+            } => self.diverted(node, id, records, is_refused),
             Event::Produce => {
                 self.produce();
                 Ok(())
@@ -321,6 +321,7 @@ impl World {
         let along = self.schedule.seed.is_multiple_of(2);
         consumer.handle(self.credentials(), now);
         consumer.handle(Input::HashAlong(along), now);
+        consumer.handle(Input::UnixTime(UNIX_ORIGIN_MS), now);
         self.nodes[node].consumer = Some(consumer);
         self.wake(of)
     }
@@ -354,9 +355,15 @@ impl World {
             window: schedule.window,
             body_limit: schedule.body_limit,
             on_oversized: OnOversized::Halt,
-            retry: RetryPolicy::default(),
-            destination: None,
-            drop_undelivered: false,
+            retry: schedule
+                .giving_up
+                .as_ref()
+                .map_or_else(RetryPolicy::default, |it| it.retry.clone()),
+            destination: schedule.giving_up.as_ref().map(|_| Destination::Service),
+            drop_undelivered: schedule
+                .giving_up
+                .as_ref()
+                .is_some_and(|it| it.drop_undelivered),
             read_committed: true,
             session_timeout: Duration::from_secs(10),
             rebalance_timeout: Duration::from_secs(30),
@@ -461,7 +468,8 @@ impl World {
             }
             Effect::Invoke(call, invocation) => self.invoke(of, call, invocation)?,
             Effect::CancelCall(call) => self.cancel_call(of, call),
-            Effect::Divert(..) | Effect::Stopped => {}
+            Effect::Divert(id, diversion) => self.divert(of, id, &diversion)?,
+            Effect::Stopped => {}
         }
         Ok(())
     }

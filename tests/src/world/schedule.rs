@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay_protocol::delivery::GroupProtocol;
+use forebay_protocol::delivery::{GroupProtocol, RetryPolicy};
 use forebay_protocol::kafka::sasl::Mechanism;
 use forebay_protocol::limits;
 use forebay_protocol::random::Random;
@@ -20,16 +20,19 @@ pub enum Mutation {
     OldGeneration,
     /// A node's clock falls behind, so that its lease lasts too long.
     OverlongLease,
+    /// The destination's refusals are told as acknowledgements.
+    FalseAcknowledgement,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::CommitEarly,
         Self::DeliverTwice,
         Self::SkipGap,
         Self::OldGeneration,
         Self::OverlongLease,
+        Self::FalseAcknowledgement,
     ];
 }
 
@@ -73,8 +76,43 @@ pub struct Schedule {
     pub sasl: Option<(Mechanism, Option<Duration>)>,
     /// Calls vanish now and then: nobody tells their end, nor notices their deadline. One schedule in eleven.
     pub is_forgetful: bool,
+    /// Records that the function cannot digest, and what the mapping does with them. Two schedules in seven.
+    pub giving_up: Option<GivingUp>,
+    /// No fault strikes the one node nor its cluster. A quarter of the schedules that give up.
+    pub is_calm: bool,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
+}
+
+/// What a mapping does with records that fail.
+#[derive(Clone, Debug)]
+pub struct GivingUp {
+    /// How often, and how long, they are tried.
+    pub retry: RetryPolicy,
+    /// The function cannot digest one record in so many.
+    pub poison_one_in: u64,
+    /// The destination refuses one writing in so many.
+    pub destination_fails_one_in: u64,
+    /// Records that it refuses too often are dropped.
+    pub drop_undelivered: bool,
+}
+
+impl GivingUp {
+    fn from_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x6ea7);
+        let mut below = |bound| random.below(bound);
+        Self {
+            retry: RetryPolicy {
+                max_attempts: [None, Some(0), Some(1), Some(4)][below(4) as usize],
+                max_age: (below(3) == 0).then_some(Duration::from_secs(60)),
+                bisect: below(2) == 0,
+                report_item_failures: below(2) == 0,
+            },
+            poison_one_in: [3, 10, 50][below(3) as usize],
+            destination_fails_one_in: [2, 4, 1_000][below(3) as usize],
+            drop_undelivered: below(4) == 0,
+        }
+    }
 }
 
 impl Schedule {
@@ -84,11 +122,14 @@ impl Schedule {
         let mut pick = |choices: &[u64]| {
             choices[usize::try_from(random.below(choices.len() as u64)).unwrap_or(0)]
         };
+        let gives_up = matches!(seed % 7, 1 | 5);
+        let is_calm = gives_up && seed / 7 % 4 == 0;
+        let nodes = if is_calm { &[1][..] } else { &[1, 1, 2, 3] };
         Self {
             seed,
             brokers: i32::try_from(pick(&[1, 2, 3])).unwrap_or(1),
             partitions: i32::try_from(pick(&[1, 2, 3, 5])).unwrap_or(1),
-            nodes: usize::try_from(pick(&[1, 1, 2, 3])).unwrap_or(1),
+            nodes: usize::try_from(pick(nodes)).unwrap_or(1),
             batch_size: u32::try_from(pick(&[1, 2, 5, 100])).unwrap_or(1),
             window: Duration::from_millis(pick(&[0, 0, 100, 500, 2000])),
             body_limit: usize::try_from(pick(&[2_000, 10_000, limits::BODY_BYTES_LIMIT as u64]))
@@ -108,6 +149,8 @@ impl Schedule {
             has_static_members: seed % 10 == 7,
             sasl: (seed % 6 == 4).then(|| sasl(seed / 6)),
             is_forgetful: seed % 11 == 5,
+            giving_up: gives_up.then(|| GivingUp::from_seed(seed)),
+            is_calm,
             mutation: None,
         }
     }

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_protocol::lambda::invoke::Execution;
 use forebay_protocol::limits::BODY_BYTES_LIMIT;
 
 use super::*;
@@ -110,18 +111,32 @@ fn check(answer: &'static str, expected: &Outcome) {
     });
 }
 
+/// What an answer tells that names no run of the function.
+fn unnamed() -> Execution {
+    Execution {
+        status: 200,
+        ..Execution::default()
+    }
+}
+
 #[test]
 fn answers_are_classified() {
     check(
-        "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull",
+        "HTTP/1.1 200 OK\r\nx-amzn-requestid: 0b1\r\nX-Amz-Executed-Version: 7\r\ncontent-length: 4\r\n\r\nnull",
         &Outcome::Success {
             body: Bytes::from("null"),
+            execution: Execution {
+                status: 200,
+                request_id: "0b1".to_owned(),
+                executed_version: "7".to_owned(),
+            },
         },
     );
     check(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{\"\r\n3\r\na\":\r\n2\r\n1}\r\n0\r\n\r\n",
         &Outcome::Success {
             body: Bytes::from("{\"a\":1}"),
+            execution: unnamed(),
         },
     );
     check(
@@ -129,6 +144,7 @@ fn answers_are_classified() {
         &Outcome::FunctionError {
             kind: "Unhandled".to_owned(),
             body: Bytes::from("{}"),
+            execution: unnamed(),
         },
     );
     let throttled = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";

@@ -109,6 +109,10 @@ impl Consumer {
     /// A record that no body can hold (decision 8).
     fn handle_oversized(&mut self, partition: i32, offset: i64, body_bytes: usize) {
         let detail = format!("partition={partition} offset={offset} body_bytes={body_bytes}");
+        if self.has_destination() {
+            self.encode_oversized(partition, body_bytes);
+            return;
+        }
         match self.config.on_oversized {
             OnOversized::Discard => {
                 self.counters.records_dropped += 1;
@@ -134,6 +138,30 @@ impl Consumer {
                 self.halt_lane(partition, offset, reason);
             }
         }
+    }
+
+    /// A record that no body can hold is a body of its own, which no call carries: the destination gets it. What is
+    /// encoded before it goes first.
+    fn encode_oversized(&mut self, partition: i32, body_bytes: usize) {
+        let holds_it = body_bytes < limits::OVERSIZED_EVENT_BYTES_MAX
+            && self.bodies.fits(body_bytes + limits::ENCODE_STEP_BYTES);
+        let Some(lane) = self.lanes.get_mut(&partition) else {
+            return;
+        };
+        let decompressed_before = lane.decompressed_bytes();
+        let open_before = lane.open_bytes();
+        if lane.encode_oversized(
+            &self.shape,
+            &mut self.decompressor,
+            body_bytes,
+            holds_it,
+            self.now,
+        ) {
+            self.counters.records_polled += 1;
+        }
+        self.fetched
+            .change(decompressed_before, lane.decompressed_bytes());
+        self.bodies.change(open_before, lane.open_bytes());
     }
 
     /// A batch that does not decode is fetched anew from another connection a few times; then its lane
@@ -246,7 +274,8 @@ impl Consumer {
     pub(super) fn retire(&mut self, part: Part) {
         if let Ok(body) = Rc::try_unwrap(part.body) {
             self.bodies.sub(body.held_bytes);
-            if let Some(buffer) = body.sealed.into_buffer()
+            if body.oversized.is_none()
+                && let Some(buffer) = body.sealed.into_buffer()
                 && self.bodies.fits(buffer.capacity_bytes())
             {
                 let before = self.buffers.bytes();

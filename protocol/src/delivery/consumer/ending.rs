@@ -1,7 +1,7 @@
 //! Ending: drain, commit, leave, stop.
 //!
 //! ```text
-//!  No --Stop--> Draining --no call open--> WrappingUp --committed--> Leaving --left--> Ended
+//!  No --Stop--> Draining --nothing open--> WrappingUp --committed--> Leaving --left--> Ended
 //!   \              |                           ^
 //!    +---Abort-----+--(calls are cancelled)----+          WrappingUp and Leaving end at their deadline, which
 //!                                                         an abort brings near
@@ -21,9 +21,9 @@ use crate::time::Instant;
 pub(super) enum Ending {
     /// It runs.
     No,
-    /// Open calls may end.
+    /// Open calls and writings to the destination may end.
     Draining,
-    /// No call is open: the last commits, until then.
+    /// None is open: the last commits, until then.
     WrappingUp(Instant),
     /// The group is being left, until then.
     Leaving(Instant),
@@ -110,10 +110,11 @@ impl Consumer {
         let open: Vec<_> = self.calls.keys().copied().collect();
         self.effects
             .extend(open.into_iter().map(Effect::CancelCall));
+        self.forget_diversions();
     }
 
     pub(super) fn pump_ending(&mut self) {
-        if self.ending == Ending::Draining && self.calls.is_empty() {
+        if self.ending == Ending::Draining && self.calls.is_empty() && self.diversions.is_empty() {
             let patience = if self.aborted {
                 limits::ABORT_GRACE
             } else {

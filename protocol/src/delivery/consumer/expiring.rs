@@ -1,7 +1,8 @@
-//! Records that retention takes while their call is being tried again (decision 15).
+//! Records that no call carries any more: retention has taken them while their call was being tried again, they are too
+//! old, or too large (decisions 8, 14, 15).
 //!
 //! A batch still being tried whose records have all fallen below the log's start has expired: it is given
-//! up, counted, and said. The start comes with each fetch; a lane that holds too much to be fetched for asks, and so
+//! up like one that is too old. The start comes with each fetch; a lane that holds too much to be fetched for asks, and so
 //! does one whose broker does not tell.
 //!
 //! Invariant: a record that the log still holds never expires.
@@ -10,69 +11,81 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::Severity;
-use super::super::batch::BatchState;
+use super::super::batch::Batch;
 use super::super::lane::{Lane, LaneRef, Stage};
 use super::super::links::Role;
 use super::super::part::Part;
 use super::{Consumer, Ticket};
 use crate::kafka::messages::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse};
+use crate::lambda::failure::Condition;
 use crate::time::Instant;
 
 /// A log's start is asked for when it is older.
 const LOG_START_MAX_AGE: Duration = Duration::from_secs(60);
 
 impl Consumer {
-    /// Records that wait for another attempt and have all fallen below the log's start have expired
-    /// (decision 15): their batch goes on without them.
+    /// Records that wait for a call and have all fallen below the log's start have expired: their batch goes on without
+    /// them.
     pub(super) fn expire_waiting_parts(&mut self) {
-        let expired = |lanes: &BTreeMap<i32, Lane>, part: &Part| {
-            lanes.get(&part.partition).is_some_and(|lane| {
-                lane.ownership == part.ownership && part.last_offset() < lane.log_start
-            })
-        };
-        let touched: Vec<u64> = self
-            .batches
-            .iter()
-            .filter(|(_, batch)| !matches!(batch.state, BatchState::InFlight(_)))
-            .filter(|(_, batch)| batch.parts().iter().any(|part| expired(&self.lanes, part)))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in touched {
-            let Some(mut batch) = self.batches.remove(&id) else {
-                continue;
-            };
-            let parts = batch.take_parts();
-            let (gone, kept): (Vec<Part>, Vec<Part>) = parts
-                .into_iter()
-                .partition(|part| expired(&self.lanes, part));
-            for part in gone {
-                self.expire_part(part);
-            }
-            if !kept.is_empty() {
-                batch.reframe(kept, &self.shape);
-                self.batches.insert(id, batch);
-            }
+        let waiting = self.batches.iter().filter(|(_, batch)| batch.awaits_call());
+        let gone = waiting.filter(|(_, batch)| batch.parts().iter().any(|part| self.is_gone(part)));
+        let gone: Vec<u64> = gone.map(|(id, _)| *id).collect();
+        for id in gone {
+            self.say_expired(id);
+            self.withdraw(id, Condition::RecordAgeExceeded, |consumer, part, _| {
+                consumer.is_gone(part)
+            });
         }
     }
 
-    fn expire_part(&mut self, part: Part) {
-        self.counters.records_dropped += part.records() as u64;
-        self.notice(
-            Severity::Error,
-            "Records expired while their call was being tried again",
+    fn say_expired(&mut self, id: u64) {
+        let parts = self.batches.get(&id).map_or(&[][..], Batch::parts);
+        let gone = parts.iter().filter(|part| self.is_gone(part));
+        let details = gone.map(|part| {
             format!(
                 "partition={} from_offset={} to_offset={} records={}",
                 part.partition,
                 part.first_offset(),
                 part.last_offset(),
                 part.records()
-            ),
-        );
-        if let Some(lane) = self.lanes.get_mut(&part.partition) {
-            lane.finish(&part);
+            )
+        });
+        for detail in details.collect::<Vec<_>>() {
+            let said = "Records expired while their call was being tried again";
+            self.notice(Severity::Error, said, detail);
         }
-        self.queue_encoding(part.partition);
-        self.retire(part);
+    }
+
+    /// Whether the log has no record of that part any more.
+    fn is_gone(&self, part: &Part) -> bool {
+        let lane = self.lanes.get(&part.partition);
+        lane.is_some_and(|lane| {
+            lane.ownership == part.ownership && part.last_offset() < lane.log_start
+        })
+    }
+
+    /// Gives up, before a call of them, records that no call may carry, and those that are too old by now (decision
+    /// 14). Whether there were any: then no call starts with what that batch was.
+    pub(super) fn withdraw_before_call(&mut self, id: u64) -> bool {
+        let Some(batch) = self.batches.get(&id) else {
+            return true;
+        };
+        if batch
+            .parts()
+            .iter()
+            .any(|part| part.body.oversized.is_some())
+        {
+            return self.withdraw(id, Condition::MaximumPayloadSizeExceeded, |_, part, _| {
+                part.body.oversized.is_some()
+            });
+        }
+        let Some(oldest) = self.oldest_timestamp() else {
+            return false;
+        };
+        // A record without a timestamp (-1) never ages.
+        self.withdraw(id, Condition::RecordAgeExceeded, |_, _, mark| {
+            (0..oldest).contains(&mark.timestamp)
+        })
     }
 
     /// Lanes that are tried again and cannot be fetched for ask where their logs start by now.

@@ -2,17 +2,21 @@
 //!
 //! Every public method ends in [`Consumer::pump`], which looks at the whole state and does whatever has
 //! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where
-//! lanes start, make calls, fetch, commit, give partitions up, end. Nothing is remembered as "to be done
+//! lanes start, make calls, write to the destination, fetch, commit, give partitions up, end. Nothing is remembered as "to be done
 //! later", so a lost answer or a lost connection cannot leave a step undone.
 //!
 //! The concerns stand in the files beside this one, each as one `impl Consumer`.
 //!
 //! Invariant: the four delivery rules of `dataplane/ARCHITECTURE.md`; a call starts only through
-//! `calling::start_call`, an offset is committed only through `committing`.
+//! `calling::start_call`, an offset is committed only through `committing`, and a record is given up only through
+//! `diverting`.
 
 mod calling;
 mod committing;
+mod concluding;
+mod concurrency;
 mod declaring;
+mod diverting;
 mod encoding;
 mod ending;
 mod expiring;
@@ -27,6 +31,7 @@ mod truncation;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use self::committing::Commits;
 use self::declaring::Declaring;
@@ -39,7 +44,7 @@ use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Refusal, Role};
 use super::memory::Account;
 use super::status::Counters;
-use super::{Budget, CallId, ConsumerConfig, Effect, Fault, Input, Notice, Severity};
+use super::{Budget, CallId, ConsumerConfig, DiversionId, Effect, Fault, Input, Notice, Severity};
 use crate::kafka::membership::Member;
 use crate::kafka::messages::{ApiKey, Response};
 use crate::kafka::records::Decompressor;
@@ -87,6 +92,7 @@ struct Faults {
     start: Option<Fault>,
     group: Option<Fault>,
     function: Option<Fault>,
+    destination: Option<Fault>,
 }
 
 /// One group member.
@@ -94,7 +100,10 @@ struct Faults {
 pub struct Consumer {
     config: ConsumerConfig,
     shape: EventShape,
+    topic: Arc<str>,
     now: Instant,
+    /// Unix milliseconds at the origin of `now`, once the shell has told them.
+    unix_origin_ms: Option<i64>,
     random: Random,
     effects: VecDeque<Effect>,
     notices: VecDeque<Notice>,
@@ -144,7 +153,10 @@ pub struct Consumer {
     next_call: u64,
     /// Partitions that an open call carries, whoever owns them by now.
     called_partitions: BTreeSet<i32>,
-    concurrency: calling::Concurrency,
+    /// Writings to the destination, and the batches that they are of.
+    diversions: BTreeMap<DiversionId, u64>,
+    next_diversion: u64,
+    concurrency: concurrency::Concurrency,
     scan_from: i32,
 
     commits: Commits,
@@ -157,7 +169,9 @@ impl Consumer {
     pub fn new(config: ConsumerConfig, budget: Budget, now: Instant) -> Self {
         Self {
             shape: EventShape::new(&config.bootstrap_servers, &config.topic),
+            topic: Arc::from(config.topic.as_str()),
             now,
+            unix_origin_ms: None,
             random: Random::new(config.seed ^ 0x5eed),
             effects: VecDeque::new(),
             notices: VecDeque::new(),
@@ -198,7 +212,9 @@ impl Consumer {
             calls: BTreeMap::new(),
             next_call: 0,
             called_partitions: BTreeSet::new(),
-            concurrency: calling::Concurrency::new(config.max_in_flight, now),
+            diversions: BTreeMap::new(),
+            next_diversion: 0,
+            concurrency: concurrency::Concurrency::new(config.max_in_flight, now),
             scan_from: 0,
             commits: Commits::new(now),
             ending: Ending::No,
@@ -233,7 +249,8 @@ impl Consumer {
                 }
             }
             Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
-            Input::Diverted(..) | Input::UnixTime(_) => {}
+            Input::Diverted(id, result) => self.handle_diverted(id, result),
+            Input::UnixTime(origin) => self.unix_origin_ms = Some(origin),
             Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
             Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
             Input::HashAlong(along) => self.hash_along = along,
@@ -297,6 +314,7 @@ impl Consumer {
             self.membership.poll_timeout(),
             self.lanes_timeout(),
             self.calls_timeout(),
+            self.diversions_timeout(),
             self.expiring_timeout(),
             self.commit_timeout(),
             self.ending.poll_timeout(),
@@ -330,6 +348,7 @@ impl Consumer {
         if self.ending.is_running() {
             self.pump_positions();
             self.pump_calls();
+            self.pump_diversions();
             self.pump_fetch();
             if self.pressure {
                 self.pump_calls();

@@ -66,6 +66,7 @@ impl Consumer {
             group,
             start,
             function: _,
+            destination: _,
         } = &self.faults;
         self.links.refusal(self.now).is_some()
             || [cluster, topic, group, start]
@@ -95,6 +96,7 @@ impl Consumer {
             &faults.start.clone().filter(|_| self.looks_for_time()),
             &faults.group,
             &halted,
+            &faults.destination,
             &faults.function,
         ]
         .into_iter()

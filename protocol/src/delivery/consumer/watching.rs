@@ -28,6 +28,7 @@ impl Consumer {
         }
         self.watch_at = self.now + limits::STANDSTILL_LOOKED_AT_EVERY;
         self.end_overdue_calls();
+        self.end_overdue_diversions();
         if self.ending.is_running() {
             self.restart_what_stands_still();
         }
@@ -52,7 +53,7 @@ impl Consumer {
 
     pub(super) fn watch_timeout(&self) -> Option<Instant> {
         let watches = self.ending.is_running() && !self.lanes.is_empty();
-        (watches || !self.calls.is_empty()).then_some(self.watch_at)
+        (watches || !self.calls.is_empty() || !self.diversions.is_empty()).then_some(self.watch_at)
     }
 
     /// The shell ends each call at its deadline. One of which nothing was heard long after that is closed once more,
@@ -106,7 +107,16 @@ impl Consumer {
             self.called_partitions.contains(&partition) || !self.may_start_calls();
         let waits_for_its_turn = self.batches.values().any(|batch| {
             let holds = batch.parts().iter().any(|part| part.partition == partition);
-            holds && matches!(batch.state, BatchState::Waiting(until) if until > self.now)
+            let waits = match batch.state {
+                BatchState::Waiting(until) => until > self.now,
+                BatchState::Leaving(writing) => {
+                    writing.open.is_some()
+                        || writing.next_try > self.now
+                        || self.diversions.len() >= limits::DIVERSIONS_MAX
+                }
+                BatchState::Ready | BatchState::InFlight(_) => false,
+            };
+            holds && waits
         });
         let waits_for_company = lane
             .open_since()

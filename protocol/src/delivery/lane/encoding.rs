@@ -4,8 +4,9 @@
 
 use super::super::buffers::Buffers;
 use super::{Fetched, Lane};
-use crate::kafka::records::{Decompressor, Record, RecordError};
-use crate::lambda::event::{EventShape, Fragment, Push};
+use crate::kafka::records::{Decompressor, Headers, Record, RecordError};
+use crate::lambda::event::{Buffer, EventShape, Fragment, Push};
+use crate::limits::OVERSIZED_EVENT_BYTES_MAX;
 use crate::time::Instant;
 
 /// What a turn of encoding came to.
@@ -107,6 +108,51 @@ impl Lane {
         self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
         self.settle();
         outcome
+    }
+
+    /// Encodes the record that `encode` found too large, as a body of its own: whole, or without its key, value and
+    /// headers. Where others are encoded before it, those are to go first. Whether it was encoded.
+    pub(in crate::delivery) fn encode_oversized(
+        &mut self,
+        shape: &EventShape,
+        decompressor: &mut Decompressor,
+        body_bytes: usize,
+        whole: bool,
+        now: Instant,
+    ) -> bool {
+        if self.open.is_some() {
+            self.full = true;
+            return false;
+        }
+        let Some(Fetched { reader, .. }) = self.pending.front_mut() else {
+            return false;
+        };
+        // What was decoded a moment ago decodes again.
+        let Ok(Some(record)) = reader.next(decompressor) else {
+            return false;
+        };
+        let record = match whole {
+            true => record,
+            false => Record {
+                key: None,
+                value: None,
+                headers: Headers::default(),
+                ..record
+            },
+        };
+        let mut open = Fragment::new(shape, self.partition, Buffer::default());
+        let pushed = open.push(&record, OVERSIZED_EVENT_BYTES_MAX);
+        assert_eq!(pushed, Push::Appended, "its size was looked at before");
+        let offset = record.offset;
+        self.encoded = offset + 1;
+        self.epoch = reader.leader_epoch();
+        self.open_first = Some((offset, now));
+        self.open = Some(open);
+        self.full = true;
+        self.oversized = Some(body_bytes);
+        let pending = self.pending.iter();
+        self.pending_bytes = pending.map(|it| it.reader.remaining_bytes()).sum();
+        true
     }
 
     /// How large the next body is going to be, so that it need not grow: as they have lately been, unless

@@ -110,7 +110,7 @@ impl Fragment {
     }
 
     /// Appends `record`, unless the event of these records alone would then have `body_limit` bytes or
-    /// more (at most [`BODY_BYTES_LIMIT`](limits::BODY_BYTES_LIMIT)). Where its buffer is too small, `grow`
+    /// more (at most [`OVERSIZED_EVENT_BYTES_MAX`](limits::OVERSIZED_EVENT_BYTES_MAX)). Where its buffer is too small, `grow`
     /// [moves it](Self::move_to) to one with room for the bytes that it is told.
     #[inline]
     pub fn push_growing(
@@ -119,7 +119,7 @@ impl Fragment {
         body_limit: usize,
         grow: impl FnOnce(&mut Self, usize),
     ) -> Push {
-        debug_assert!(body_limit <= limits::BODY_BYTES_LIMIT);
+        debug_assert!(body_limit <= limits::OVERSIZED_EVENT_BYTES_MAX);
         self.prefix.set(record);
         let (headers_len, replaced) = text::headers_len(&record.headers);
         let key_len = member_len(KEY_OPEN, record.key);
