@@ -11,6 +11,7 @@ mod logs;
 mod memory;
 mod node;
 mod ownership;
+mod retries;
 mod secrets;
 mod signing;
 mod status;

@@ -32,7 +32,7 @@ async fn mapping(site: &Site, name: &str) -> Mapping {
 }
 
 /// The value of the first series that begins so.
-async fn metric(node: &Appliance, series: &str) -> Option<f64> {
+pub(crate) async fn metric(node: &Appliance, series: &str) -> Option<f64> {
     let (_, text) = get(node.metrics_addr(), "/metrics").await.ok()?;
     let mut lines = text.lines().filter(|line| line.starts_with(series));
     lines.next()?.rsplit(' ').next()?.parse().ok()

@@ -123,7 +123,7 @@ impl Schedule {
             choices[usize::try_from(random.below(choices.len() as u64)).unwrap_or(0)]
         };
         let gives_up = matches!(seed % 7, 1 | 5);
-        let is_calm = gives_up && seed / 7 % 4 == 0;
+        let is_calm = gives_up && (seed / 7).is_multiple_of(4);
         let nodes = if is_calm { &[1][..] } else { &[1, 1, 2, 3] };
         Self {
             seed,
