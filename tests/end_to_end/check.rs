@@ -21,11 +21,17 @@ async fn problems(api: ApiKey, fault: Fault) -> Vec<String> {
 
 /// The problems that are found at a site.
 pub(crate) async fn found(site: &Site) -> Vec<String> {
+    let mut said = said(site).await;
+    said.retain(|line| line.starts_with("problem: "));
+    said
+}
+
+/// Every line that is said of a site.
+async fn said(site: &Site) -> Vec<String> {
     let config = site.config();
     let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
     let findings = forebay::control::check::outside(&config, &set).await;
-    let problems = findings.iter().filter(|finding| finding.is_problem());
-    problems.map(ToString::to_string).collect()
+    findings.iter().map(ToString::to_string).collect()
 }
 
 /// The stage's two addresses, exchanged.
@@ -72,6 +78,45 @@ async fn a_group_that_is_denied_is_a_problem() {
         let denied = Fault::Error(ErrorCode::GROUP_AUTHORIZATION_FAILED.0);
         assert_eq!(problems(api, denied).await, [expected], "{api:?}");
     }
+}
+
+/// What is said of the start of a mapping that begins at a time, by a broker whose topic has no timestamps, where the
+/// group has committed so many of its two partitions.
+async fn start_without_timestamps(committed: i32) -> String {
+    let stage = Stage::new();
+    stage
+        .on_kafka(move |kafka| {
+            kafka.create_topic("orders", 2);
+            for partition in 0..committed {
+                kafka.set_committed("orders", "orders", partition, 7);
+            }
+            let none = ErrorCode::UNSUPPORTED_FOR_MESSAGE_FORMAT.0;
+            kafka.script(ApiKey::ListOffsets, [Fault::Error(none)]);
+        })
+        .await;
+    let mut site = stage.site();
+    let time = "StartingPositionTimestamp = 1700000000\n";
+    site.declare(&Declared::new("orders").starting("AT_TIMESTAMP").with(time));
+    let said = said(&site).await;
+    let start = said
+        .into_iter()
+        .find(|line| line.contains(": start of topic orders: "));
+    start.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_start_at_a_time_on_a_topic_without_timestamps_is_a_problem_until_there_are_commits() {
+    for committed in [0, 1] {
+        assert_eq!(
+            start_without_timestamps(committed).await,
+            "problem: mapping orders: start of topic orders: has no timestamps: its message format is v0: \
+             raise the topic's message.format.version, or take another StartingPosition"
+        );
+    }
+    assert_eq!(
+        start_without_timestamps(2).await,
+        "right: mapping orders: start of topic orders: the group has its commits, so no time is looked for"
+    );
 }
 
 /// The problem of a broker that speaks Fetch in these versions alone.

@@ -4,6 +4,7 @@
 
 mod node;
 mod secrets;
+mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -292,6 +293,7 @@ async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
         Ok(metadata) => {
             topic(mapping, &metadata, report);
             advertised(mapping, way, &metadata, report).await;
+            start::at_timestamp(mapping, way, &mut probe, &metadata, report).await;
         }
         Err(error) => report.add(Severity::Problem, format!("topic {}", mapping.topic), error),
     }

@@ -34,6 +34,8 @@ const NO_ROUTE: &str = "PROBLEM: Connection error. Your event source VPC must be
     Secrets Manager (if event source authentication is required), and the OnFailure Destination (if one is configured).";
 const ROLE_REFUSED: &str = "PROBLEM: Lambda failed to assume your function execution role. Please check if the role \
     trust Lambda service principal, and make sure it does not require setting source identity to be assumed.";
+/// What to do about a topic that has none.
+pub(super) const NO_TIMESTAMPS: &str = "its message format is v0: raise the topic's message.format.version, or take another StartingPosition";
 const CALL_FAILED: &str = "PROBLEM: Function call failed";
 /// AWS has no text for it: it drops what the destination does not take.
 const DESTINATION_FAILED: &str = "PROBLEM: The OnFailure destination does not take failed records.";
@@ -140,8 +142,7 @@ impl Verdict {
             }
             Fault::NoTimestamps => {
                 own = format!("PROBLEM: Topic {topic} has no timestamps to start at.");
-                let advice = "its message format is v0: raise the topic's message.format.version, or take another StartingPosition";
-                (own.as_str(), ESM_CONFIG, advice)
+                (own.as_str(), ESM_CONFIG, NO_TIMESTAMPS)
             }
             Fault::NotAuthorized(detail) => (NOT_AUTHORIZED, AUTHORIZATION, detail.as_str()),
             Fault::Incompatible(detail) | Fault::InconsistentGroup(detail) => {
