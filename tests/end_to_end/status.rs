@@ -148,6 +148,34 @@ async fn what_is_retried_is_told_with_its_offset_in_document_and_metrics() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_open_is_told_with_its_begin_and_its_end() {
+    let stage = Stage::new();
+    records(&stage, "orders", 1).await;
+    // Held so long that it can be seen.
+    let slow = Reply::ok().after(Duration::from_secs(3));
+    stage
+        .on_lambda(move |functions| functions.script("orders", [slow]))
+        .await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    let call = async || {
+        let mut partitions = mapping(&site, "orders").await.partitions;
+        partitions.pop().and_then(|it| it.call)
+    };
+    eventually!(call().await.is_some_and(|it| it.age_seconds > 1.0));
+    let told = call().await.expect("it is held");
+    let allowed = told.deadline - told.since;
+    assert!(
+        (allowed - 70.0).abs() < 0.1,
+        "the function's 60 s and 10 more: {told:?}"
+    );
+    eventually!(stage.committed("orders", "orders", 0).await == 2);
+    eventually!(call().await.is_none());
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn states_are_awss() {
     let stage = Stage::new();
     records(&stage, "orders", 1).await;

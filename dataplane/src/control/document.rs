@@ -12,7 +12,7 @@ use super::snapshot::{MappingSnapshot, Moment, Snapshot};
 use crate::contract::RunningConsumer;
 use crate::metrics::COUNTERS;
 use crate::status::{
-    Certificate, Consumer, Document, FORMAT, Halted, Mapping, Node, Partition, Reload, Retry,
+    Call, Certificate, Consumer, Document, FORMAT, Halted, Mapping, Node, Partition, Reload, Retry,
     Secret, Shard,
 };
 
@@ -171,7 +171,12 @@ fn of_partition(of: &PartitionStatus, consumer: u32, at: Moment) -> Partition {
         high_watermark: known(of.high_watermark),
         log_start_offset: known(of.log_start_offset),
         lag_records: of.lag_records(),
-        in_flight: of.in_flight,
+        in_flight: of.call.is_some(),
+        call: of.call.map(|call| Call {
+            since: unix(call.since),
+            age_seconds: seconds(at.since_boot.saturating_since(call.since)),
+            deadline: unix(call.deadline),
+        }),
         halted: of.halted.as_ref().map(|halted| Halted {
             offset: halted.offset,
             reason: halted.reason.clone(),

@@ -70,7 +70,11 @@ impl Control {
         let mut unfinished = last.unfinished.clone();
         for consumer in &last.consumers {
             let topic = self.store.topic(consumer.uuid).unwrap_or_default();
-            let open = consumer.status.partitions.iter().filter(|it| it.in_flight);
+            let open = consumer
+                .status
+                .partitions
+                .iter()
+                .filter(|it| it.call.is_some());
             unfinished.extend(open.map(|it| Unfinished::of(consumer.uuid, topic, it)));
         }
         unfinished

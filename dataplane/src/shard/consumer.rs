@@ -296,7 +296,7 @@ impl EventLoop {
         }
         if wanted.abort && !applied.abort {
             let partitions = self.machine.status().partitions.into_iter();
-            let open = partitions.filter(|it| it.in_flight);
+            let open = partitions.filter(|it| it.call.is_some());
             self.given_up = open.map(|it| (it.partition, it.processed_offset)).collect();
             self.machine.handle(Input::Abort, now);
         } else if wanted.stop && !applied.stop {

@@ -175,12 +175,26 @@ pub struct Partition {
     pub lag_records: Option<i64>,
     /// Whether a call of it is open.
     pub in_flight: bool,
+    /// The call of it that is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
     /// What it stands still at, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<Halted>,
     /// What is called with again, if anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
+}
+
+/// A call that is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// When it began.
+    pub since: f64,
+    /// How long ago that was.
+    pub age_seconds: f64,
+    /// When it is closed, if it has not ended by then.
+    pub deadline: f64,
 }
 
 /// What a partition stands still at.

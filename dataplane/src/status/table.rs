@@ -4,13 +4,16 @@
 
 use std::fmt::Write;
 
-use super::{Certificate, Document, Mapping, Partition};
+use super::{Call, Certificate, Document, Mapping, Partition};
 
 /// Lines of one kind that the overview shows of one mapping; the rest is counted.
 const LINES_MAX: usize = 10;
 
 /// A certificate that ends within this is shown in the overview.
 const EXPIRES_SOON_SECONDS: f64 = 30.0 * 86_400.0;
+
+/// A call that is open for so long is shown in the overview: its function may hang.
+const LONG_CALL_SECONDS: f64 = 60.0;
 
 /// The node, a line for each mapping, and what needs somebody's attention.
 pub fn overview(document: &Document) -> String {
@@ -127,10 +130,10 @@ fn detail(out: &mut String, mapping: &Mapping, now: f64) {
         )
     });
     write_lines(out, "  consumers", &consumers.collect::<Vec<_>>());
-    partitions(out, mapping);
+    partitions(out, mapping, now);
 }
 
-fn partitions(out: &mut String, mapping: &Mapping) {
+fn partitions(out: &mut String, mapping: &Mapping, now: f64) {
     if mapping.partitions.is_empty() {
         return;
     }
@@ -146,21 +149,6 @@ fn partitions(out: &mut String, mapping: &Mapping) {
         "NOW",
     ])];
     rows.extend(mapping.partitions.iter().map(|it| {
-        let now = match it {
-            Partition {
-                halted: Some(_), ..
-            } => "halted",
-            Partition {
-                retry: Some(_),
-                in_flight: true,
-                ..
-            } => "retried",
-            Partition { retry: Some(_), .. } => "waits to retry",
-            Partition {
-                in_flight: true, ..
-            } => "in flight",
-            _ => "",
-        };
         vec![
             it.partition.to_string(),
             it.consumer.to_string(),
@@ -169,11 +157,36 @@ fn partitions(out: &mut String, mapping: &Mapping) {
             it.fetched_offset.to_string(),
             known(it.high_watermark),
             known(it.lag_records),
-            now.to_owned(),
+            doing(it, now),
         ]
     }));
     out.push('\n');
     table(out, "  ", &rows);
+}
+
+/// What becomes of a partition now.
+fn doing(of: &Partition, now: f64) -> String {
+    let what = match of {
+        Partition {
+            halted: Some(_), ..
+        } => return "halted".to_owned(),
+        Partition { retry: Some(_), .. } if !of.in_flight => return "waits to retry".to_owned(),
+        Partition { retry: Some(_), .. } => "retried",
+        Partition {
+            in_flight: true, ..
+        } => "in flight",
+        _ => return String::new(),
+    };
+    match &of.call {
+        Some(call) => format!("{what} {}", open(call, now)),
+        None => what.to_owned(),
+    }
+}
+
+/// For how long a call has been open, and for how long it may be.
+fn open(call: &Call, now: f64) -> String {
+    let (open, left) = (span(call.age_seconds), span(call.deadline - now));
+    format!("for {open}, {left} more at most")
 }
 
 /// What somebody ought to look at.
@@ -205,6 +218,18 @@ fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
         ))
     });
     push_some(&mut lines, halted.collect(), "halted partitions");
+    let hanging = mapping.partitions.iter().filter_map(|it| {
+        let call = it.call.as_ref().filter(|_| it.retry.is_none())?;
+        let is_long = call.age_seconds >= LONG_CALL_SECONDS;
+        is_long.then(|| {
+            let open = open(call, now);
+            format!(
+                "partition {} waits for a call that is open {open}",
+                it.partition
+            )
+        })
+    });
+    push_some(&mut lines, hanging.collect(), "open calls");
     let retried = mapping.partitions.iter().filter_map(|it| {
         let retry = it.retry.as_ref()?;
         if let Some(condition) = &retry.leaving {
@@ -223,7 +248,10 @@ fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
         }
         let next = match retry.next_try {
             Some(at) => format!("next call {}", due(at - now)),
-            None => "a call is open".to_owned(),
+            None => match &it.call {
+                Some(call) => format!("a call is open {}", open(call, now)),
+                None => "a call is open".to_owned(),
+            },
         };
         Some(format!(
             "partition {} retries offset {} for {} now, {} ({} of the function), {next}: {}",
@@ -343,166 +371,4 @@ fn bytes(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::{Consumer, FORMAT, Halted, Node, Reload, Retry, Secret, Shard};
-    use super::*;
-
-    fn partition(number: i32) -> Partition {
-        Partition {
-            partition: number,
-            consumer: 0,
-            committed_offset: Some(7),
-            processed_offset: 7,
-            fetched_offset: 12,
-            high_watermark: Some(12),
-            log_start_offset: Some(0),
-            lag_records: Some(5),
-            in_flight: false,
-            halted: None,
-            retry: None,
-        }
-    }
-
-    fn document(partitions: Vec<Partition>) -> Document {
-        Document {
-            format: FORMAT,
-            time: 1000.0,
-            node: Node {
-                version: "0.1.0".to_owned(),
-                pid: 42,
-                node_id: None,
-                lifecycle: "running".to_owned(),
-                started: 0.0,
-                uptime_seconds: 1000.0,
-                memory_budget_bytes: 512 << 20,
-                memory_used_bytes: 3 << 20,
-                reload: Reload {
-                    success: true,
-                    problems: Vec::new(),
-                    succeeded: 0.0,
-                },
-                shards: vec![Shard {
-                    shard: 0,
-                    generation: 1,
-                    planned_generation: 1,
-                    consumers: 1,
-                    memory_used_bytes: 3 << 20,
-                }],
-            },
-            mappings: vec![Mapping {
-                uuid: "u".to_owned(),
-                function_arn: "arn".to_owned(),
-                topics: vec!["orders".to_owned()],
-                consumer_group_id: "u".to_owned(),
-                state: "Enabled".to_owned(),
-                state_transition_reason: "USER_INITIATED".to_owned(),
-                last_processing_result: "OK".to_owned(),
-                last_modified: 940.0,
-                name: "orders".to_owned(),
-                file: "mappings.d/orders.toml".to_owned(),
-                detail: None,
-                counters: BTreeMap::new(),
-                consumers: vec![Consumer {
-                    consumer: 0,
-                    shard: 0,
-                    phase: "stable".to_owned(),
-                    generation: Some(3),
-                    partitions: partitions.len(),
-                    memory_bytes: 0,
-                    fault: None,
-                }],
-                partitions,
-                certificates: Vec::new(),
-                secrets: Vec::new(),
-            }],
-        }
-    }
-
-    #[test]
-    fn what_is_well_is_a_line_for_each_mapping() {
-        let mut lagging = partition(1);
-        lagging.lag_records = Some(10_005);
-        let text = overview(&document(vec![partition(0), lagging]));
-        let expected = "node: Forebay 0.1.0, running, up 16 min 40 s, process 42, 3 MiB of 512 MiB in use on 1 shard\n\
-                        \n\
-                        MAPPING  STATE    CONSUMERS  PARTITIONS    LAG  RETRYING  HALTED  RESULT\n\
-                        orders   Enabled          1           2  10010         0       0  OK\n";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn what_needs_attention_stands_below_with_what_to_know() {
-        let mut document = document(vec![
-            Partition {
-                retry: Some(Retry {
-                    offset: 7,
-                    last_offset: 11,
-                    attempts: 3,
-                    failed_calls: 4,
-                    leaving: None,
-                    error: "function failing: Unhandled: KeyError".to_owned(),
-                    since: 870.0,
-                    age_seconds: 130.0,
-                    next_try: Some(1004.5),
-                }),
-                ..partition(0)
-            },
-            Partition {
-                halted: Some(Halted {
-                    offset: 9,
-                    reason: "too \u{1b}[31mlarge".to_owned(),
-                    next_try: 1030.0,
-                }),
-                ..partition(1)
-            },
-        ]);
-        document.mappings[0].secrets.push(Secret {
-            secret: "file:/s.json".to_owned(),
-            error: "cannot be read".to_owned(),
-            since: 880.0,
-        });
-        document.mappings[0].certificates.push(Certificate {
-            kind: "client".to_owned(),
-            secret: "file:/s.json".to_owned(),
-            subject: "CN=forebay".to_owned(),
-            not_after: 90_000.0,
-            expires_in_seconds: 89_000.0,
-        });
-        let text = overview(&document);
-        for expected in [
-            "\norders\n",
-            "  file:/s.json (since 2 min 0 s): cannot be read\n",
-            "  client certificate CN=forebay of file:/s.json expires in 1 day 0 h\n",
-            "  partition 1 stands at offset 9, next look in 30 s: too ?[31mlarge\n",
-            "  partition 0 retries offset 7 for 2 min 10 s now, 4 failed calls (3 errors of the function), \
-             next call in 4 s: function failing: Unhandled: KeyError\n",
-        ] {
-            assert!(text.contains(expected), "{expected}\n{text}");
-        }
-        let text = details(&document);
-        let cells = |line: &str| {
-            line.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let row = cells("0 0 7 7 12 12 5 waits to retry");
-        assert!(text.lines().any(|line| cells(line) == row), "{text}");
-    }
-
-    #[test]
-    fn many_partitions_in_trouble_are_counted() {
-        let halted = |number| Partition {
-            halted: Some(Halted {
-                offset: 9,
-                reason: "r".to_owned(),
-                next_try: 0.0,
-            }),
-            ..partition(number)
-        };
-        let text = overview(&document((0..500).map(halted).collect()));
-        assert!(text.contains("and 490 more halted partitions"), "{text}");
-        assert!(text.lines().count() < 20, "{text}");
-    }
-}
+mod tests;

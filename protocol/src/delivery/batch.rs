@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::part::Part;
-use super::status::RetryStatus;
+use super::status::{CallStatus, RetryStatus};
 use super::{CallId, DiversionId, Invocation, RetryPolicy};
 use crate::lambda::event::{EventShape, frame_event};
 use crate::lambda::failure::{Condition, FailedLane, FunctionResponse, RecordPosition};
@@ -93,8 +93,8 @@ pub(super) struct Batch {
     pieces: Vec<Bytes>,
     body_bytes: usize,
     digest: Option<PayloadDigest>,
-    /// When the open call must have ended.
-    deadline: Option<Instant>,
+    /// The newest call.
+    call: Option<CallStatus>,
     /// Calls in a row that never reached the function, or whose answer was lost.
     service_failures: u32,
     trouble: Option<Trouble>,
@@ -125,7 +125,7 @@ impl Batch {
             pieces: Vec::new(),
             body_bytes: 0,
             digest: None,
-            deadline: None,
+            call: None,
             service_failures: 0,
             trouble: None,
             answer: None,
@@ -177,8 +177,9 @@ impl Batch {
     }
 
     /// The call to make now.
-    pub(super) fn invocation(&mut self, deadline: Instant) -> Invocation {
-        self.deadline = Some(deadline);
+    pub(super) fn invocation(&mut self, now: Instant, deadline: Instant) -> Invocation {
+        let since = now;
+        self.call = Some(CallStatus { since, deadline });
         Invocation {
             pieces: self.pieces.clone(),
             body_bytes: self.body_bytes,
@@ -190,7 +191,14 @@ impl Batch {
 
     /// When the open call must have ended.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.call.map(|call| call.deadline)
+    }
+
+    /// The open call, for each partition that it carries.
+    pub(super) fn open_call(&self) -> impl Iterator<Item = (i32, CallStatus)> {
+        let is_open = matches!(self.state, BatchState::InFlight(_));
+        let call = self.call.filter(|_| is_open).into_iter();
+        call.flat_map(|call| self.parts.iter().map(move |part| (part.partition, call)))
     }
 
     pub(super) fn records(&self) -> usize {
@@ -346,7 +354,6 @@ impl Batch {
         now: Instant,
         random: &mut Random,
     ) -> Verdict {
-        self.deadline = None;
         let (base, failures, retry_after) = match fate {
             Fate::Succeeded => unreachable!("what has succeeded has ended"),
             Fate::TooLarge => return Verdict::Split(now),
@@ -485,7 +492,7 @@ mod tests {
         };
         let part = Part::whole(0, 0, Rc::new(body));
         let mut batch = Batch::new(vec![part], &shape);
-        drop(batch.invocation(Instant::ZERO));
+        drop(batch.invocation(Instant::ZERO, Instant::ZERO));
         let part = batch.take_parts().pop().unwrap();
         let body = Rc::try_unwrap(part.body).unwrap();
         assert!(body.sealed.into_buffer().is_some());

@@ -269,7 +269,9 @@ mod part;
 pub mod status;
 
 pub use consumer::Consumer;
-pub use status::{ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase, RetryStatus};
+pub use status::{
+    CallStatus, ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase, RetryStatus,
+};
 
 mod budget;
 mod buffers;

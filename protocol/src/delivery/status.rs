@@ -97,8 +97,8 @@ pub struct PartitionStatus {
     pub high_watermark: i64,
     /// As the last fetch told; -1 before it.
     pub log_start_offset: i64,
-    /// A call of it is in flight.
-    pub in_flight: bool,
+    /// The call of it that is open, if one is.
+    pub call: Option<CallStatus>,
     /// Why it stands still, if it does.
     pub halted: Option<HaltStatus>,
     /// How its next records fail, if a call of them did.
@@ -111,6 +111,15 @@ impl PartitionStatus {
         let known = self.high_watermark >= 0 && self.committed_offset >= 0;
         known.then(|| (self.high_watermark - self.committed_offset).max(0))
     }
+}
+
+/// A call that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallStatus {
+    /// When it began.
+    pub since: Instant,
+    /// When it is closed, if it has not ended by then.
+    pub deadline: Instant,
 }
 
 /// A partition that stands still until an operator acts, or what it stands at is mended.

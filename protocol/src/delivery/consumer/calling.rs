@@ -171,7 +171,7 @@ impl Consumer {
         batch.state = BatchState::InFlight(call);
         self.counters.calls += 1;
         self.counters.records_invoked += batch.records() as u64;
-        let invocation = batch.invocation(self.now + self.config.call_deadline);
+        let invocation = batch.invocation(self.now, self.now + self.config.call_deadline);
         self.calls.insert(call, id);
         self.effects.push_back(Effect::Invoke(call, invocation));
         // The lanes' next bodies may be filled while this one is away.

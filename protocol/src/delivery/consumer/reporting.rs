@@ -39,7 +39,7 @@ impl Consumer {
                 committed_offset: lane.committed,
                 high_watermark: lane.high_watermark,
                 log_start_offset: lane.log_start,
-                in_flight: self.called_partitions.contains(&lane.partition),
+                call: None,
                 halted: lane.halted.as_ref().map(|halt| HaltStatus {
                     offset: halt.offset,
                     reason: halt.reason.clone(),
@@ -48,10 +48,18 @@ impl Consumer {
                 retry: None,
             })
             .collect();
-        for (partition, retry) in self.batches.values().flat_map(Batch::retries) {
-            // The lanes are in the order of their partitions. One that was lost is not among them.
+        // The lanes are in the order of their partitions. One that was lost is not among them.
+        let place = |partitions: &[PartitionStatus], partition| {
             let found = partitions.binary_search_by_key(&partition, |it| it.partition);
-            if let Ok(at) = found {
+            found.ok()
+        };
+        for (partition, call) in self.batches.values().flat_map(Batch::open_call) {
+            if let Some(at) = place(&partitions, partition) {
+                partitions[at].call = Some(call);
+            }
+        }
+        for (partition, retry) in self.batches.values().flat_map(Batch::retries) {
+            if let Some(at) = place(&partitions, partition) {
                 partitions[at].retry = Some(retry);
             }
         }
