@@ -97,7 +97,7 @@ macro_rules! series {
 
 series! {
     PARTITION_LAG = Gauge "forebay_partition_lag_records" ["mapping,topic,partition,shard"]
-        "High watermark less committed offset";
+        "High watermark, as the last fetch told it, less committed offset";
     PARTITION_FETCHED = Gauge "forebay_partition_fetched_offset" ["mapping,topic,partition,shard"]
         "Next offset to fetch";
     PARTITION_PROCESSED = Gauge "forebay_partition_processed_offset" ["mapping,topic,partition,shard"]

@@ -9,8 +9,10 @@ use forebay::status::{Document, Mapping, socket};
 use forebay::{Appliance, Listeners, StartError};
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
+use forebay_tests::fake_kafka::{Fault, Seen};
 use forebay_tests::fake_lambda::Reply;
 use forebay_tests::harness::{Declared, Site, Stage, get};
+use kafka_protocol::messages::ApiKey;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -172,6 +174,33 @@ async fn a_call_that_is_open_is_told_with_its_begin_and_its_end() {
     );
     eventually!(stage.committed("orders", "orders", 0).await == 2);
     eventually!(call().await.is_none());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_partition_has_an_age_that_grows_while_no_fetch_is_answered() {
+    let stage = Stage::new();
+    records(&stage, "orders", 1).await;
+    // What was not answered is asked again after this.
+    let mut site = stage.site().key("request_timeout_ms", "1000");
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    let age = async || {
+        let mut partitions = mapping(&site, "orders").await.partitions;
+        partitions.pop()?.high_watermark_age_seconds
+    };
+    eventually!(stage.committed("orders", "orders", 0).await == 2);
+    eventually!(age().await.is_some());
+    let silent = |seen: Seen<'_>| match seen.api {
+        ApiKey::Fetch => Fault::Silence,
+        _ => Fault::Serve,
+    };
+    stage
+        .on_kafka(move |kafka| kafka.set_hook(Some(Box::new(silent))))
+        .await;
+    eventually!(age().await > Some(3.0));
+    stage.on_kafka(|kafka| kafka.set_hook(None)).await;
+    eventually!(age().await.is_some_and(|age| age < 2.0));
     node.shutdown().await;
 }
 

@@ -169,6 +169,9 @@ fn of_partition(of: &PartitionStatus, consumer: u32, at: Moment) -> Partition {
         processed_offset: of.processed_offset,
         fetched_offset: of.fetched_offset,
         high_watermark: known(of.high_watermark),
+        high_watermark_age_seconds: of
+            .high_watermark_at
+            .map(|it| seconds(at.since_boot.saturating_since(it))),
         log_start_offset: known(of.log_start_offset),
         lag_records: of.lag_records(),
         in_flight: of.call.is_some(),

@@ -167,10 +167,13 @@ pub struct Partition {
     /// As the last fetch told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_watermark: Option<i64>,
+    /// How long ago that was: nothing is known of what came since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high_watermark_age_seconds: Option<f64>,
     /// As the last fetch told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_start_offset: Option<i64>,
-    /// High watermark less committed offset.
+    /// High watermark less committed offset; as old as the high watermark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_records: Option<i64>,
     /// Whether a call of it is open.

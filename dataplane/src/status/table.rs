@@ -12,6 +12,9 @@ const LINES_MAX: usize = 10;
 /// A certificate that ends within this is shown in the overview.
 const EXPIRES_SOON_SECONDS: f64 = 30.0 * 86_400.0;
 
+/// Records that came since a fetch was last answered are in no lag: if that is so long ago, it is said.
+const STALE_SECONDS: f64 = 10.0;
+
 /// A call that is open for so long is shown in the overview: its function may hang.
 const LONG_CALL_SECONDS: f64 = 60.0;
 
@@ -44,7 +47,10 @@ pub fn overview(document: &Document) -> String {
             mapping.state.clone(),
             mapping.consumers.len().to_string(),
             partitions.len().to_string(),
-            lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+            lag.map_or_else(
+                || "-".to_owned(),
+                |lag| format!("{lag}{}", stale(partitions)),
+            ),
             count(|it| it.retry.is_some()).to_string(),
             count(|it| it.halted.is_some()).to_string(),
             mapping.last_processing_result.clone(),
@@ -157,14 +163,33 @@ fn partitions(out: &mut String, mapping: &Mapping, now: f64) {
             it.fetched_offset.to_string(),
             known(it.high_watermark),
             known(it.lag_records),
-            doing(it, now),
+            now_cell(it, now),
         ]
     }));
     out.push('\n');
     table(out, "  ", &rows);
 }
 
-/// What becomes of a partition now.
+/// A remark on lags that are old: brokers that cannot be reached tell nothing new.
+fn stale(partitions: &[Partition]) -> String {
+    let ages = partitions.iter().filter_map(age_of_stale);
+    let oldest = ages.max_by(f64::total_cmp);
+    oldest.map_or_else(String::new, |age| format!(" ({})", ago(age)))
+}
+
+fn age_of_stale(of: &Partition) -> Option<f64> {
+    let age = of.high_watermark_age_seconds;
+    age.filter(|age| *age >= STALE_SECONDS)
+}
+
+/// What becomes of a partition now, and how old its end is.
+fn now_cell(of: &Partition, now: f64) -> String {
+    let end = age_of_stale(of).map(|age| format!("end and lag of {}", ago(age)));
+    let said = [Some(doing(of, now)), end].into_iter().flatten();
+    let said: Vec<String> = said.filter(|it| !it.is_empty()).collect();
+    said.join("; ")
+}
+
 fn doing(of: &Partition, now: f64) -> String {
     let what = match of {
         Partition {

@@ -138,6 +138,8 @@ pub(super) struct Lane {
     abandoned: bool,
 
     pub(super) high_watermark: i64,
+    /// When a fetch last told that.
+    pub(super) high_watermark_at: Option<Instant>,
     pub(super) last_stable_offset: i64,
     pub(super) log_start: i64,
     /// When that was learned.
@@ -190,6 +192,7 @@ impl Lane {
             queued: false,
             abandoned: false,
             high_watermark: -1,
+            high_watermark_at: None,
             last_stable_offset: -1,
             log_start: -1,
             log_start_at: now,

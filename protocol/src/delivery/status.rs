@@ -95,6 +95,9 @@ pub struct PartitionStatus {
     pub committed_offset: i64,
     /// As the last fetch told; -1 before it.
     pub high_watermark: i64,
+    /// When that fetch was answered: while brokers cannot be reached, or the partition has no room for more, nobody
+    /// knows what came since.
+    pub high_watermark_at: Option<Instant>,
     /// As the last fetch told; -1 before it.
     pub log_start_offset: i64,
     /// The call of it that is open, if one is.

@@ -11,6 +11,7 @@ fn partition(number: i32) -> Partition {
         processed_offset: 7,
         fetched_offset: 12,
         high_watermark: Some(12),
+        high_watermark_age_seconds: Some(0.4),
         log_start_offset: Some(0),
         lag_records: Some(5),
         in_flight: false,
@@ -182,4 +183,18 @@ fn a_call_that_is_open_is_told_with_its_age_and_its_end_and_a_long_one_needs_att
     let long =
         "  partition 1 waits for a call that is open for 4 min 10 s, 11 min 0 s more at most\n";
     assert!(text.ends_with(&format!("\norders\n{long}")), "{text}");
+}
+
+#[test]
+fn a_lag_that_is_old_says_so() {
+    let old = Partition {
+        high_watermark_age_seconds: Some(250.0),
+        ..partition(1)
+    };
+    let document = document(vec![partition(0), old]);
+    let text = overview(&document);
+    assert!(text.contains(" 10 (4 min 10 s ago) "), "{text}");
+    let text = details(&document);
+    let said = "  5  end and lag of 4 min 10 s ago\n";
+    assert_eq!(text.matches(said).count(), 1, "{text}");
 }

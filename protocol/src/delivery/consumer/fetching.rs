@@ -234,6 +234,7 @@ impl Consumer {
         }
         lane.fetch_failures = 0;
         lane.high_watermark = fetched.high_watermark;
+        lane.high_watermark_at = Some(now);
         lane.last_stable_offset = fetched.last_stable_offset;
         if fetched.log_start_offset >= 0 {
             lane.learn_log_start(fetched.log_start_offset, now);

@@ -38,6 +38,7 @@ impl Consumer {
                 processed_offset: lane.processed(),
                 committed_offset: lane.committed,
                 high_watermark: lane.high_watermark,
+                high_watermark_at: lane.high_watermark_at,
                 log_start_offset: lane.log_start,
                 call: None,
                 halted: lane.halted.as_ref().map(|halt| HaltStatus {
