@@ -101,6 +101,73 @@ async fn node_mapping_and_partitions_are_told() {
     );
 }
 
+/// Appends a record, and waits until it is committed.
+async fn goes_on(stage: &Stage) {
+    let end = stage
+        .on_kafka(|kafka| {
+            kafka.append("orders", 0, &[NewRecord::value("more")]);
+            kafka.bounds("orders", 0).1
+        })
+        .await;
+    eventually!(stage.committed("orders", "orders", 0).await == end);
+}
+
+#[tokio::test]
+async fn a_mapping_whose_file_names_a_secret_that_cannot_be_read_goes_on_with_what_it_had() {
+    let stage = Stage::secure();
+    records(&stage, "orders", 1).await;
+    let mut site = stage.site();
+    let orders = Declared::new("orders");
+    site.declare(&orders);
+    let node = site.start().await;
+    goes_on(&stage).await;
+    let other = site.path().join("other.json");
+    let access = format!(
+        "SourceAccessConfigurations = [{{ Type = \"SERVER_ROOT_CA_CERTIFICATE\", URI = \"file:{}\" }}]\n",
+        other.display()
+    );
+    site.reach_brokers(&access);
+    site.declare(&orders);
+    node.reload();
+    node.reloaded().await;
+    eventually!(mapping(&site, "orders").await.secrets.len() == 1);
+    eventually!(mapping(&site, "orders").await.state == "Enabled");
+    let told = mapping(&site, "orders").await;
+    assert!(told.secrets[0].secret.ends_with("/other.json"), "{told:?}");
+    assert_eq!(told.consumers.len(), 1, "{told:?}");
+    goes_on(&stage).await;
+    assert!(metric(&node, "forebay_mapping_faults{").await >= Some(1.0));
+    // A root that has not signed the broker's certificate: now that it can be read, it is used.
+    let text = serde_json::json!({ "certificate": ROOT }).to_string();
+    std::fs::write(&other, text).unwrap();
+    eventually!(within Duration::from_secs(15), {
+        let told = mapping(&site, "orders").await;
+        told.secrets.is_empty() && told.last_processing_result == "PROBLEM: Lambda failed to authenticate server."
+    });
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_mapping_that_is_to_have_tls_does_not_go_on_without() {
+    let stage = Stage::new();
+    records(&stage, "orders", 1).await;
+    let mut site = stage.site();
+    site.declare(&Declared::new("orders"));
+    let node = site.start().await;
+    goes_on(&stage).await;
+    let access = "SourceAccessConfigurations = [{ Type = \"SERVER_ROOT_CA_CERTIFICATE\", URI = \"file:/absent.json\" }]\n";
+    site.reach_brokers(access);
+    site.declare(&Declared::new("orders"));
+    node.reload();
+    node.reloaded().await;
+    eventually!({
+        let told = mapping(&site, "orders").await;
+        told.consumers.is_empty()
+            && told.last_processing_result == "PROBLEM: A secret or ca_bundle cannot be read."
+    });
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_is_retried_is_told_with_its_offset_in_document_and_metrics() {
     let stage = Stage::new();

@@ -262,6 +262,11 @@ impl Site {
         self.key("ca_bundle", &format!("{pem:?}"))
     }
 
+    /// How the mappings that are declared from now on reach their brokers: a member of theirs, as a line of TOML.
+    pub fn reach_brokers(&mut self, access: &str) {
+        access.clone_into(&mut self.access);
+    }
+
     /// The same, where every function declared so far has that timeout.
     pub fn function_timeout(mut self, seconds: u64) -> Self {
         let given = format!("timeout_seconds = {seconds}");

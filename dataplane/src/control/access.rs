@@ -1,9 +1,11 @@
 //! From what secrets hold to how connections are made.
 //!
 //! A mapping whose secret cannot be used does not run: without the root that its owner asked for it would
-//! have to trust whom he does not. One that runs keeps what it has while a new text is wrong.
+//! have to trust whom he does not. One that runs keeps what it has while a new text is wrong, or while its file
+//! names another secret that cannot be read.
 //!
-//! Invariant: as long as texts and mapping are the same, so is the [`Access`], the very same.
+//! Invariant: as long as texts and mapping are the same, so is the [`Access`], the very same; and where TLS is asked
+//! for, none without it is kept.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,34 +112,49 @@ impl Accesses {
 }
 
 fn is_same(made: &Made, mapping: &Arc<Mapping>, of: &[Read]) -> bool {
-    let same = |(one, other): (&Read, &Read)| match (&one.1, &other.1) {
+    Arc::ptr_eq(&made.of_mapping, mapping)
+        && made.of.len() == of.len()
+        && changed(&made.of, of).next().is_none()
+}
+
+/// Those that were read otherwise before, or not at all.
+fn changed<'a>(before: &'a [Read], now: &'a [Read]) -> impl Iterator<Item = &'a Read> {
+    let is_same = |one: &Read, other: &Read| match (&one.1, &other.1) {
         _ if one.0 != other.0 => false,
         (Some(Ok(one)), Some(Ok(other))) => Arc::ptr_eq(one, other),
         (Some(Err(one)), Some(Err(other))) => one == other,
         (one, other) => one.is_none() && other.is_none(),
     };
-    let mut pairs = made.of.iter().zip(of);
-    Arc::ptr_eq(&made.of_mapping, mapping) && made.of.len() == of.len() && pairs.all(same)
+    now.iter()
+        .filter(move |it| !before.iter().any(|old| is_same(old, it)))
+}
+
+/// Whether a mapping may be served as the one before was, while its own secrets cannot be used. Without TLS it may
+/// not, if it asks for that; and the roots of one endpoint vouch for no other.
+fn is_substitute(old: &Mapping, new: &Mapping) -> bool {
+    let of_function = |mapping: &Mapping| (mapping.function.tls, bundle(&mapping.function));
+    old.bootstrap == new.bootstrap
+        && old.access.tls == new.access.tls
+        && of_function(old) == of_function(new)
 }
 
 impl Made {
     fn new(old: Option<Self>, mapping: &Arc<Mapping>, of: Vec<Read>, system: &System) -> Self {
-        let old = old.filter(|old| {
-            let (one, other) = (&old.of_mapping, mapping);
-            // What was made for another configuration is no substitute.
-            one.access == other.access && one.function == other.function
-        });
-        let has_old = old.as_ref().is_some_and(|old| old.access.is_some());
+        let (uuid, function, topic) = (mapping.uuid, &mapping.function.name, &mapping.topic);
+        let old = old.filter(|old| old.access.is_some());
         let (access, certificates, trouble) = match make(mapping, &of, system) {
             Ok((access, certificates)) => {
-                if has_old {
-                    info!(mapping = %mapping.uuid, "Secret has changed; the next connections use what it holds now");
+                for (secret, _) in old.iter().flat_map(|old| changed(&old.of, &of)) {
+                    info!(mapping = %uuid, function, topic, %secret, "Secret has changed; the next connections use what it holds now");
                 }
                 (Some(Arc::new(access)), certificates.into(), None)
             }
             Err(trouble) => {
-                if has_old {
-                    error!(mapping = %mapping.uuid, reason = trouble.detail(), "Secret has changed and is of no use; what it held before is used");
+                let old = old.filter(|old| is_substitute(&old.of_mapping, mapping));
+                // A secret that is still to be read is no trouble yet.
+                if old.is_some() && trouble != Trouble::Waiting {
+                    let reason = trouble.detail();
+                    error!(mapping = %uuid, function, topic, reason, "Secret has changed and is of no use; what was used before is used");
                 }
                 let old = old.map(|old| (old.access, old.certificates));
                 let (access, certificates) = old.unwrap_or_default();
