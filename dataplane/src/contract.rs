@@ -130,6 +130,8 @@ impl ShardStatus {
 pub struct Unfinished {
     /// The mapping.
     pub mapping: Uuid,
+    /// Its function, as it is named there.
+    pub function: String,
     /// Its topic.
     pub topic: String,
     /// The partition.
@@ -140,11 +142,12 @@ pub struct Unfinished {
 
 impl Unfinished {
     /// That partition of a mapping's topic, as its consumer's status has it.
-    pub(crate) fn of(mapping: Uuid, topic: &str, partition: &PartitionStatus) -> Self {
+    pub(crate) fn of(mapping: &Mapping, partition: &PartitionStatus) -> Self {
         let committed = partition.committed_offset;
         Self {
-            mapping,
-            topic: topic.to_owned(),
+            mapping: mapping.uuid,
+            function: mapping.function.name.clone(),
+            topic: mapping.topic.clone(),
             partition: partition.partition,
             committed_offset: (committed >= 0).then_some(committed),
         }

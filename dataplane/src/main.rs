@@ -278,6 +278,7 @@ fn say(report: &ShutdownReport) {
     for unfinished in &report.unfinished {
         warn!(
             mapping = %unfinished.mapping,
+            function = unfinished.function,
             topic = unfinished.topic,
             partition = unfinished.partition,
             committed_offset = unfinished.committed_offset,

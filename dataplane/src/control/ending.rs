@@ -69,13 +69,14 @@ impl Control {
     fn unfinished(&self, last: &ShardStatus) -> Vec<Unfinished> {
         let mut unfinished = last.unfinished.clone();
         for consumer in &last.consumers {
-            let topic = self.store.topic(consumer.uuid).unwrap_or_default();
-            let open = consumer
-                .status
-                .partitions
-                .iter()
-                .filter(|it| it.call.is_some());
-            unfinished.extend(open.map(|it| Unfinished::of(consumer.uuid, topic, it)));
+            let all = self.store.declared().iter().chain(self.removed.declared());
+            let mut all = all.map(|declared| &declared.mapping);
+            let Some(mapping) = all.find(|it| it.uuid == consumer.uuid) else {
+                continue;
+            };
+            let partitions = consumer.status.partitions.iter();
+            let open = partitions.filter(|it| it.call.is_some());
+            unfinished.extend(open.map(|it| Unfinished::of(mapping, it)));
         }
         unfinished
     }

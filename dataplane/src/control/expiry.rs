@@ -127,12 +127,13 @@ fn say(mapping: &Mapping, certificate: &Watched, now: u64) {
         subject,
         not_after,
     } = certificate;
-    let (uuid, kind, until) = (mapping.uuid, used_as.words(), time(*not_after));
+    let (uuid, function, topic) = (mapping.uuid, &mapping.function.name, &mapping.topic);
+    let (kind, until) = (used_as.words(), time(*not_after));
     let days_left = not_after.saturating_sub(now) / DAY;
     if *not_after < now {
-        error!(mapping = %uuid, kind, secret = %source, subject, not_after = until, "Certificate has expired; put a new one into its secret, which is read again by itself");
+        error!(mapping = %uuid, function, topic, kind, secret = %source, subject, not_after = until, "Certificate has expired; put a new one into its secret, which is read again by itself");
     } else {
-        warn!(mapping = %uuid, kind, secret = %source, subject, not_after = until, days_left, "Certificate expires soon; put a new one into its secret, which is read again by itself");
+        warn!(mapping = %uuid, function, topic, kind, secret = %source, subject, not_after = until, days_left, "Certificate expires soon; put a new one into its secret, which is read again by itself");
     }
 }
 

@@ -400,11 +400,12 @@ impl Control {
             for (mapping, committed) in self.removed.ended(&statuses) {
                 let Mapping {
                     uuid,
+                    function,
                     group_id,
                     topic,
                     ..
                 } = &*mapping;
-                info!(mapping = %uuid, group = group_id, topic, committed, "Mapping has ended; its group keeps these offsets");
+                info!(mapping = %uuid, function = function.name, group = group_id, topic, committed, "Mapping has ended; its group keeps these offsets");
             }
             self.standings.settle(clock::unix_now());
         }

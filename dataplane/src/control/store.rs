@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use uuid::Uuid;
-
 use crate::config::{Config, Problem, Problems};
 use crate::mapping::{self, Declared, Mapping};
 
@@ -86,13 +84,6 @@ impl Store {
     pub(super) fn into_declared(self) -> Vec<Declared> {
         self.declared
     }
-
-    /// The topic of a mapping.
-    pub(super) fn topic(&self, uuid: Uuid) -> Option<&str> {
-        let mut all = self.declared.iter().map(|declared| &declared.mapping);
-        all.find(|mapping| mapping.uuid == uuid)
-            .map(|mapping| mapping.topic.as_str())
-    }
 }
 
 /// Mappings by file.
@@ -159,6 +150,8 @@ fn frozen(old: &Declared, new: &Declared) -> Option<Problem> {
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
+
+    use uuid::Uuid;
 
     use super::*;
     use crate::config::{Machine, Surroundings};

@@ -500,8 +500,7 @@ impl EventLoop {
             let given_up = self.given_up.get(&it.partition) == Some(&it.processed_offset);
             given_up || it.processed_offset > it.committed_offset.max(0)
         });
-        let Mapping { uuid, topic, .. } = &*self.mapping;
-        let unfinished = again.map(|it| Unfinished::of(*uuid, topic, it)).collect();
+        let unfinished = again.map(|it| Unfinished::of(&self.mapping, it)).collect();
         self.desk.unfinished.replace(unfinished);
         self.desk.status.replace(Some(last));
         self.desk.ended.set(true);
@@ -510,11 +509,12 @@ impl EventLoop {
 }
 
 fn log(notice: &Notice, mapping: &Mapping, consumer: u32) {
-    let (uuid, group, topic) = (mapping.uuid, &*mapping.group_id, &*mapping.topic);
+    let (uuid, function) = (mapping.uuid, &*mapping.function.name);
+    let (group, topic) = (&*mapping.group_id, &*mapping.topic);
     let (message, detail) = (notice.message, &*notice.detail);
     macro_rules! say {
         ($level:ident) => {
-            tracing::$level!(mapping = %uuid, consumer, group, topic, detail, "{message}")
+            tracing::$level!(mapping = %uuid, function, consumer, group, topic, detail, "{message}")
         };
     }
     match notice.severity {

@@ -252,7 +252,7 @@ impl Entry {
     fn note(&mut self, source: &SecretSource, error: Option<&SecretError>, is_known: bool) {
         let Some(error) = error else {
             if self.failing.take().is_some() {
-                info!(%source, "Secret can be read again");
+                info!(secret = %source, "Secret can be read again");
             }
             return;
         };
@@ -260,7 +260,7 @@ impl Entry {
             return;
         }
         if is_known {
-            warn!(%source, %error, "Secret cannot be read; what it held before is used");
+            warn!(secret = %source, %error, "Secret cannot be read; what it held before is used");
         }
         let since = self
             .failing
