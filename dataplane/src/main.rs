@@ -84,23 +84,34 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Run { config } => with_config(&config, run),
-        Command::Check { config, offline } => with_config(&config, |config| check(config, offline)),
+        Command::Run { config } => with_config(&config, complain, run),
+        // What it finds is what it was asked for, also where that refuses a start.
+        Command::Check { config, offline } => {
+            with_config(&config, print, |config| check(config, offline))
+        }
         Command::Status(question) => show::run(question),
     }
 }
 
-/// Loads the configuration and runs `command` on the control thread.
-fn with_config<F>(path: &Path, command: impl FnOnce(Config) -> F) -> ExitCode
+/// Loads the configuration and runs `command` on the control thread; `tell` hears why it cannot.
+fn with_config<F>(
+    path: &Path,
+    tell: fn(&dyn Display),
+    command: impl FnOnce(Config) -> F,
+) -> ExitCode
 where
     F: Future<Output = ExitCode>,
 {
+    let refuse = |problems: &Problems| {
+        tell(problems);
+        ExitCode::from(EX_CONFIG)
+    };
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
     if let Err(error) = Driver::of_environment().and_then(|driver| driver.check()) {
-        complain(format_args!("forebay: {error}"));
+        tell(&format_args!("forebay: {error}"));
         return match error {
             DriverError::Unknown { .. } => EX_CONFIG.into(),
             DriverError::Refused { .. } => EX_OSERR.into(),
@@ -123,7 +134,7 @@ where
             code
         }
         Err(error) => {
-            complain(format_args!(
+            complain(&format_args!(
                 "forebay: the control thread cannot be started: {error}"
             ));
             ExitCode::FAILURE
@@ -137,31 +148,37 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 /// Says it on stderr; nowhere is left to complain to if that is gone.
-fn complain(text: impl Display) {
+fn complain(text: &dyn Display) {
     writeln!(io::stderr(), "{text}").unwrap_or_default();
+}
+
+/// Says it on stdout. Who reads may have seen enough: the exit code is still the answer.
+fn print(text: &dyn Display) {
+    writeln!(io::stdout(), "{text}").unwrap_or_default();
 }
 
 async fn check(config: Config, offline: bool) -> ExitCode {
     let set = match forebay::control::load(&config) {
         Ok(set) => set,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => {
+            print(&problems);
+            return EX_CONFIG.into();
+        }
     };
-    // Who reads may have seen enough: the exit code is still the answer.
-    let say = |line: &dyn Display| writeln!(io::stdout(), "{line}").unwrap_or_default();
     let (file, mappings_dir) = (config.file.display(), config.mappings_dir.display());
     match set.len() {
-        0 => say(&format_args!(
+        0 => print(&format_args!(
             "{file}: right, but {mappings_dir} has no mapping (a file *.toml)"
         )),
-        1 => say(&format_args!("{file}: right, 1 mapping")),
-        mappings => say(&format_args!("{file}: right, {mappings} mappings")),
+        1 => print(&format_args!("{file}: right, 1 mapping")),
+        mappings => print(&format_args!("{file}: right, {mappings} mappings")),
     }
     let mut findings = forebay::control::check::inside(&config, &set).await;
     if !offline {
         findings.extend(forebay::control::check::outside(&config, &set).await);
     }
     for finding in &findings {
-        say(finding);
+        print(finding);
     }
     match findings.iter().any(|finding| finding.is_problem()) {
         true => ExitCode::FAILURE,
@@ -173,7 +190,7 @@ async fn run(config: Config) -> ExitCode {
     let log = match start_log(&config) {
         Ok(log) => log,
         Err(error) => {
-            complain(format_args!("forebay: the log cannot be started: {error}"));
+            complain(&format_args!("forebay: the log cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -201,11 +218,11 @@ async fn run_node(config: Config) -> ExitCode {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
         Err(error @ (StartError::Listen { .. } | StartError::Status(_))) => {
-            complain(error);
+            complain(&error);
             return EX_UNAVAILABLE.into();
         }
         Err(error @ StartError::Shard) => {
-            complain(error);
+            complain(&error);
             return ExitCode::FAILURE;
         }
     };

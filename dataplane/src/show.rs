@@ -45,7 +45,7 @@ pub(crate) fn run(question: Question) -> ExitCode {
             Err(problems) => {
                 let code = refuse(&problems);
                 let advice = "a node that runs still answers at --socket PATH, status.sock in its runtime_dir or state_dir";
-                complain(format_args!("forebay: {advice}"));
+                complain(&format_args!("forebay: {advice}"));
                 return code;
             }
         },
@@ -58,14 +58,14 @@ pub(crate) fn run(question: Question) -> ExitCode {
     if let Some(name) = &question.mapping
         && let Err(error) = narrow(&mut document, name)
     {
-        complain(format_args!("forebay: {error}"));
+        complain(&format_args!("forebay: {error}"));
         return ExitCode::FAILURE;
     }
     let text = match (question.json, &question.mapping) {
         (true, _) => match serde_json::to_string(&document) {
             Ok(text) => text + "\n",
             Err(error) => {
-                complain(format_args!("forebay: {error}"));
+                complain(&format_args!("forebay: {error}"));
                 return ExitCode::FAILURE;
             }
         },
@@ -82,11 +82,11 @@ fn asked(path: &Path) -> Result<Document, ExitCode> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| {
-        complain(format_args!("forebay: nothing can be asked: {error}"));
+        complain(&format_args!("forebay: nothing can be asked: {error}"));
         ExitCode::FAILURE
     })?;
     runtime.block_on(ask(path)).map_err(|error| {
-        complain(format_args!("forebay: {error}"));
+        complain(&format_args!("forebay: {error}"));
         let code = match error {
             AskError::NoNode { .. } => EX_UNAVAILABLE,
             AskError::Denied { .. } => EX_NOPERM,

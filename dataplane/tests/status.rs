@@ -214,7 +214,7 @@ fn certificates_and_secrets_are_warned_of_once() {
     eventually("the secret's absence is told", || {
         count(&site.log(), unreadable) == 1
     });
-    let told = || site.status(&[]).1.contains("root.json (since 11 s)");
+    let told = || site.status(&[]).1.contains("; since 11 s");
     eventually("it was tried twice more", told);
     assert_eq!(count(&site.log(), unreadable), 1, "{}", site.log());
     std::fs::rename(secrets.path().join("away"), &secret).unwrap();

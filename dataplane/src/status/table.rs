@@ -214,20 +214,32 @@ fn open(call: &Call, now: f64) -> String {
     format!("for {open}, {left} more at most")
 }
 
-/// What somebody ought to look at.
+/// What somebody ought to look at. What the result or another line says already is not said again.
 fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
-    let mut lines = Vec::new();
-    if let Some(detail) = &mapping.detail {
-        lines.push(detail.clone());
+    let mut lines = own_troubles(mapping, now);
+    let said = |detail: &&String| {
+        let result = &mapping.last_processing_result;
+        lines
+            .iter()
+            .chain([result])
+            .any(|line| line.contains(*detail))
+    };
+    if let Some(detail) = mapping.detail.as_ref().filter(|detail| !said(detail)) {
+        lines.insert(0, detail.clone());
     }
+    lines
+}
+
+/// Those of secrets, certificates and partitions.
+fn own_troubles(mapping: &Mapping, now: f64) -> Vec<String> {
+    let mut lines = Vec::new();
     let secrets = mapping.secrets.iter();
     lines.extend(secrets.map(|it| {
-        format!(
-            "{} (since {}): {}",
-            it.secret,
-            span(now - it.since),
-            it.error
-        )
+        let since = span(now - it.since);
+        match it.error.contains(&it.secret) {
+            true => format!("{}; since {since}", it.error),
+            false => format!("{}: {}; since {since}", it.secret, it.error),
+        }
     }));
     let soon = mapping.certificates.iter();
     let soon = soon.filter(|it| it.expires_in_seconds <= EXPIRES_SOON_SECONDS);
@@ -278,14 +290,19 @@ fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
                 None => "a call is open".to_owned(),
             },
         };
+        // All of a mapping mostly fail alike.
+        let detail = mapping.detail.as_deref();
+        let error = match detail.is_some_and(|it| retry.error.contains(it)) {
+            true => String::new(),
+            false => format!(": {}", retry.error),
+        };
         Some(format!(
-            "partition {} retries offset {} for {} now, {} ({} of the function), {next}: {}",
+            "partition {} retries offset {} for {} now, {} ({} of the function), {next}{error}",
             it.partition,
             retry.offset,
             span(retry.age_seconds),
             plural(retry.failed_calls as usize, "failed call"),
             plural(retry.attempts as usize, "error"),
-            retry.error
         ))
     });
     push_some(&mut lines, retried.collect(), "retrying partitions");

@@ -41,9 +41,21 @@ pub(super) fn of_mapping(mapping: &Mapping, read: &[Read], report: &mut Report) 
                 expiring(certificate, report);
             }
         }
-        // The trouble names the one it is about.
-        Err(trouble) => report.add(Severity::Problem, "secrets", trouble.detail()),
+        Err(trouble) => {
+            let (subject, message) = told(&all, trouble.detail());
+            report.add(Severity::Problem, subject, message);
+        }
     }
+}
+
+/// Which secret a trouble is about, and what remains to be said: mostly it begins with its name.
+fn told<'a>(all: &[SecretSource], detail: &'a str) -> (String, &'a str) {
+    let named = all.iter().find_map(|source| {
+        let rest = detail.strip_prefix(&source.to_string())?;
+        let message = rest.trim_start_matches([':', ' ']);
+        Some((format!("secret {source}"), message))
+    });
+    named.unwrap_or_else(|| ("secrets".to_owned(), detail))
 }
 
 fn expiring(certificate: &Watched, report: &mut Report) {

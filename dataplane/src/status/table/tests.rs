@@ -129,7 +129,7 @@ fn what_needs_attention_stands_below_with_what_to_know() {
     let text = overview(&document);
     for expected in [
         "\norders\n",
-        "  file:/s.json (since 2 min 0 s): cannot be read\n",
+        "  file:/s.json: cannot be read; since 2 min 0 s\n",
         "  client certificate CN=forebay of file:/s.json expires in 1 day 0 h\n",
         "  partition 1 stands at offset 9, next look in 30 s: too ?[31mlarge\n",
         "  partition 0 retries offset 7 for 2 min 10 s now, 4 failed calls (3 errors of the function), \
@@ -197,4 +197,60 @@ fn a_lag_that_is_old_says_so() {
     let text = details(&document);
     let said = "  5  end and lag of 4 min 10 s ago\n";
     assert_eq!(text.matches(said).count(), 1, "{text}");
+}
+
+#[test]
+fn what_is_said_already_is_not_said_again() {
+    let check = |change: fn(&mut Mapping), expected: &str| {
+        let mut document = document(vec![partition(0)]);
+        change(&mut document.mappings[0]);
+        let text = overview(&document);
+        let below = text.split_once("\norders\n").map(|(_, below)| below);
+        assert_eq!(below, Some(expected), "{text}");
+    };
+    check(
+        |orders| {
+            let error = "file:/s.json cannot be read: No such file".to_owned();
+            orders.detail = Some(error.clone());
+            orders.secrets.push(Secret {
+                secret: "file:/s.json".to_owned(),
+                error,
+                since: 880.0,
+            });
+        },
+        "  file:/s.json cannot be read: No such file; since 2 min 0 s\n",
+    );
+    check(
+        |orders| {
+            orders.last_processing_result = "PROBLEM: partition 0 at offset 9: r.".to_owned();
+            orders.detail = Some("partition 0 at offset 9: r".to_owned());
+            orders.partitions[0].halted = Some(Halted {
+                offset: 9,
+                reason: "r".to_owned(),
+                next_try: 1030.0,
+            });
+        },
+        "  partition 0 stands at offset 9, next look in 30 s: r\n",
+    );
+    check(
+        |orders| {
+            orders.detail = Some("Unhandled: KeyError".to_owned());
+            orders.partitions[0].retry = Some(Retry {
+                offset: 7,
+                last_offset: 11,
+                attempts: 3,
+                failed_calls: 3,
+                error: "function failing: Unhandled: KeyError".to_owned(),
+                since: 870.0,
+                age_seconds: 130.0,
+                next_try: Some(1004.5),
+            });
+        },
+        "  Unhandled: KeyError\n  partition 0 retries offset 7 for 2 min 10 s now, 3 failed calls (3 errors of the \
+         function), next call in 4 s\n",
+    );
+    check(
+        |orders| orders.detail = Some("broker b:9092: refused".to_owned()),
+        "  broker b:9092: refused\n",
+    );
 }
