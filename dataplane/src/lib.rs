@@ -7,6 +7,7 @@ pub mod control;
 pub mod crash;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod lock;
 pub mod mapping;
 pub mod metrics;
 pub mod net;
@@ -16,12 +17,14 @@ mod trust;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use config::{Config, Problems};
 pub use contract::Unfinished;
 use contract::watch;
 pub use control::ShutdownReport;
 use control::{Control, Doors, Lifecycle, Orders, Progress, SpawnShard};
+use lock::Lock;
 use status::socket::{Guard, SocketError, StatusSocket};
 use tracing::warn;
 
@@ -64,6 +67,14 @@ pub enum StartError {
     /// Another node serves its status where this one would.
     #[error("runtime_dir: {0}")]
     Status(SocketError),
+    /// Another node keeps its state where this one would.
+    #[error(
+        "state_dir: {dir}: another node that runs keeps its state there; give this one a state_dir of its own, or end that one"
+    )]
+    State {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A shard has died before it had its plan.
     #[error("a shard has died before the node had started; its last words stand above")]
     Shard,
@@ -111,10 +122,15 @@ impl Appliance {
             metrics: listener,
             status: status_door(&config)?,
         };
+        let lock = state_lock(&config)?;
         let (orders, orders_end) = watch::channel(Orders::default());
         let (progress_end, mut progress) = watch::channel(Progress::default());
         let control = Control::new(config, set, spawn_shard, orders_end, progress_end);
-        let control = tokio::spawn(control.run(doors));
+        let control = tokio::spawn(async move {
+            let report = control.run(doors).await;
+            drop(lock);
+            report
+        });
         let settled = progress.wait_for(|progress| progress.started || progress.ending);
         let started = settled.await.is_ok_and(|progress| progress.started);
         let appliance = Self {
@@ -208,6 +224,25 @@ fn status_door(config: &Config) -> Result<Option<(tokio::net::UnixListener, Guar
         Err(taken @ SocketError::Taken { .. }) => Err(StartError::Status(taken)),
         Err(error @ SocketError::Unusable { .. }) => {
             warn!(%error, "Status is not served; correct runtime_dir and restart");
+            Ok(None)
+        }
+    }
+}
+
+/// Keeps the state directory for this node: two with one node id would put each other out of their groups again and
+/// again. Where nothing can be written there, nothing is kept, and control says so.
+fn state_lock(config: &Config) -> Result<Option<Lock>, StartError> {
+    let dir = &config.state_dir;
+    if config.state_dir_writable().is_err() {
+        return Ok(None);
+    }
+    let taken = std::fs::create_dir_all(dir).and_then(|()| Lock::take(&dir.join("node.lock")));
+    match taken {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(StartError::State { dir: dir.clone() }),
+        Err(error) => {
+            let dir = dir.display();
+            warn!(state_dir = %dir, %error, "State directory cannot be kept from other nodes; see that each has its own");
             Ok(None)
         }
     }

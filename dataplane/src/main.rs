@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// sysexits.h: the command line was wrong.
 const EX_USAGE: u8 = 64;
-/// sysexits.h: the metrics' address or the status's socket is not to be had, or no node answers there.
+/// sysexits.h: the metrics' address, the status's socket or the state directory is not to be had, or no node answers.
 const EX_UNAVAILABLE: u8 = 69;
 /// sysexits.h: the kernel refuses the ring that the environment asks for.
 const EX_OSERR: u8 = 71;
@@ -217,7 +217,9 @@ async fn run_node(config: Config) -> ExitCode {
     let appliance = match Appliance::start(config, Listeners::default()).await {
         Ok(appliance) => appliance,
         Err(StartError::Config(problems)) => return refuse(&problems),
-        Err(error @ (StartError::Listen { .. } | StartError::Status(_))) => {
+        Err(
+            error @ (StartError::Listen { .. } | StartError::Status(_) | StartError::State { .. }),
+        ) => {
             complain(&error);
             return EX_UNAVAILABLE.into();
         }

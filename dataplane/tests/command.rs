@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 fn configured(dir: &Path, listen: SocketAddr) -> PathBuf {
     let file = dir.join("forebay.toml");
     let text = format!(
-        "mappings_dir = \"mappings.d\"\nruntime_dir = \"run\"\nlisten = \"{listen}\"\nshards = 1\n\
+        "mappings_dir = \"mappings.d\"\nstate_dir = \"state\"\nruntime_dir = \"run\"\nlisten = \"{listen}\"\nshards = 1\n\
          endpoint_url = \"http://127.0.0.1:1\"\n[functions.f]\nsigning = \"none\"\n"
     );
     std::fs::create_dir(dir.join("mappings.d")).expect("the directory is new");
@@ -153,12 +153,38 @@ fn an_address_that_a_node_serves_is_no_problem_to_check() {
 }
 
 #[test]
+fn a_state_directory_is_one_nodes_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = free_port();
+    let config = configured(dir.path(), addr);
+    let mut node = started(&config, addr, Stdio::null());
+    let keys = std::fs::read_to_string(&config).unwrap();
+    let other = dir.path().join("other.toml");
+    let keys = keys.replace("\"run\"", "\"other-run\"");
+    let elsewhere = free_port();
+    let keys = keys.replace(&addr.to_string(), &elsewhere.to_string());
+    std::fs::write(&other, keys).unwrap();
+    let (code, text) = said(&mut forebay(&["run"], &other));
+    assert_eq!(code, Some(69), "{text}");
+    let expected = format!(
+        "state_dir: {}: another node that runs keeps its state there; give this one a state_dir of its own",
+        dir.path().join("state").display()
+    );
+    assert!(text.contains(&expected), "{text}");
+    // Killed, it keeps nobody out.
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let mut node = started(&other, elsewhere, Stdio::null());
+    assert_eq!(terminate(&mut node).code(), Some(0));
+}
+
+#[test]
 fn check_refuses_what_run_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let config = configured(dir.path(), free_port());
     let keys = std::fs::read_to_string(&config).unwrap();
-    let state = "node_id = \"auto\"\nstate_dir = \"forebay.toml/state\"\n";
-    std::fs::write(&config, format!("{state}{keys}")).unwrap();
+    let keys = keys.replace("\"state\"", "\"forebay.toml/state\"");
+    std::fs::write(&config, format!("node_id = \"auto\"\n{keys}")).unwrap();
     let expected =
         "node_id = \"auto\" is kept there: Not a directory (os error 20); correct state_dir";
     for arguments in [&["check", "--offline"][..], &["check"], &["run"]] {

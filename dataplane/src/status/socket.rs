@@ -1,19 +1,21 @@
 //! The unix socket that a node's status is read from.
 //!
-//! A node holds a lock as long as it lives, and the kernel lets go of it when it dies, however it dies. So who has
-//! the lock may replace the socket: nobody can be serving it.
+//! A node holds a [`Lock`] beside it as long as it lives. So who has the lock may replace the socket: nobody can be
+//! serving it.
 //!
 //! Invariant: from its first moment the socket is its owner's alone (mode 0600); that of a living node is
 //! never taken away.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::fs::{Mode, fchmod};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::lock::Lock;
 
 /// Clients that may wait until one of those that are served has ended.
 const BACKLOG: i32 = 64;
@@ -49,7 +51,7 @@ pub enum SocketError {
 pub struct StatusSocket {
     listener: UnixListener,
     path: PathBuf,
-    lock: File,
+    lock: Lock,
 }
 
 impl StatusSocket {
@@ -89,7 +91,7 @@ impl StatusSocket {
 #[derive(Debug)]
 pub struct Guard {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Drop for Guard {
@@ -99,19 +101,10 @@ impl Drop for Guard {
     }
 }
 
-fn lock(socket: &Path) -> Result<File, SocketError> {
+fn lock(socket: &Path) -> Result<Lock, SocketError> {
     let path = socket.with_extension("lock");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600);
-    let taken = options.open(&path).and_then(|file| {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    });
-    match taken {
-        Ok(Some(file)) => Ok(file),
+    match Lock::take(&path) {
+        Ok(Some(lock)) => Ok(lock),
         Ok(None) => Err(SocketError::Taken {
             path: socket.to_owned(),
         }),
