@@ -119,6 +119,56 @@ async fn a_start_at_a_time_on_a_topic_without_timestamps_is_a_problem_until_ther
     );
 }
 
+#[tokio::test]
+async fn a_change_that_a_reload_of_the_running_node_would_refuse_is_noted() {
+    let stage = Stage::new();
+    stage
+        .on_kafka(|kafka| {
+            kafka.create_topic("orders", 1);
+            kafka.create_topic("bills", 1);
+        })
+        .await;
+    let mut site = stage.site();
+    let mut orders = Declared::new("orders");
+    site.declare(&orders);
+    let node = site.start().await;
+    let noted = async |site: &Site| {
+        let mut said = said(site).await;
+        said.retain(|line| line.contains("SIGHUP"));
+        said
+    };
+    assert_eq!(noted(&site).await, [""; 0]);
+    // This may change.
+    site.declare(&orders.clone().with("BatchSize = 7\n"));
+    assert_eq!(noted(&site).await, [""; 0]);
+    site.declare(&orders.clone().starting("LATEST"));
+    let advice =
+        "and SIGHUP will refuse the change: it may only be given when a mapping is created";
+    let expected = |member: &str, old: &str| {
+        format!("note: mapping orders: {member}: the node that runs has {old}, {advice}")
+    };
+    let said = noted(&site).await;
+    assert!(
+        said[0].starts_with(&expected("StartingPosition", "TRIM_HORIZON")),
+        "{said:?}"
+    );
+    orders.topic = "bills".to_owned();
+    site.declare(&orders);
+    let said = noted(&site).await;
+    assert!(
+        said[0].starts_with(&expected("Topics", "orders")),
+        "{said:?}"
+    );
+    node.reload();
+    node.reloaded().await;
+    node.shutdown().await;
+    assert_eq!(
+        noted(&site).await,
+        [""; 0],
+        "nothing runs that would read the files"
+    );
+}
+
 /// The problem of a broker that speaks Fetch in these versions alone.
 async fn misfit(versions: (i16, i16)) -> String {
     let stage = Stage::new();

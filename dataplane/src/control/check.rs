@@ -3,6 +3,7 @@
 //! Invariant: it changes nothing out there: no group is joined, no topic created, no function called.
 
 mod node;
+mod running;
 mod secrets;
 mod start;
 
@@ -113,6 +114,7 @@ pub async fn inside(config: &Config, set: &[Declared]) -> Vec<Finding> {
 pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let mut report = Report::default();
     node::listen(config.listen, &mut report).await;
+    running::compare(config, set, &mut report).await;
     let settings = Settings::of(config);
     let enabled = || set.iter().filter(|declared| declared.mapping.enabled);
     let signs = enabled().any(|declared| declared.mapping.function.signing != Signing::None);

@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus, Phase};
+use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus, Phase, StartingPosition};
 use uuid::Uuid;
 
 use super::snapshot::{MappingSnapshot, Moment, Snapshot};
 use crate::contract::RunningConsumer;
+use crate::mapping;
 use crate::metrics::COUNTERS;
 use crate::status::{
-    Call, Certificate, Consumer, Document, FORMAT, Halted, Mapping, Node, Partition, Reload, Retry,
-    Secret, Shard,
+    Call, Certificate, Consumer, Document, Endpoints, FORMAT, Halted, Mapping, Node, Partition,
+    Reload, Retry, Secret, Shard, Source,
 };
 
 /// What a snapshot says, in the document's words.
@@ -98,7 +99,14 @@ fn of_mapping(of: &MappingSnapshot, consumers: &[Placed<'_>], at: Moment) -> Map
     Mapping {
         uuid: mapping.uuid.to_string(),
         function_arn: mapping.function.arn.clone(),
+        source: Some(Source {
+            endpoints: Endpoints {
+                kafka_bootstrap_servers: servers(mapping),
+            },
+        }),
         topics: vec![mapping.topic.clone()],
+        starting_position: Some(starting_position(mapping).to_owned()),
+        starting_position_timestamp: starting_time(mapping),
         consumer_group_id: mapping.group_id.clone(),
         state: of.state.name().to_owned(),
         state_transition_reason: of.verdict.reason.to_owned(),
@@ -122,6 +130,29 @@ fn of_mapping(of: &MappingSnapshot, consumers: &[Placed<'_>], at: Moment) -> Map
                 since: seconds(failing.since),
             })
             .collect(),
+    }
+}
+
+/// The configured brokers.
+pub(super) fn servers(of: &mapping::Mapping) -> Vec<String> {
+    let servers = of.bootstrap_servers.split(',');
+    servers.map(str::to_owned).collect()
+}
+
+/// In AWS's words.
+pub(super) fn starting_position(of: &mapping::Mapping) -> &'static str {
+    match of.starting_position {
+        StartingPosition::TrimHorizon => "TRIM_HORIZON",
+        StartingPosition::Latest => "LATEST",
+        StartingPosition::AtTimestamp(_) => "AT_TIMESTAMP",
+    }
+}
+
+/// The time to start at, if it is one.
+pub(super) fn starting_time(of: &mapping::Mapping) -> Option<f64> {
+    match of.starting_position {
+        StartingPosition::AtTimestamp(millis) => Some(millis as f64 / 1000.0),
+        StartingPosition::TrimHorizon | StartingPosition::Latest => None,
     }
 }
 

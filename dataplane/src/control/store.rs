@@ -11,6 +11,10 @@ use crate::mapping::{self, Declared, Mapping};
 
 use super::plan::capacity;
 
+/// What is said of a member that a reading would change.
+pub(super) const CREATE_ONLY: &str = "may only be given when a mapping is created; undo the change, give the file a new UUID or name, \
+     or restart: then the mapping and its group go on with what the file says";
+
 /// The mappings that are served.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -139,10 +143,7 @@ fn frozen(old: &Declared, new: &Declared) -> Option<Problem> {
     let (member, _) = members.into_iter().find(|(_, differs)| *differs)?;
     Some(Problem {
         key: member.to_owned(),
-        ..Problem::of_file(
-            &new.file,
-            "may only be given when a mapping is created; undo the change, give the file a new UUID or name, or restart: then the mapping and its group go on with what the file says",
-        )
+        ..Problem::of_file(&new.file, CREATE_ONLY)
     })
 }
 

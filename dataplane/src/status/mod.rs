@@ -92,9 +92,30 @@ pub struct Mapping {
     /// What it calls.
     #[serde(rename = "FunctionArn")]
     pub function_arn: String,
+    /// Where it reads; absent in the documents of older nodes.
+    #[serde(
+        default,
+        rename = "SelfManagedEventSource",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub source: Option<Source>,
     /// What it reads.
     #[serde(rename = "Topics")]
     pub topics: Vec<String>,
+    /// Where a partition without a commit starts; absent in the documents of older nodes.
+    #[serde(
+        default,
+        rename = "StartingPosition",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub starting_position: Option<String>,
+    /// The time of AT_TIMESTAMP.
+    #[serde(
+        default,
+        rename = "StartingPositionTimestamp",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub starting_position_timestamp: Option<f64>,
     /// As whom.
     #[serde(rename = "ConsumerGroupId")]
     pub consumer_group_id: String,
@@ -127,6 +148,22 @@ pub struct Mapping {
     pub certificates: Vec<Certificate>,
     /// The secrets that cannot be used now.
     pub secrets: Vec<Secret>,
+}
+
+/// A cluster, in AWS's shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its endpoints.
+    #[serde(rename = "Endpoints")]
+    pub endpoints: Endpoints,
+}
+
+/// The endpoints of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Its brokers to begin with, as they were configured.
+    #[serde(rename = "KAFKA_BOOTSTRAP_SERVERS")]
+    pub kafka_bootstrap_servers: Vec<String>,
 }
 
 /// A consumer of a mapping.

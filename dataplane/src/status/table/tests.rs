@@ -50,7 +50,10 @@ fn document(partitions: Vec<Partition>) -> Document {
         mappings: vec![Mapping {
             uuid: "u".to_owned(),
             function_arn: "arn".to_owned(),
+            source: None,
             topics: vec!["orders".to_owned()],
+            starting_position: None,
+            starting_position_timestamp: None,
             consumer_group_id: "u".to_owned(),
             state: "Enabled".to_owned(),
             state_transition_reason: "USER_INITIATED".to_owned(),
