@@ -70,8 +70,8 @@ pub(crate) enum TrustError {
 /// The server does not want to know who we are.
 #[derive(Debug, Error)]
 #[error(
-    "the server asked for no certificate: its listener has client authentication switched off \
-     (ssl.client.auth)"
+    "the server asked for no certificate: its listener has client authentication switched off (ssl.client.auth); \
+     switch that on, name another port, or take CLIENT_CERTIFICATE_TLS_AUTH out"
 )]
 pub(crate) struct NotAsked;
 

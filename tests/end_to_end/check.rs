@@ -62,6 +62,77 @@ async fn a_broker_and_a_function_in_each_others_place_are_told_apart() {
     );
 }
 
+/// Whether a problem says all of that of its subject, and nothing of those that are not reached.
+fn says(problem: &str, subject: &str, all: &[&str]) -> bool {
+    problem.contains(subject)
+        && all.iter().all(|it| problem.contains(it))
+        && !problem.contains("start it")
+}
+
+#[tokio::test]
+async fn tls_that_one_side_alone_speaks_is_told_with_what_to_change() {
+    let secure = Stage::secure();
+    let url = secure.lambda.url().replace("https://", "http://");
+    let mut site = Site::new(&secure.kafka.bootstrap(), &url);
+    site.declare(&Declared::new("orders"));
+    let plain_to_tls = found(&site).await;
+    let is_tls = "that is a listener with TLS; ";
+    let root = "name its root in SourceAccessConfigurations";
+    let [broker, function] = &plain_to_tls[..] else {
+        panic!("{plain_to_tls:?}");
+    };
+    assert!(
+        says(broker, ": broker ", &["is of no use", is_tls, root]),
+        "{broker}"
+    );
+    let https = "begin endpoint_url with https://";
+    assert!(
+        says(function, ": function ", &[is_tls, https]),
+        "{function}"
+    );
+    let plain = Stage::new();
+    let url = plain.lambda.url().replace("http://", "https://");
+    let root = &secure.identity().expect("it has TLS").root_pem;
+    let mut site = Site::new(&plain.kafka.bootstrap(), &url).trusting(root);
+    site.declare(&Declared::new("orders"));
+    let tls_to_plain = found(&site).await;
+    let [broker, function] = &tls_to_plain[..] else {
+        panic!("{tls_to_plain:?}");
+    };
+    let lacks = " listener without TLS";
+    let port = "name its TLS port";
+    assert!(
+        says(broker, ": broker ", &["is of no use", lacks, port]),
+        "{broker}"
+    );
+    let http = "begin endpoint_url with http://";
+    assert!(says(function, ": function ", &[lacks, http]), "{function}");
+}
+
+#[tokio::test]
+async fn a_broker_under_tls_in_the_place_of_a_function_is_told() {
+    let stage = Stage::secure();
+    let url = format!("https://{}", stage.kafka.bootstrap());
+    let root = &stage.identity().expect("it has TLS").root_pem;
+    stage
+        .on_kafka(|kafka| kafka.create_topic("orders", 1))
+        .await;
+    let mut site = Site::new(&stage.kafka.bootstrap(), &url).trusting(root);
+    site.declare(&Declared::new("orders"));
+    let problems = found(&site).await;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let expected = "that is a Kafka broker, not a Lambda endpoint; correct endpoint_url";
+    assert!(problems[0].ends_with(expected), "{problems:?}");
+}
+
+#[tokio::test]
+async fn a_listener_that_wants_sasl_is_one_problem_that_says_what_to_change() {
+    let problems = problems(ApiKey::Metadata, Fault::Drop).await;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let wants = "as a listener that wants SASL does; name a user in SourceAccessConfigurations";
+    assert!(says(&problems[0], ": broker ", &[wants]), "{problems:?}");
+}
+
 #[tokio::test]
 async fn a_topic_that_is_denied_is_a_problem() {
     let denied = Fault::Error(ErrorCode::TOPIC_AUTHORIZATION_FAILED.0);

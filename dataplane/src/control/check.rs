@@ -246,10 +246,7 @@ fn function_answer(function: &Function, subject: String, answer: Answer, report:
             );
             report.add(Severity::Problem, subject, message);
         }
-        Answer::Kafka => {
-            let message = format!("{}; correct endpoint_url", function::IS_KAFKA);
-            report.add(Severity::Problem, subject, message);
-        }
+        Answer::Misfit(reason) => report.add(Severity::Problem, subject, reason),
         Answer::Unreachable(reason) => {
             let message =
                 format!("endpoint not reached ({reason}); start it or correct endpoint_url");
@@ -274,7 +271,7 @@ async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
         match way.open(endpoint).await {
             Ok(probe) => {
                 report.add(Severity::Right, broker(endpoint), "reached");
-                first = first.or(Some(probe));
+                first = first.or(Some((probe, endpoint)));
             }
             Err(error) => {
                 let message = match error.kind {
@@ -290,14 +287,21 @@ async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
             }
         }
     }
-    let Some(mut probe) = first else { return };
+    let Some((mut probe, endpoint)) = first else {
+        return;
+    };
     match metadata(&mut probe, &mapping.topic).await {
         Ok(metadata) => {
             topic(mapping, &metadata, report);
             advertised(mapping, way, &metadata, report).await;
             start::at_timestamp(mapping, way, &mut probe, &metadata, report).await;
         }
-        Err(error) => report.add(Severity::Problem, format!("topic {}", mapping.topic), error),
+        Err(error) => {
+            // Nothing more comes over that connection.
+            let message = format!("is of no use ({error})");
+            report.add(Severity::Problem, broker(endpoint), message);
+            return;
+        }
     }
     group(mapping, way, &mut probe, report).await;
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::Endpoint;
+use forebay_protocol::http::ResponseError;
 use forebay_protocol::limits::{CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::aws::signature::{self, Signed};
 use super::http;
-use super::probe::Probe;
+use super::probe::{Probe, speaks_tls};
 use crate::config::{FUNCTION_TIMEOUT_MAX, url};
 use crate::contract::{Access, Credentials, mpsc, watch};
 use crate::mapping::{Function, Signing};
@@ -48,12 +49,12 @@ pub(super) enum Answer {
     Unreachable(String),
     /// Its certificate leads to none of our roots, or is for another name.
     Untrusted(String),
-    /// The endpoint is a broker.
-    Kafka,
+    /// The endpoint is another than it was taken for: what it is, and what to change.
+    Misfit(String),
 }
 
 /// What is said of an endpoint that is a broker.
-pub(super) const IS_KAFKA: &str = "that is a Kafka broker, not a Lambda endpoint";
+const IS_KAFKA: &str = "that is a Kafka broker, not a Lambda endpoint; correct endpoint_url";
 
 /// An endpoint that does not answer a call may take so long to answer as a broker.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -103,7 +104,7 @@ pub(super) async fn attend(
             };
             reached &= !matches!(
                 answer,
-                Answer::Unreachable(_) | Answer::Untrusted(_) | Answer::Kafka
+                Answer::Unreachable(_) | Answer::Untrusted(_) | Answer::Misfit(_)
             );
             let id = id(&function);
             if told.get(&id) != Some(&answer) {
@@ -146,10 +147,10 @@ fn say(function: &Function, answer: &Answer) {
             "Function is known"
         ),
         Answer::Missing => error!(function = name, "Function does not exist"),
-        Answer::Kafka => error!(
+        Answer::Misfit(reason) => error!(
             function = name,
             endpoint = function.host_header,
-            reason = IS_KAFKA,
+            reason,
             "Function cannot be called; correct endpoint_url and restart"
         ),
         Answer::Untrusted(reason) => error!(
@@ -193,11 +194,31 @@ pub(super) async fn ask(
     match question.send(client, function, credentials).await {
         Ok(answer) => read(&answer),
         Err(Unanswered::NotSigned(reason)) => Answer::Unable(reason),
-        Err(Unanswered::Failed(_)) if is_kafka(function).await => Answer::Kafka,
         Err(Unanswered::Failed(http::Failure::Tls(TlsError::ServerNotTrusted(reason)))) => {
             Answer::Untrusted(reason)
         }
-        Err(Unanswered::Failed(failure)) => Answer::Unreachable(failure.to_string()),
+        Err(Unanswered::Failed(failure)) => match misfit(function, &failure).await {
+            Some(misfit) => Answer::Misfit(misfit),
+            None => Answer::Unreachable(failure.to_string()),
+        },
+    }
+}
+
+/// What an endpoint is that fails to answer, if that can be told.
+async fn misfit(function: &Function, failure: &http::Failure) -> Option<String> {
+    let endpoint = Endpoint {
+        host: function.host.clone(),
+        port: function.port,
+    };
+    if is_kafka(function, &endpoint).await {
+        return Some(IS_KAFKA.to_owned());
+    }
+    match failure {
+        http::Failure::Tls(error) if error.is_lack_of_tls() => Some(error.of_endpoint()),
+        http::Failure::Broken(_) if !function.tls && speaks_tls(&endpoint).await => {
+            Some(ResponseError::Tls.to_string())
+        }
+        http::Failure::Tls(_) | http::Failure::Broken(_) => None,
     }
 }
 
@@ -278,15 +299,23 @@ fn message(answer: &http::Answer) -> String {
     }
 }
 
-/// A broker closes a connection that begins with HTTP, and says nothing.
-async fn is_kafka(function: &Function) -> bool {
-    let endpoint = Endpoint {
-        host: function.host.clone(),
-        port: function.port,
-    };
-    Probe::open(&endpoint, &Access::default(), BROKER_TIMEOUT)
-        .await
-        .is_ok()
+/// A broker closes a connection that begins with HTTP, and says nothing. It may be one under TLS.
+async fn is_kafka(function: &Function, endpoint: &Endpoint) -> bool {
+    let mut ways = vec![Access::default()];
+    if function.tls
+        && let Ok(tls) = http::tls(function.ca_bundle.as_deref()).await
+    {
+        ways.push(Access {
+            brokers: Some(tls),
+            ..Access::default()
+        });
+    }
+    for way in ways {
+        if Probe::open(endpoint, &way, BROKER_TIMEOUT).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 fn read(answer: &http::Answer) -> Answer {

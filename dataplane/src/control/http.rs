@@ -18,7 +18,7 @@ use serde::Deserialize;
 use super::secret::certificate::{self, certificates};
 use super::secrets::local;
 use crate::mapping::SecretSource;
-use crate::trust::{self, Roots, TlsError};
+use crate::trust::{self, CLOSED_IN_HANDSHAKE, Roots, TlsError};
 
 /// An answer of the control side's calls is at most this long.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -143,14 +143,19 @@ async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// What rustls says, if it was rustls: deep inside, in errors of the socket, which do not name it as their cause.
+/// What rustls says, if it was rustls: deep inside, in errors of the socket, which do not name it as their cause. A
+/// server that hangs up while a connection is being made does so in the handshake.
 fn of_tls(error: &reqwest::Error) -> Option<TlsError> {
+    let is_new = error.is_connect();
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(TlsError::of(error, true));
         }
         let held = error.downcast_ref::<std::io::Error>();
+        if is_new && held.is_some_and(|it| it.kind() == std::io::ErrorKind::UnexpectedEof) {
+            return Some(TlsError::Broken(CLOSED_IN_HANDSHAKE.to_owned()));
+        }
         next = match held.and_then(std::io::Error::get_ref) {
             Some(held) => Some(held),
             None => error.source(),

@@ -54,7 +54,8 @@ pub(super) enum Kind {
     Unreachable,
     /// It was reached, and one of us does not let the other in.
     Refusal,
-    /// It was reached, and has no version in common with us.
+    /// It was reached, and is not what it was taken for, or has no version in common with us: the reason says what to
+    /// change.
     Misfit,
 }
 
@@ -69,16 +70,24 @@ impl From<String> for Unfit {
 
 impl From<TlsError> for Unfit {
     fn from(error: TlsError) -> Self {
-        let is_refusal = matches!(
-            error,
-            TlsError::ServerNotTrusted(_) | TlsError::ClientNotTrusted(_)
-        );
         Self {
-            reason: error.to_string(),
-            kind: match is_refusal {
-                true => Kind::Refusal,
-                false => Kind::Unreachable,
+            reason: error.of_broker(),
+            kind: match error {
+                TlsError::ServerNotTrusted(_) | TlsError::ClientNotTrusted(_) => Kind::Refusal,
+                _ if error.is_lack_of_tls() => Kind::Misfit,
+                TlsError::Stranger(_) | TlsError::Failed(_) | TlsError::Broken(_) => {
+                    Kind::Unreachable
+                }
             },
+        }
+    }
+}
+
+impl Unfit {
+    fn misfit(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            kind: Kind::Misfit,
         }
     }
 }
@@ -127,7 +136,7 @@ impl Probe {
         match Self::introduce(Box::new(stream), access, timeout).await {
             // Some servers wait for the end of a line that Kafka never sends.
             Err(error) if error.kind == Kind::Unreachable && speaks_http(endpoint).await => {
-                Err(IS_HTTP.to_owned().into())
+                Err(Unfit::misfit(IS_HTTP))
             }
             Err(error) if error.reason.starts_with(CLOSES) => {
                 Err(format!("{error}; is it a Kafka listener without TLS?").into())
@@ -194,9 +203,12 @@ impl Probe {
             .connection
             .send(request)
             .map_err(|error| error.to_string())?;
-        self.write(&frame).await?;
         let is_first = self.connection.awaits_first_answer() && self.is_anonymous;
-        let received = self.receive().await.map_err(|error| match is_first {
+        let asked = async {
+            self.write(&frame).await?;
+            self.receive().await
+        };
+        let received = asked.await.map_err(|error| match is_first {
             true => format!("{error} {WANTS_SASL}"),
             false => error.reason,
         });
@@ -270,6 +282,18 @@ async fn secure(
     }
 }
 
+/// Whether TLS is spoken there, by whomever.
+pub(super) async fn speaks_tls(endpoint: &Endpoint) -> bool {
+    let Ok(stream) = connect(endpoint).await else {
+        return false;
+    };
+    match secure(stream, endpoint, &trust::nobody()).await {
+        Ok(_) => true,
+        // Nobody is trusted here, which takes a certificate to find out.
+        Err(error) => error.kind == Kind::Refusal,
+    }
+}
+
 /// Whether an HTTP request is answered as one.
 async fn speaks_http(endpoint: &Endpoint) -> bool {
     let asked = async {
@@ -284,7 +308,7 @@ async fn speaks_http(endpoint: &Endpoint) -> bool {
     answered.is_ok_and(|answer| answer.is_some())
 }
 
-async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, String> {
+async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, Unfit> {
     let broke = |error: std::io::Error| match error.downcast::<rustls::Error>() {
         Ok(error) => TlsError::of(&error, false).to_string(),
         Err(error) => {
@@ -294,18 +318,19 @@ async fn read_frame(stream: &mut dyn Socket) -> Result<Bytes, String> {
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).await.map_err(broke)?;
     if let Some(peer) = stranger(prefix) {
-        return Err(peer.to_owned());
+        return Err(Unfit::misfit(peer));
     }
     let length = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     if length > FRAME_BYTES_MAX {
-        return Err("does not speak Kafka".to_owned());
+        return Err("does not speak Kafka".to_owned().into());
     }
     // What has not arrived is not reserved.
     let mut frame = BytesMut::new();
     while frame.len() < length {
         let mut rest = (&mut *stream).take((length - frame.len()) as u64);
         if rest.read_buf(&mut frame).await.map_err(broke)? == 0 {
-            return Err("ends the connection in the middle of an answer".to_owned());
+            let reason = "ends the connection in the middle of an answer";
+            return Err(reason.to_owned().into());
         }
     }
     Ok(frame.freeze())

@@ -180,8 +180,9 @@ fn broken(error: io::Error) -> Disconnect {
 }
 
 fn of_tls(error: TlsError) -> Disconnect {
-    let text = error.to_string();
+    let text = error.of_broker();
     match error {
+        _ if error.is_lack_of_tls() => Disconnect::Protocol(text),
         TlsError::ServerNotTrusted(_) => Disconnect::ServerNotTrusted(text),
         TlsError::ClientNotTrusted(_) => Disconnect::ClientNotTrusted(text),
         TlsError::Stranger(_) | TlsError::Failed(_) => Disconnect::Protocol(text),

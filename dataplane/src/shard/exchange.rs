@@ -23,6 +23,9 @@ pub(super) const GATHERED_BYTES_MAX: usize = 16 * 1024;
 /// What one read of an answer takes at most.
 const READ_BYTES: usize = 16 * 1024;
 
+/// What to do where calls go on breaking.
+const ASK_CHECK: &str = "if that goes on, forebay check says what endpoint_url leads to";
+
 /// Why there is no answer. The function may have run.
 #[derive(Debug, Error)]
 pub(super) enum ExchangeError {
@@ -33,10 +36,10 @@ pub(super) enum ExchangeError {
     #[error("{0}")]
     Response(#[from] ResponseError),
     /// The connection broke while the request was sent.
-    #[error("the connection broke while the request was sent: {0}")]
+    #[error("the connection broke while the request was sent: {0}; {ASK_CHECK}")]
     Send(io::Error),
     /// The connection broke while waiting for the answer.
-    #[error("the connection broke before the answer was whole: {0}")]
+    #[error("the connection broke before the answer was whole: {0}; {ASK_CHECK}")]
     Receive(io::Error),
 }
 

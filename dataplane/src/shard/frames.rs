@@ -41,7 +41,9 @@ pub(crate) enum FrameError {
         length: usize,
     },
     /// The length is negative or beyond the limit.
-    #[error("the broker announced a frame of {length} bytes, the limit is {limit}")]
+    #[error(
+        "the broker announced a frame of {length} bytes, the limit is {limit}: correct KAFKA_BOOTSTRAP_SERVERS, if it is no Kafka"
+    )]
     Length {
         /// What it announced.
         length: i32,

@@ -55,8 +55,8 @@ enum NotSent {
     #[error("{0}")]
     Unresolved(#[from] ResolveError),
     #[error("cannot connect: {0}")]
-    Unreachable(#[from] OpenError),
-    #[error("cannot connect: {0}")]
+    Unreachable(OpenError),
+    #[error("cannot connect: {}", .0.of_endpoint())]
     Insecure(#[from] TlsError),
     #[error("no AWS credentials were found within {CREDENTIALS_TIMEOUT:?}")]
     NoCredentials,
@@ -259,7 +259,11 @@ impl Caller {
             () = handle.until_cut() => return Err(NotSent::GivenUp),
         };
         let limit = CONNECT_TIMEOUT.min(deadline.saturating_since(clock::now()));
-        Ok(Stream::open(&resolved?, target.as_ref(), limit, handle).await?)
+        let opened = Stream::open(&resolved?, target.as_ref(), limit, handle).await;
+        opened.map_err(|error| match error {
+            OpenError::Tls(error) => NotSent::Insecure(error),
+            error => NotSent::Unreachable(error),
+        })
     }
 }
 

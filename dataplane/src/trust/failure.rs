@@ -33,8 +33,7 @@ pub(crate) enum TlsError {
 }
 
 /// What is said of such a server.
-pub(crate) const NO_TLS: &str =
-    "that is a listener without TLS; name its TLS port, or leave TLS out";
+pub(crate) const NO_TLS: &str = "that is a listener without TLS";
 
 /// What it mostly means.
 pub(crate) const CLOSED_IN_HANDSHAKE: &str =
@@ -66,6 +65,34 @@ impl TlsError {
                 "the server asked for a certificate, got none, and broke off ({reason})"
             )),
             other => other,
+        }
+    }
+
+    /// Of a broker, with what to change where TLS is spoken to one without.
+    pub(crate) fn of_broker(&self) -> String {
+        match self {
+            _ if self.is_lack_of_tls() => format!(
+                "{self}; name its TLS port (SASL needs one), or take TLS out of SourceAccessConfigurations and tls_bootstrap_servers"
+            ),
+            Self::Failed(_) => format!("{self}; the broker's log says more"),
+            _ => self.to_string(),
+        }
+    }
+
+    /// The same of a function's endpoint.
+    pub(crate) fn of_endpoint(&self) -> String {
+        match self.is_lack_of_tls() {
+            true => format!("{self}; begin endpoint_url with http://, or name its TLS port"),
+            false => self.to_string(),
+        }
+    }
+
+    /// Whether the server seems to speak no TLS at all.
+    pub(crate) fn is_lack_of_tls(&self) -> bool {
+        match self {
+            Self::Stranger(_) => true,
+            Self::Broken(reason) => reason == CLOSED_IN_HANDSHAKE,
+            Self::ServerNotTrusted(_) | Self::ClientNotTrusted(_) | Self::Failed(_) => false,
         }
     }
 

@@ -393,6 +393,7 @@ impl<T> Links<T> {
             was_open,
             refusal: None,
             reason: reason.to_owned(),
+            advises: false,
             worth_saying: Some(1),
             tickets: asked,
         })
@@ -451,7 +452,11 @@ impl<T> Links<T> {
         now: Instant,
         effects: Option<&mut VecDeque<Effect>>,
     ) -> Option<Broken<T>> {
-        let Failure { reason, refusal } = failure;
+        let Failure {
+            reason,
+            advises,
+            refusal,
+        } = failure;
         let link = self.links.get_mut(&role)?;
         let was_open = link.session().is_some() && link.has_answered();
         if let (Some(Fault::AuthenticationFailed(_)), State::Open { credentials, .. }) =
@@ -491,6 +496,7 @@ impl<T> Links<T> {
             was_open,
             refusal: refusal.as_ref().map(Refusal::of),
             reason,
+            advises,
             worth_saying,
             tickets,
         })

@@ -162,7 +162,7 @@ pub enum Disconnect {
     Unreachable(String),
     /// The peer closed it or it broke.
     Closed(String),
-    /// The peer broke the rules of framing.
+    /// The peer is not what it was taken for; the text says what to change.
     Protocol(String),
     /// We do not trust the certificate of the peer.
     ServerNotTrusted(String),

@@ -18,6 +18,9 @@ use crate::limits::{RESPONSE_BODY_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX, RESPONSE_H
 /// Interim (1xx) answers before the final one.
 const INTERIM_MAX: u32 = 16;
 
+/// How a TLS alert begins, by which a server refuses what is not TLS (RFC 8446 section 5.1).
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
+
 /// Reads one answer.
 #[derive(Debug)]
 pub struct ResponseParser {
@@ -65,8 +68,15 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
     /// The peer closed before a byte of an answer.
-    #[error("the connection was closed before an answer came")]
+    #[error(
+        "the connection was closed before an answer came; if that goes on, forebay check says what endpoint_url leads to"
+    )]
     NoAnswer,
+    /// The peer speaks TLS, and we did not.
+    #[error(
+        "that is a listener with TLS; begin endpoint_url with https://, or name its port without TLS"
+    )]
+    Tls,
     /// The peer closed inside the head.
     #[error("half an answer: the connection was closed after {received} bytes of its head")]
     HalfHead {
@@ -149,6 +159,7 @@ impl ResponseParser {
         if let Phase::Head(head) = &self.phase {
             return Err(match head.received {
                 0 => ResponseError::NoAnswer,
+                _ if head.buffer.starts_with(&TLS_ALERT) => ResponseError::Tls,
                 received => ResponseError::HalfHead { received },
             });
         }

@@ -7,10 +7,11 @@
 use super::frame::PREFIX_BYTES;
 
 /// What is said of an HTTP server.
-pub const IS_HTTP: &str = "that is an HTTP server, not Kafka";
+pub const IS_HTTP: &str = "that is an HTTP server, not Kafka; correct KAFKA_BOOTSTRAP_SERVERS";
 
 /// What is said where a broker hangs up at the first request of a client that says nothing of who it is.
-pub const WANTS_SASL: &str = "at the first request, as a listener that wants SASL does";
+pub const WANTS_SASL: &str = "at the first request, as a listener that wants SASL does; name a user in SourceAccessConfigurations \
+     (BASIC_AUTH, SASL_SCRAM_256_AUTH or SASL_SCRAM_512_AUTH), or another port";
 
 /// What is said where a broker hangs up when it is asked for its versions (seen of 0.8.2.2).
 pub const CLOSES_ON_VERSIONS: &str =

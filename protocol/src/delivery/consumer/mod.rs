@@ -403,12 +403,12 @@ impl Consumer {
     fn handle_broken(&mut self, broken: Broken<Ticket>) {
         let (role, endpoint, reason) =
             (broken.role, broken.endpoint.clone(), broken.reason.clone());
-        let is_refused = broken.refusal.is_some();
+        let (is_refused, advises) = (broken.refusal.is_some(), broken.advises);
         self.handle_closed(broken);
         match role {
             // A broker that answers is no cluster that cannot be reached.
             Role::Seed if is_refused => self.cluster.rotate_seed(),
-            Role::Seed => self.handle_seed_broken(&endpoint, &reason),
+            Role::Seed => self.handle_seed_broken(&endpoint, &reason, advises),
             Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
             Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
         }
@@ -422,6 +422,7 @@ impl Consumer {
             was_open,
             refusal,
             reason,
+            advises: _,
             worth_saying,
             tickets,
         } = broken;

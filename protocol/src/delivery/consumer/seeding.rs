@@ -334,13 +334,20 @@ impl Consumer {
         self.links.set_seed_patience(patience);
     }
 
-    pub(super) fn handle_seed_broken(&mut self, endpoint: &Endpoint, reason: &str) {
+    /// `advises`: the reason says what to change.
+    pub(super) fn handle_seed_broken(&mut self, endpoint: &Endpoint, reason: &str, advises: bool) {
         self.seed_failures += 1;
         self.be_patient_with_seeds();
         self.cluster.rotate_seed();
         if self.seed_failures >= self.cluster.seeds() {
+            let advice = match advises {
+                true => "",
+                false => {
+                    "; start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS and restart"
+                }
+            };
             self.faults.cluster = Some(Fault::ClusterUnreachable(format!(
-                "broker {}:{}: {reason}; start it, open the way to it, or correct KAFKA_BOOTSTRAP_SERVERS and restart",
+                "broker {}:{}: {reason}{advice}",
                 endpoint.host, endpoint.port
             )));
         }

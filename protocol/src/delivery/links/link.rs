@@ -61,6 +61,8 @@ pub(in crate::delivery) struct Broken<T> {
     /// The broker was reached, and is of no use.
     pub(in crate::delivery) refusal: Option<Refusal>,
     pub(in crate::delivery) reason: String,
+    /// The reason says what to change.
+    pub(in crate::delivery) advises: bool,
     /// How many ends there were since one was last worth a line; `None` while this is not.
     pub(in crate::delivery) worth_saying: Option<u32>,
     /// The requests that will not be answered.
@@ -232,6 +234,8 @@ impl<T> Link<T> {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) reason: String,
+    /// It says what to change.
+    pub(super) advises: bool,
     pub(super) refusal: Option<Fault>,
 }
 
@@ -239,6 +243,7 @@ impl Failure {
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
+            advises: false,
             refusal: None,
         }
     }
@@ -256,6 +261,7 @@ impl Failure {
         };
         Self {
             reason: error.to_string(),
+            advises: false,
             refusal,
         }
     }
@@ -271,11 +277,13 @@ impl Failure {
             } => (Some(&**connection), credentials.is_none()),
             State::Down | State::Connecting { .. } => (None, false),
         };
+        let mut advises = matches!(end, Disconnect::Protocol(_));
         if let (Some(connection), Disconnect::Closed(_)) = (open, end) {
             if connection.awaits_versions() {
                 reason = format!("{reason} {CLOSES_ON_VERSIONS}");
             } else if is_anonymous && connection.awaits_first_answer() {
                 reason = format!("{reason} {WANTS_SASL}");
+                advises = true;
             }
         }
         let said = || format!("broker {}:{}: {reason}", endpoint.host, endpoint.port);
@@ -289,7 +297,11 @@ impl Failure {
                 None
             }
         };
-        Self { reason, refusal }
+        Self {
+            reason,
+            advises,
+            refusal,
+        }
     }
 }
 

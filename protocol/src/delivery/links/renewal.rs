@@ -171,6 +171,7 @@ impl<T> Links<T> {
             was_open: true,
             refusal: None,
             reason: "it is made anew, since what lets us in has changed".to_owned(),
+            advises: false,
             worth_saying: Some(1),
             tickets,
         })

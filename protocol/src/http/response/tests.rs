@@ -145,6 +145,8 @@ fn bytes_behind_the_answer_end_the_connection() {
 #[test]
 fn half_an_answer_is_an_error_that_says_so() {
     check(b"", &Err(ResponseError::NoAnswer));
+    // A fatal alert, as a server with TLS answers what is none; 10 is also a line feed.
+    check(&[0x15, 3, 3, 0, 2, 2, 10], &Err(ResponseError::Tls));
     check(
         b"HTTP/1.1 200",
         &Err(ResponseError::HalfHead { received: 12 }),

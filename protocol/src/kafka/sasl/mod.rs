@@ -151,7 +151,9 @@ pub enum SaslError {
     #[error("the broker offers no SASL")]
     NoSasl,
     /// The broker does not expect SASL on this listener.
-    #[error("the listener does not expect SASL; the port may be that of another listener")]
+    #[error(
+        "the listener does not expect SASL; name the port of one that does, or take the user out of SourceAccessConfigurations"
+    )]
     NotExpected,
     /// The broker has other mechanisms.
     #[error("the broker does not offer {wanted}, but {}", Offered(.offered))]

@@ -211,7 +211,7 @@ fn refusals_are_told_in_the_brokers_words() {
     let (mut connection, _) = opened(Mechanism::Plain, &told);
     check_refusal(
         connection.receive(frame(1, false, 1, &agreed().with_error_code(34))),
-        "the listener does not expect SASL; the port may be that of another listener",
+        "the listener does not expect SASL; name the port of one that does, or take the user out of SourceAccessConfigurations",
     );
     let (mut connection, _) = opened(Mechanism::Plain, &told);
     sent(connection.receive(frame(1, false, 1, &agreed())));
