@@ -1,6 +1,6 @@
 """Brings what the real servers need, each once: a JDK and Maven by apt, Apache Kafka by Maven, librdkafka by pip.
 
-Everything that apt does not install goes into tests/.rig. Whatever is there already is not fetched again.
+Everything that apt does not install goes into tests/.rig, or the folder that FOREBAY_RIG names. Whatever is there already is not fetched again.
 """
 import glob
 import os
@@ -8,10 +8,9 @@ import shutil
 import subprocess
 import sys
 
-from kafka import clients, since
+from kafka import RIG, clients, since
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-RIG = os.path.join(os.path.dirname(HERE), ".rig")
 VERSIONS = ["4.4.0", "4.0.2", "3.9.2", "2.8.2", "2.0.1", "1.1.1", "0.11.0.3", "0.10.1.0"]
 PYTHON = os.path.join(RIG, "venv", "bin", "python")
 

@@ -23,7 +23,7 @@ import time
 
 import secure
 
-RIG = os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig")
+RIG = os.path.abspath(os.environ.get("FOREBAY_RIG") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".rig"))
 START_SECONDS = 120
 KAFKA = "kafka.Kafka"
 # What Kafka below 2.0 reaches for in a Java that no longer lets everyone.

@@ -15,7 +15,7 @@ import kafka
 ROOT = os.path.dirname(os.path.dirname(fetch.HERE))
 TARGET = os.environ.get("CARGO_TARGET_DIR") or os.path.join(ROOT, "target")
 BINARY = os.path.join(TARGET, "debug", "forebay")
-LOGS = os.path.join(fetch.RIG, "logs")
+LOGS = os.path.join(os.path.dirname(fetch.HERE), ".rig", "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
 # Tests that only `tests/run cluster` has time for, and the version from which they move a cluster to the newest.
