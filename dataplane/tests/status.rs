@@ -190,11 +190,11 @@ fn certificates_and_secrets_are_warned_of_once() {
     eventually("the certificate is warned of", || {
         count(&site.log(), soon) == 1
     });
-    assert!(
-        site.status(&[])
-            .1
-            .contains("broker root certificate CN=soon of file:")
-    );
+    // A document is given away for a second.
+    eventually("the status has it too", || {
+        let (_, text) = site.status(&[]);
+        text.contains("broker root certificate CN=soon of file:")
+    });
     let (_, text) = said(&mut site.forebay(&["check", "--offline"]));
     assert!(
         text.contains("note: mapping orders: secret file:"),
