@@ -60,6 +60,9 @@ pub type Function = Box<dyn FnMut(&Call) -> Outcome>;
 /// How connections to an endpoint end before they stand, if they do.
 pub type Refusal = Box<dyn FnMut(&Endpoint) -> Option<Disconnect>>;
 
+/// Whether connections to an endpoint neither come about nor end.
+pub type Stalling = Box<dyn FnMut(&Endpoint) -> bool>;
+
 /// What changes an answer on its way, which is shown without its length.
 pub type Tamper = Box<dyn FnMut(fake_kafka::ConnectionId, &mut Vec<u8>)>;
 
@@ -82,6 +85,7 @@ pub struct Story {
     members: Vec<Member>,
     now: Instant,
     refuses: Refusal,
+    stalls: Stalling,
     tamper: Tamper,
     function: Option<Function>,
 }
@@ -156,6 +160,7 @@ impl Story {
             members: Vec::new(),
             now: Instant::ZERO,
             refuses: Box::new(|_| None),
+            stalls: Box::new(|_| false),
             tamper: Box::new(|_, _| {}),
             function: Some(Box::new(|_| succeeded())),
         }
@@ -236,6 +241,12 @@ impl Story {
     /// The same, with what each comes to.
     pub fn refuse_with(&mut self, refuses: impl FnMut(&Endpoint) -> Option<Disconnect> + 'static) {
         self.refuses = Box::new(refuses);
+    }
+
+    /// From now on connections for which this says so are waited for in vain, like those under TLS to a broker that is
+    /// frozen.
+    pub fn stall(&mut self, stalls: impl FnMut(&Endpoint) -> bool + 'static) {
+        self.stalls = Box::new(stalls);
     }
 
     /// From now on this changes what brokers answer.
@@ -453,6 +464,9 @@ impl Story {
     }
 
     fn connect(&mut self, at: usize, id: ConnectionId, endpoint: &Endpoint) {
+        if (self.stalls)(endpoint) {
+            return;
+        }
         let refused = (self.refuses)(endpoint);
         let broker = self
             .kafka

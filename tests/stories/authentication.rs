@@ -2,12 +2,13 @@
 //! servers that lie.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_protocol::delivery::{Budget, Disconnect, Fault, Input};
+use forebay_protocol::delivery::{Budget, Disconnect, Fault as Shown, Input};
 use forebay_protocol::kafka::sasl::{Mechanism, SaslCredentials};
-use forebay_tests::fake_kafka::{Config, GroupChange, Lie, Sasl};
-use forebay_tests::story::{GROUP, Story, consumer_config, succeeded};
+use forebay_tests::fake_kafka::{Config, Fault, GroupChange, Lie, Sasl};
+use forebay_tests::story::{GROUP, Story, TOPIC, consumer_config, succeeded};
 use kafka_protocol::messages::ApiKey;
 
 const MECHANISMS: [Mechanism; 3] = [
@@ -122,7 +123,7 @@ fn a_wrong_password_is_told_and_the_right_one_heals() {
             story.until("it is told", |story| {
                 matches!(
                     story.consumer(0).status().fault,
-                    Some(Fault::AuthenticationFailed(_))
+                    Some(Shown::AuthenticationFailed(_))
                 )
             });
             let words = if is_old {
@@ -202,6 +203,7 @@ fn sessions_are_renewed_in_mid_traffic_without_a_lost_record_or_connection() {
         delivers(&mut story, "warm");
         let connections = story.kafka.connections();
         let (first, joined) = (story.kafka.authentications(), generations(&story));
+        let views = story.kafka.requests(ApiKey::Metadata);
         let mut expected = vec!["warm".to_owned()];
         for second in 0..60 {
             story.produce(0, &second.to_string());
@@ -216,6 +218,11 @@ fn sessions_are_renewed_in_mid_traffic_without_a_lost_record_or_connection() {
         assert_eq!(story.kafka.connections(), connections);
         assert_eq!((story.kafka.refusals(), story.kafka.trespasses()), (0, 0));
         assert_eq!(generations(&story), joined);
+        assert_eq!(
+            story.kafka.requests(ApiKey::Metadata),
+            views,
+            "nobody is late"
+        );
         assert!(!story.was_said("Connection to a broker ended"));
         assert_eq!(fault(&story), "");
     }
@@ -230,6 +237,48 @@ fn a_join_that_waits_for_longer_than_its_session_is_let_in_all_the_same() {
     delivers(&mut story, "a");
     assert_eq!(story.kafka.requests(ApiKey::JoinGroup), 2);
     assert_eq!((story.kafka.refusals(), story.kafka.trespasses()), (0, 0));
+}
+
+/// Views and the coordinator are asked of it, and it is the coordinator itself: another is found all the same.
+#[test]
+fn a_seed_that_freezes_while_its_session_is_renewed_is_not_waited_for() {
+    let config = guarded_for(2, Duration::from_secs(20));
+    let mut story = story(
+        config,
+        1,
+        credentials(Mechanism::Plain, "anna", "swordfish"),
+    );
+    story.kafka.move_coordinator(GROUP, 1);
+    delivers(&mut story, "before");
+    let joined = generations(&story);
+    let is_frozen = Arc::new(AtomicBool::new(false));
+    freeze_in_renewal(&mut story, 1, ApiKey::Metadata, Arc::clone(&is_frozen));
+    story.kafka.move_leader(TOPIC, 0, Some(2));
+    story.until("it freezes", |_| is_frozen.load(Ordering::Relaxed));
+    story.play(Duration::from_secs(4));
+    story.kafka.move_coordinator(GROUP, 2);
+    story.produce(0, "after");
+    story.play(Duration::from_secs(10));
+    assert_eq!(story.values(0), ["before", "after"]);
+    assert_eq!(story.committed(0), Some(2));
+    assert_eq!(generations(&story), joined);
+}
+
+/// A broker answers nothing any more once the connection that it is asked for that on is to authenticate again.
+fn freeze_in_renewal(story: &mut Story, node: i32, api: ApiKey, is_frozen: Arc<AtomicBool>) {
+    let mut asked = None;
+    story.kafka.set_hook(Some(Box::new(move |seen| {
+        if seen.node == node && seen.api == api {
+            asked = Some(seen.connection);
+        }
+        if seen.api == ApiKey::SaslHandshake && asked == Some(seen.connection) {
+            is_frozen.store(true, Ordering::Relaxed);
+        }
+        match seen.node == node && is_frozen.load(Ordering::Relaxed) {
+            true => Fault::Silence,
+            false => Fault::Serve,
+        }
+    })));
 }
 
 #[test]

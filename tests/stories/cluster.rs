@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay_protocol::delivery::{Budget, Fault as Shown};
+use forebay_protocol::delivery::{Budget, Fault as Shown, Input};
 use forebay_tests::fake_kafka::{Config, Fault};
 use forebay_tests::story::{GROUP, Story, TOPIC, consumer_config};
 use kafka_protocol::messages::ApiKey;
@@ -28,8 +28,9 @@ fn two_brokers() -> Story {
     story
 }
 
-/// From now on a broker answers nothing, like one that is frozen.
+/// From now on a broker answers nothing, like one that is frozen: under TLS no connection to it comes about either.
 fn freeze(story: &mut Story, node: i32) {
+    story.stall(move |endpoint| endpoint.host == format!("fake-{node}"));
     story.kafka.set_hook(Some(Box::new(move |seen| {
         if seen.node == node {
             Fault::Silence
@@ -57,6 +58,19 @@ fn a_frozen_seed_is_not_waited_for() {
     let mut story = two_brokers();
     // It is the one that views are asked of, and leads a partition.
     freeze(&mut story, 1);
+    story.play(Duration::from_secs(4));
+    story.kafka.move_leader(TOPIC, 0, Some(2));
+    story.produce(0, "after");
+    story.play(SECONDS);
+    assert_eq!(story.values(0), ["before", "after"]);
+}
+
+/// What lets us in has changed: the seed's connection is the first to be made anew, and it is not to be had.
+#[test]
+fn a_frozen_seed_is_not_waited_for_where_its_connection_is_made_anew() {
+    let mut story = two_brokers();
+    freeze(&mut story, 1);
+    story.tell(0, Input::MakeAnew);
     story.play(Duration::from_secs(4));
     story.kafka.move_leader(TOPIC, 0, Some(2));
     story.produce(0, "after");

@@ -92,14 +92,11 @@ impl<T> Links<T> {
             }
         }
         let is_held = self.is_held(role, now);
+        let patience = self.connecting_patience(role);
         let link = self.links.entry(role);
         let link = link.or_insert_with(|| Link::new(endpoint, now));
         match &link.state {
             State::Down if now >= link.not_before => {
-                let patience = match role {
-                    Role::Seed => self.seed_patience,
-                    _ => limits::CONNECTING_MAX,
-                };
                 link.connect(&mut self.next_id, patience, now, effects);
                 Ok(false)
             }

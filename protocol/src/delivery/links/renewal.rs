@@ -89,9 +89,11 @@ impl<T> Links<T> {
     /// Tries again where we were not let in, although nobody wants that connection at the moment: what the status
     /// says is to hold. Whoever wants one has asked before.
     pub(in crate::delivery) fn probe(&mut self, now: Instant, effects: &mut VecDeque<Effect>) {
-        for link in self.links.values_mut() {
+        for role in self.roles() {
+            let patience = self.connecting_patience(role);
+            let link = self.links.get_mut(&role).expect("its role was listed");
             if matches!(link.state, State::Down) && now >= link.not_before && link.is_refused(now) {
-                link.connect(&mut self.next_id, limits::CONNECTING_MAX, now, effects);
+                link.connect(&mut self.next_id, patience, now, effects);
             }
         }
     }
@@ -129,6 +131,7 @@ impl<T> Links<T> {
         now: Instant,
         effects: &mut VecDeque<Effect>,
     ) -> Option<Broken<T>> {
+        let (patience, connecting) = (self.patience(role), self.connecting_patience(role));
         let link = self.links.get_mut(&role)?;
         if link.is_waiting() {
             return None;
@@ -141,6 +144,7 @@ impl<T> Links<T> {
             id,
             connection,
             handshake,
+            late_at,
             credentials,
             ..
         } = &mut link.state
@@ -158,13 +162,14 @@ impl<T> Links<T> {
                 .authenticate_again(exchange)
                 .expect("the broker has SASL, since it let us in, and a mechanism's name fits");
             effects.push_back(Effect::Send(*id, frame));
-            *handshake = now + self.request_timeout;
+            *handshake = now + patience;
+            *late_at = now + limits::ANSWER_EXPECTED;
             return None;
         }
         let (id, tickets) = take_down(&mut link.state)?;
         effects.push_back(Effect::Close(id));
         // At once: whether brokers take the new credentials is to be known before the next one's turn.
-        link.connect(&mut self.next_id, limits::CONNECTING_MAX, now, effects);
+        link.connect(&mut self.next_id, connecting, now, effects);
         Some(Broken {
             role,
             endpoint: link.endpoint.clone(),

@@ -29,6 +29,14 @@ impl<T> Links<T> {
         }
     }
 
+    /// How long a connection in that role may take to come about.
+    pub(super) fn connecting_patience(&self, role: Role) -> Duration {
+        match role {
+            Role::Seed => self.seed_patience,
+            Role::Join | Role::Coordinator | Role::Fetch(_) => limits::CONNECTING_MAX,
+        }
+    }
+
     /// The roles whose brokers owe something for too long, each with since when.
     pub(in crate::delivery) fn late(&self, now: Instant) -> Vec<(Role, Instant)> {
         let links = self.links.iter();
