@@ -55,6 +55,40 @@ fn member_stays_though_its_connection_for_joining_cannot_be_made() {
     story.until("it works on", |story| story.committed(0) == Some(1));
 }
 
+/// A quota on requests counts heartbeats too (KIP-124).
+#[test]
+fn coordinator_that_throttles_a_heartbeat_is_left_alone_for_so_long() {
+    let mut story = Story::new(1, 1);
+    story.until("it owns its partition", |story| story.owned(0) == [0]);
+    let joins = story.kafka.requests(ApiKey::JoinGroup);
+    let throttles = |story: &Story| story.consumer(0).status().counters.broker_throttles;
+    let throttle = [Fault::Throttle(Duration::from_secs(5))];
+    story.kafka.script(ApiKey::Heartbeat, throttle);
+    story.until("it is throttled", |story| throttles(story) == 1);
+    story.produce(0, "a");
+    story.until("it is called", |story| story.values(0) == ["a"]);
+    story.play(Duration::from_secs(4));
+    assert_eq!(story.committed(0), Some(0), "the commit waits, too");
+    let heartbeats = story.kafka.requests(ApiKey::Heartbeat);
+    story.until("it is committed", |story| story.committed(0) == Some(1));
+    story.play(Duration::from_secs(1));
+    assert!(story.kafka.requests(ApiKey::Heartbeat) > heartbeats);
+    assert_eq!(throttles(&story), 1);
+    assert_eq!(story.kafka.requests(ApiKey::JoinGroup), joins);
+}
+
+#[test]
+fn goodbye_that_is_throttled_is_said_once() {
+    let mut story = Story::new(1, 1);
+    story.until("it owns its partition", |story| story.owned(0) == [0]);
+    let throttle = [Fault::Throttle(Duration::from_secs(5))];
+    story.kafka.script(ApiKey::LeaveGroup, throttle);
+    story.tell(0, Input::Stop);
+    story.until("it has stopped", |story| story.has_ended(0));
+    assert_eq!(story.kafka.requests(ApiKey::LeaveGroup), 1);
+    assert_eq!(story.consumer(0).status().counters.broker_throttles, 1);
+}
+
 #[test]
 fn broker_that_forgets_two_apis_at_once_is_named_and_survived() {
     let mut story = Story::new(1, 1);

@@ -458,11 +458,11 @@ async fn heartbeat(
     let mut tries = 0;
     loop {
         tries += 1;
-        let Response::Heartbeat(error) = probe.ask(&request).await? else {
+        let Response::Heartbeat(answer) = probe.ask(&request).await? else {
             return Err("another answer than Heartbeat".to_owned());
         };
-        if error != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS || tries == COORDINATOR_TRIES {
-            return Ok(error);
+        if answer.error != ErrorCode::COORDINATOR_LOAD_IN_PROGRESS || tries == COORDINATOR_TRIES {
+            return Ok(answer.error);
         }
         tokio::time::sleep(COORDINATOR_WAIT).await;
     }

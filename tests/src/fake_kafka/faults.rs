@@ -22,6 +22,8 @@ pub enum Fault {
     Error(i16),
     /// Served, and the answer is kept back that long.
     Delay(Duration),
+    /// Served, and the answer asks for so much silence (KIP-219), in a version whose answers begin with that.
+    Throttle(Duration),
     /// Not served; the connection closes.
     Drop,
     /// Served, and the connection closes instead of an answer.

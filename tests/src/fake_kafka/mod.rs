@@ -202,6 +202,8 @@ struct Call {
     correlation: i32,
     client_id: String,
     delay: Duration,
+    /// The silence that its answer asks for, if not what the fake's answers say: none.
+    throttle: Option<Duration>,
     drops_answer: bool,
 }
 
@@ -381,6 +383,7 @@ impl FakeKafka {
             correlation,
             client_id: String::new(),
             delay: Duration::ZERO,
+            throttle: None,
             drops_answer: false,
         };
         *self.requests.entry(key).or_default() += 1;
@@ -412,6 +415,7 @@ impl FakeKafka {
             Fault::Serve => {}
             Fault::Error(code) => refusal = Some(code),
             Fault::Delay(delay) => call.delay = delay,
+            Fault::Throttle(silence) => call.throttle = Some(silence),
             Fault::Drop => return self.close(connection),
             Fault::DropAnswer => call.drops_answer = true,
             Fault::Silence => return,
@@ -520,7 +524,12 @@ impl FakeKafka {
         header
             .encode(&mut frame, R::header_version(call.version))
             .expect(encoded);
+        let body = frame.len();
         response.encode(&mut frame, call.version).expect(encoded);
+        if let Some(silence) = call.throttle {
+            let millis = i32::try_from(silence.as_millis()).expect("a silence is bounded");
+            frame[body..body + 4].copy_from_slice(&millis.to_be_bytes());
+        }
         self.send(call, frame);
     }
 

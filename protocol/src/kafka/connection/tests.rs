@@ -1,13 +1,13 @@
 //! What a connection does with a broker of `kafka-protocol`.
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse as WireVersions, HeartbeatResponse, RequestHeader,
-    api_versions_response::ApiVersion,
+    ApiVersionsRequest, ApiVersionsResponse as WireVersions, HeartbeatResponse as WireHeartbeat,
+    RequestHeader, api_versions_response::ApiVersion,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::*;
-use crate::kafka::messages::{FetchRequest, HeartbeatRequest, JoinGroupRequest};
+use crate::kafka::messages::{FetchRequest, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest};
 
 const MODERN: i16 = i16::MAX;
 
@@ -198,13 +198,16 @@ fn answers_come_in_order_with_their_ids() {
     let (first, _) = connection.send(&heartbeat()).unwrap();
     let (second, _) = connection.send(&heartbeat()).unwrap();
     assert_eq!(connection.in_flight(), 2);
-    let body = HeartbeatResponse::default().with_error_code(27);
+    let body = WireHeartbeat::default().with_error_code(27);
     let received = connection.receive(frame(first.0, true, 4, &body));
     assert_eq!(
         received,
         Ok(Received::Response {
             correlation: first,
-            response: Response::Heartbeat(ErrorCode::REBALANCE_IN_PROGRESS),
+            response: Response::Heartbeat(HeartbeatResponse {
+                throttle_ms: 0,
+                error: ErrorCode::REBALANCE_IN_PROGRESS,
+            }),
         })
     );
     let error = ConnectionError::UnexpectedCorrelation {
@@ -220,7 +223,7 @@ fn answers_come_in_order_with_their_ids() {
 #[test]
 fn answer_to_nothing_is_refused() {
     let mut connection = ready(&versions(MODERN));
-    let body = HeartbeatResponse::default();
+    let body = WireHeartbeat::default();
     let error = ConnectionError::NothingAsked { bytes: 12 };
     assert_eq!(connection.receive(frame(1, true, 4, &body)), Err(error));
 }
@@ -229,7 +232,7 @@ fn answer_to_nothing_is_refused() {
 fn trailing_bytes_are_refused() {
     let mut connection = ready(&versions(MODERN));
     let (correlation, _) = connection.send(&heartbeat()).unwrap();
-    let mut bytes = BytesMut::from(frame(correlation.0, true, 4, &HeartbeatResponse::default()));
+    let mut bytes = BytesMut::from(frame(correlation.0, true, 4, &WireHeartbeat::default()));
     bytes.put_u8(0);
     let error = connection.receive(bytes.freeze()).unwrap_err();
     assert_eq!(

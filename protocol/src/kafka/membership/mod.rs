@@ -172,7 +172,7 @@ impl Membership {
         match response {
             Response::JoinGroup(answer) => self.handle_join_group(answer, now),
             Response::SyncGroup(answer) => self.handle_sync_group(answer, now),
-            Response::Heartbeat(error) => self.handle_heartbeat(*error, now),
+            Response::Heartbeat(answer) => self.handle_heartbeat(answer.error, now),
             Response::LeaveGroup(_) => self.handle_leave_group(),
             Response::ApiVersions(_)
             | Response::Metadata(_)

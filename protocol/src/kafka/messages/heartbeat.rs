@@ -21,6 +21,15 @@ pub struct HeartbeatRequest {
     pub group_instance_id: Option<String>,
 }
 
+/// Whether the membership lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatResponse {
+    /// For how long the broker asks us to be silent, in milliseconds.
+    pub throttle_ms: i32,
+    /// What has become of the membership.
+    pub error: ErrorCode,
+}
+
 impl HeartbeatRequest {
     pub(super) fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), EncodeError> {
         let request = WireRequest::default()
@@ -32,14 +41,17 @@ impl HeartbeatRequest {
     }
 }
 
-/// Reads the answer: its error code is all there is.
-pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<ErrorCode, DecodeError> {
-    if version >= 1 {
-        reader.i32("throttle_time_ms")?;
+impl HeartbeatResponse {
+    pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let throttle_ms = if version >= 1 {
+            reader.i32("throttle_time_ms")?
+        } else {
+            0
+        };
+        let error = ErrorCode(reader.i16("error_code")?);
+        reader.skip_tags("HeartbeatResponse")?;
+        Ok(Self { throttle_ms, error })
     }
-    let error = ErrorCode(reader.i16("error_code")?);
-    reader.skip_tags("HeartbeatResponse")?;
-    Ok(error)
 }
 
 #[cfg(test)]
@@ -54,25 +66,34 @@ pub(super) mod tests {
 
     const API: ApiKey = ApiKey::Heartbeat;
 
-    fn wire(error: ErrorCode) -> WireResponse {
+    prop_compose! {
+        fn told()(throttle_ms in any::<i32>(), error in error_code()) -> HeartbeatResponse {
+            HeartbeatResponse { throttle_ms, error }
+        }
+    }
+
+    fn wire(told: &HeartbeatResponse) -> WireResponse {
         WireResponse::default()
-            .with_throttle_time_ms(5)
-            .with_error_code(error.0)
+            .with_throttle_time_ms(told.throttle_ms)
+            .with_error_code(told.error.0)
             .with_unknown_tagged_field(UNKNOWN_TAG, unknown())
     }
 
     pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
-        error_code()
-            .prop_map(move |error| answer(API, version, &wire(error)))
+        told()
+            .prop_map(move |told| answer(API, version, &wire(&told)))
             .boxed()
     }
 
     proptest! {
         #[test]
-        fn answer_is_read_in_every_version(error in error_code()) {
-            for version in versions(API) {
-                let read = read(API, version, &wire(error));
-                prop_assert_eq!(read, Response::Heartbeat(error), "version {}", version);
+        fn answer_is_read_in_every_version(mut told in told()) {
+            for version in versions(API).rev() {
+                if version < 1 {
+                    told.throttle_ms = 0;
+                }
+                let read = read(API, version, &wire(&told));
+                prop_assert_eq!(read, Response::Heartbeat(told.clone()), "version {}", version);
             }
         }
 

@@ -20,6 +20,15 @@ pub struct LeaveGroupRequest {
     pub reason: Option<String>,
 }
 
+/// Whether the membership has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaveGroupResponse {
+    /// For how long the broker asks us to be silent, in milliseconds.
+    pub throttle_ms: i32,
+    /// The whole request's error code, or else the first that a member has.
+    pub error: ErrorCode,
+}
+
 impl LeaveGroupRequest {
     pub(super) fn encode(&self, version: i16, out: &mut BytesMut) -> Result<(), EncodeError> {
         let request = WireRequest::default().with_group_id(GroupId(text(&self.group_id)));
@@ -35,25 +44,28 @@ impl LeaveGroupRequest {
     }
 }
 
-/// Reads the answer: the whole request's error code, or else the first that a member has.
-pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<ErrorCode, DecodeError> {
-    if version >= 1 {
-        reader.i32("throttle_time_ms")?;
+impl LeaveGroupResponse {
+    pub(super) fn decode(version: i16, reader: &mut Reader) -> Result<Self, DecodeError> {
+        let throttle_ms = if version >= 1 {
+            reader.i32("throttle_time_ms")?
+        } else {
+            0
+        };
+        let mut error = ErrorCode(reader.i16("error_code")?);
+        if version >= 3 {
+            reader.array("members", 5, |reader| {
+                reader.string("member_id")?;
+                reader.nullable_string("group_instance_id")?;
+                let member_error = ErrorCode(reader.i16("member_error_code")?);
+                if error.is_ok() {
+                    error = member_error;
+                }
+                reader.skip_tags("members")
+            })?;
+        }
+        reader.skip_tags("LeaveGroupResponse")?;
+        Ok(Self { throttle_ms, error })
     }
-    let mut error = ErrorCode(reader.i16("error_code")?);
-    if version >= 3 {
-        reader.array("members", 5, |reader| {
-            reader.string("member_id")?;
-            reader.nullable_string("group_instance_id")?;
-            let member_error = ErrorCode(reader.i16("member_error_code")?);
-            if error.is_ok() {
-                error = member_error;
-            }
-            reader.skip_tags("members")
-        })?;
-    }
-    reader.skip_tags("LeaveGroupResponse")?;
-    Ok(error)
 }
 
 #[cfg(test)]
@@ -69,13 +81,13 @@ pub(super) mod tests {
 
     const API: ApiKey = ApiKey::LeaveGroup;
 
-    fn wire(error: ErrorCode, member: ErrorCode, version: i16) -> WireResponse {
+    fn wire(throttle_ms: i32, error: ErrorCode, member: ErrorCode, version: i16) -> WireResponse {
         let members = MemberResponse::default()
             .with_member_id(wire_text("m"))
             .with_error_code(member.0)
             .with_unknown_tagged_field(UNKNOWN_TAG, unknown());
         WireResponse::default()
-            .with_throttle_time_ms(5)
+            .with_throttle_time_ms(throttle_ms)
             .with_error_code(error.0)
             .with_members(if version >= 3 {
                 vec![members]
@@ -87,16 +99,23 @@ pub(super) mod tests {
 
     pub(in crate::kafka::messages) fn answers(version: i16) -> BoxedStrategy<Bytes> {
         (error_code(), error_code())
-            .prop_map(move |(error, member)| answer(API, version, &wire(error, member, version)))
+            .prop_map(move |(error, member)| answer(API, version, &wire(5, error, member, version)))
             .boxed()
     }
 
     proptest! {
         #[test]
-        fn answer_is_read_in_every_version(error in error_code(), member in error_code()) {
+        fn answer_is_read_in_every_version(
+            throttle_ms in any::<i32>(),
+            error in error_code(),
+            member in error_code(),
+        ) {
             for version in versions(API) {
-                let read = read(API, version, &wire(error, member, version));
-                let told = if version >= 3 && error.is_ok() { member } else { error };
+                let read = read(API, version, &wire(throttle_ms, error, member, version));
+                let told = LeaveGroupResponse {
+                    throttle_ms: if version >= 1 { throttle_ms } else { 0 },
+                    error: if version >= 3 && error.is_ok() { member } else { error },
+                };
                 prop_assert_eq!(read, Response::LeaveGroup(told), "version {}", version);
             }
         }

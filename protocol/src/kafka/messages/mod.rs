@@ -33,9 +33,9 @@ pub use fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchedPartition,
 };
 pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
-pub use heartbeat::HeartbeatRequest;
+pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
 pub use join_group::{GroupMember, GroupProtocol, JoinGroupRequest, JoinGroupResponse};
-pub use leave_group::LeaveGroupRequest;
+pub use leave_group::{LeaveGroupRequest, LeaveGroupResponse};
 pub use list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListedOffset,
 };
@@ -55,7 +55,6 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
-use super::error::ErrorCode;
 use super::frame;
 use super::wire::{DecodeError, Reader};
 
@@ -92,10 +91,8 @@ pub enum Response {
     FindCoordinator(FindCoordinatorResponse),
     JoinGroup(JoinGroupResponse),
     SyncGroup(SyncGroupResponse),
-    /// The answer's error code is all there is.
-    Heartbeat(ErrorCode),
-    /// The answer's error code (the member's, where the version has one).
-    LeaveGroup(ErrorCode),
+    Heartbeat(HeartbeatResponse),
+    LeaveGroup(LeaveGroupResponse),
     OffsetFetch(OffsetFetchResponse),
     OffsetCommit(OffsetCommitResponse),
     ListOffsets(ListOffsetsResponse),
@@ -218,8 +215,8 @@ impl Response {
             )?),
             ApiKey::JoinGroup => Self::JoinGroup(JoinGroupResponse::decode(version, reader)?),
             ApiKey::SyncGroup => Self::SyncGroup(SyncGroupResponse::decode(version, reader)?),
-            ApiKey::Heartbeat => Self::Heartbeat(heartbeat::decode(version, reader)?),
-            ApiKey::LeaveGroup => Self::LeaveGroup(leave_group::decode(version, reader)?),
+            ApiKey::Heartbeat => Self::Heartbeat(HeartbeatResponse::decode(version, reader)?),
+            ApiKey::LeaveGroup => Self::LeaveGroup(LeaveGroupResponse::decode(version, reader)?),
             ApiKey::OffsetFetch => Self::OffsetFetch(OffsetFetchResponse::decode(asked, reader)?),
             ApiKey::OffsetCommit => {
                 Self::OffsetCommit(OffsetCommitResponse::decode(asked, reader)?)

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{
-    GroupMember, GroupProtocol, JoinGroupRequest, JoinGroupResponse, Request, Response,
-    SyncGroupRequest, SyncGroupResponse,
+    GroupMember, GroupProtocol, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupResponse, Request, Response, SyncGroupRequest, SyncGroupResponse,
 };
 use crate::time::Instant;
 
@@ -64,13 +64,13 @@ impl Coordinator {
         let answer = match (request, error) {
             (Request::JoinGroup(_), Some(error)) => Some(join_error("", error)),
             (Request::SyncGroup(_), Some(error)) => Some(sync_error(error)),
-            (Request::Heartbeat(_), Some(error)) => Some(Response::Heartbeat(error)),
-            (Request::LeaveGroup(_), Some(error)) => Some(Response::LeaveGroup(error)),
+            (Request::Heartbeat(_), Some(error)) => Some(heartbeat_answer(error)),
+            (Request::LeaveGroup(_), Some(error)) => Some(leave_answer(error)),
             (Request::JoinGroup(request), None) => self.join(ticket, request, now),
             (Request::SyncGroup(request), None) => self.sync(ticket, request, now),
             (Request::Heartbeat(request), None) => {
                 let error = self.heartbeat(&request.member_id, request.generation_id, now);
-                Some(Response::Heartbeat(error))
+                Some(heartbeat_answer(error))
             }
             (Request::LeaveGroup(request), None) => {
                 self.pending_ids.remove(&request.member_id);
@@ -83,7 +83,7 @@ impl Coordinator {
                 } else {
                     ErrorCode::UNKNOWN_MEMBER_ID
                 };
-                Some(Response::LeaveGroup(error))
+                Some(leave_answer(error))
             }
             (other, _) => panic!("a member does not send {other:?}"),
         };
@@ -402,6 +402,18 @@ pub(super) fn join_error(member_id: &str, error: ErrorCode) -> Response {
         members: Vec::new(),
         skip_assignment: false,
     })
+}
+
+/// An answered Heartbeat.
+pub(super) fn heartbeat_answer(error: ErrorCode) -> Response {
+    let throttle_ms = 0;
+    Response::Heartbeat(HeartbeatResponse { throttle_ms, error })
+}
+
+/// An answered LeaveGroup.
+pub(super) fn leave_answer(error: ErrorCode) -> Response {
+    let throttle_ms = 0;
+    Response::LeaveGroup(LeaveGroupResponse { throttle_ms, error })
 }
 
 /// A refused SyncGroup.

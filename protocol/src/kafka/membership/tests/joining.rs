@@ -1,6 +1,6 @@
 //! A member alone: joining, its lease, leaving.
 
-use super::coordinator::join_error;
+use super::coordinator::{join_error, leave_answer};
 use super::script::*;
 use super::*;
 
@@ -138,7 +138,7 @@ fn a_dynamic_member_says_goodbye() {
     };
     assert_eq!(request.member_id, "m1");
     assert_eq!(s.request(), None);
-    s.answer(Response::LeaveGroup(ErrorCode::NONE));
+    s.answer(leave_answer(ErrorCode::NONE));
     assert!(s.member.is_left());
     assert_eq!((s.request(), s.member.poll_timeout()), (None, None));
 }
@@ -184,6 +184,6 @@ fn a_member_that_leaves_while_it_joins_waits_for_its_id() {
     assert_eq!(s.request(), None);
     s.answer(join_error("m1", ErrorCode::MEMBER_ID_REQUIRED));
     assert!(matches!(s.request(), Some(Request::LeaveGroup(_))));
-    s.answer(Response::LeaveGroup(ErrorCode::NONE));
+    s.answer(leave_answer(ErrorCode::NONE));
     assert!(s.member.is_left());
 }

@@ -1,6 +1,6 @@
 //! One member, and a coordinator that the test plays by hand.
 
-use super::coordinator::{join_error, synced};
+use super::coordinator::{heartbeat_answer, join_error, synced};
 use super::*;
 use crate::kafka::assignor::{Assignment, Subscription};
 use crate::kafka::messages::{GroupMember, JoinGroupRequest, JoinGroupResponse};
@@ -71,7 +71,7 @@ impl Script {
     }
 
     pub(super) fn heartbeat(&mut self, error: ErrorCode) -> &mut Self {
-        self.answer(Response::Heartbeat(error))
+        self.answer(heartbeat_answer(error))
     }
 
     /// A follower's way from JoinGroup to its assignment.
