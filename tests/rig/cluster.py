@@ -1,9 +1,10 @@
 """Runs a cluster of Apache Kafka nodes on loopback, each of them broker and controller (KRaft), and breaks it on demand.
 
-    cluster.py VERSION [--nodes N] [--advertised PORT,...] [--host NAME] [--set key=value]...
+    cluster.py VERSION [--nodes N] [--advertised PORT,...] [--host NAME] [--secure] [--set key=value]...
 
 Each node has two listeners for clients: one that tells where it really listens, and one (FRONT) that tells the advertised
-port of that place in the list instead, at that host, where the caller has a proxy. Prints one JSON line when every node takes requests.
+port of that place in the list instead, at that host, where the caller has a proxy. With --secure the second speaks SASL over
+TLS alone, with keys and secrets of secure.py, and its sessions end soon. Prints one JSON line when every node takes requests.
 Then standard input is a line for each command, each answered by a JSON line:
 
     kill N              SIGKILL
@@ -24,8 +25,10 @@ import tempfile
 import time
 
 import kafka
+import secure
 
 CLUSTER = "Rm9yZWJheS1yaWctY2x1c3"
+HOST = "127.0.0.1"
 SETTINGS = {
     "min.insync.replicas": "2",
     "offsets.topic.replication.factor": "3",
@@ -45,14 +48,17 @@ SETTINGS = {
     # What retention takes is gone at once.
     "file.delete.delay.ms": "1000",
 }
+# Who comes by SASL has to authenticate again (KIP-368) under most of the faults.
+SESSION_MS = "20000"
 
 
 class Node:
     """One node: its folder, its process, where it listens."""
 
-    def __init__(self, number, version, host, advertised, folder):
+    def __init__(self, number, version, host, advertised, folder, keys):
         self.number = number
         self.version = version
+        self.keys = keys
         self.dir = os.path.join(folder, f"node-{number}")
         os.makedirs(self.dir)
         self.port, self.front, self.inner, self.controller = [kafka.free_port() for _ in range(4)]
@@ -71,20 +77,25 @@ class Node:
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in {**names, "CONTROLLER": self.controller}.items()),
             "advertised.listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in names.items() if name != "FRONT")
                                     + f",FRONT://{self.advertised}",
-            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*names, "CONTROLLER"]),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*names, "CONTROLLER"] if name != "FRONT")
+                                              + f",FRONT:{'SASL_SSL' if self.keys else 'PLAINTEXT'}",
             "log.dirs": os.path.join(self.dir, "data"),
         }
+        if self.keys:
+            own.update({**secure.settings(self.keys, secure.MECHANISMS), "connections.max.reauth.ms": SESSION_MS})
         self.file = os.path.join(self.dir, "server.properties")
         with open(self.file, "w") as out:
             out.writelines(f"{key}={value}\n" for key, value in own.items())
 
     def command(self, main, heap_mb, *arguments):
-        return ["java", f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
+        logins = [f"-Djava.security.auth.login.config={secure.jaas(self.keys)}"] if self.keys else []
+        return ["java", *logins, f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka.jars(f"kafka-{self.version}"), main, *arguments]
 
     def format(self):
         """Without a release version the newest metadata of this version; a cluster of an older one moves over by a tool."""
-        return subprocess.Popen(self.command("kafka.tools.StorageTool", 128, "format", "-t", CLUSTER, "-c", self.file),
+        users = kafka.scram_users(secure.MECHANISMS) if self.keys else []
+        return subprocess.Popen(self.command("kafka.tools.StorageTool", 128, "format", "-t", CLUSTER, "-c", self.file, *users),
                                 stdin=subprocess.DEVNULL, stdout=self.log(), stderr=subprocess.STDOUT)
 
     def log(self):
@@ -113,12 +124,15 @@ class Node:
 class Cluster:
     """The nodes, and what can be done to them."""
 
-    def __init__(self, version, nodes, host, advertised, settings):
+    def __init__(self, version, nodes, host, advertised, is_secure, settings):
         self.dir = tempfile.mkdtemp(prefix=f"forebay-cluster-{version}-")
+        self.keys = os.path.join(self.dir, "keys") if is_secure else None
         self.nodes = []
         try:
+            if self.keys:
+                secure.prepare(self.keys, secure.MECHANISMS, *([] if host == HOST else [host]))
             for at in range(nodes):
-                self.nodes.append(Node(at + 1, version, host, advertised[at] if advertised else None, self.dir))
+                self.nodes.append(Node(at + 1, version, host, advertised[at] if advertised else None, self.dir, self.keys))
             voters = ",".join(f"{node.number}@127.0.0.1:{node.controller}" for node in self.nodes)
             for node in self.nodes:
                 node.configure(voters, settings)
@@ -163,15 +177,17 @@ def main():
     parser.add_argument("version")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--advertised", default="")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default=HOST)
+    parser.add_argument("--secure", action="store_true")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
     advertised = [int(port) for port in options.advertised.split(",") if port]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
-    cluster = Cluster(options.version, options.nodes, options.host, advertised, dict(item.split("=", 1) for item in options.set))
+    settings = dict(item.split("=", 1) for item in options.set)
+    cluster = Cluster(options.version, options.nodes, options.host, advertised, options.secure, settings)
     try:
-        say({"dir": cluster.dir, "nodes": [{"direct": f"127.0.0.1:{node.port}", "front": f"127.0.0.1:{node.front}",
+        say({"dir": cluster.dir, "keys": cluster.keys, "nodes": [{"direct": f"127.0.0.1:{node.port}", "front": f"127.0.0.1:{node.front}",
                                             "pid": node.process.pid} for node in cluster.nodes]})
         for line in sys.stdin:
             try:

@@ -67,6 +67,12 @@ def lacks(version):
     return [name for name, versions in first.items() if not since(version, *versions)]
 
 
+def scram_users(mechanisms):
+    """What gives a cluster that is being formatted its user, for those of the mechanisms whose users it keeps itself."""
+    users = [f"{name}=[name={secure.USER},password={secure.PASSWORD}]" for name in mechanisms if name.startswith("SCRAM")]
+    return [word for user in users for word in ("--add-scram", user)]
+
+
 def jars(name):
     return os.path.join(RIG, "jars", name, "*")
 
@@ -135,9 +141,7 @@ class Broker:
         })
         file = self.write("server.properties", self.settings)
         command = self.java("kafka.tools.StorageTool", 128) + ["format", "-t", "Rm9yZWJheS1yaWctYnJrcg", "-c", file]
-        for mechanism in self.scram():
-            command += ["--add-scram", f"{mechanism}=[name={secure.USER},password={secure.PASSWORD}]"]
-        subprocess.run(command, check=True,
+        subprocess.run(command + scram_users(self.scram()), check=True,
                        stdin=subprocess.DEVNULL, stdout=self.log("format"), stderr=subprocess.STDOUT)
 
     def start_zookeeper(self):

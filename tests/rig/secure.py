@@ -1,7 +1,7 @@
 """Keys and certificates of a broker and of its clients, and the listeners that use them.
 
-A root signs the broker (for 127.0.0.1 and localhost) and two clients; another root signs nobody. The secrets are files shaped
-as Forebay reads them; `client.properties` is for Kafka's own clients at the listener with mutual TLS.
+A root signs the broker (for 127.0.0.1, localhost and what else it is called) and two clients; another root signs nobody. The
+secrets are files shaped as Forebay reads them; `client.properties` is for Kafka's own clients at the listener with mutual TLS.
 """
 import json
 import os
@@ -55,12 +55,12 @@ def jaas(folder):
     return os.path.join(folder, "jaas.conf")
 
 
-def prepare(folder, mechanisms):
-    """Makes all of it in that folder, for a broker with those mechanisms."""
+def prepare(folder, mechanisms, *names):
+    """Makes all of it in that folder, for a broker with those mechanisms that has those names besides its own."""
     os.makedirs(folder)
     root(folder, "root")
     root(folder, "stranger")
-    sign(folder, "broker", "IP:127.0.0.1,DNS:localhost")
+    sign(folder, "broker", ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *names))]))
     sign(folder, "client")
     sign(folder, "second")
     run(["openssl", "pkcs12", "-export", "-in", "broker.pem", "-inkey", "broker.key", "-name", "broker", "-passout",

@@ -119,7 +119,7 @@ def real_kafka(part):
 
 
 def cluster(part):
-    """All that befalls a cluster of three nodes, and what takes too long for every run."""
+    """All that befalls a cluster of three nodes, in each way of being its client, which takes too long for every run."""
     fetch.everything()
     fetch.jars(f"kafka-{OLDER_CLUSTER}")
     if part.check("cargo", "build", "--locked", "--workspace", "--bins"):

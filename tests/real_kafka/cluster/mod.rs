@@ -1,10 +1,13 @@
 //! Three real nodes that misbehave, one fault after the other, while records come all the time.
 //!
 //! What each fault costs is printed and never judged: from when it struck until every partition has delivered a
-//! record that was produced afterwards. What is judged is the whole, in the end.
+//! record that was produced afterwards, and how often the group was joined anew meanwhile. What is judged is the whole,
+//! in the end. Every fault befalls `forebay` in each [`Way`]; those that the suite has no time for are in `slow`.
 //!
 //! Invariant: nothing is lost, each partition's order holds, and no two calls of one are ever open.
 
+mod moving;
+mod nodes;
 mod slow;
 mod topics;
 
@@ -13,10 +16,38 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use forebay_tests::rig::{
-    Cluster, Cut, Forebay, Load, NODES, Producer, Settings, Sink, await_all, unix_millis,
+    Cluster, Cut, Forebay, Load, NODES, Producer, Rig, Settings, Sink, Site, await_all, unix_millis,
 };
 
-use super::{NEWEST, rig, say};
+use super::say;
+
+/// By the classic protocol, in plain text.
+const CLASSIC: Way = Way {
+    name: "classic",
+    group_protocol: "classic",
+    is_secure: false,
+};
+
+/// By the consumer protocol (KIP-848), in plain text.
+const CONSUMER: Way = Way {
+    name: "consumer",
+    group_protocol: "consumer",
+    is_secure: false,
+};
+
+/// By the classic protocol, and SASL over TLS with sessions that end.
+const SECURE: Way = Way {
+    name: "secure",
+    group_protocol: "classic",
+    is_secure: true,
+};
+
+/// Both at once.
+const SECURE_CONSUMER: Way = Way {
+    name: "secure consumer",
+    group_protocol: "consumer",
+    is_secure: true,
+};
 
 /// Each node leads as many.
 const PARTITIONS: u32 = 6;
@@ -29,8 +60,31 @@ const LASTS: Duration = Duration::from_secs(12);
 /// A recovery that takes longer than this is a hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How `forebay` is a member of its group, and how it reaches the nodes.
+#[derive(Clone, Copy)]
+struct Way {
+    name: &'static str,
+    group_protocol: &'static str,
+    is_secure: bool,
+}
+
+impl Way {
+    async fn cluster(self, rig: &Rig, site: Site<'_>) -> Cluster {
+        let is_secure = self.is_secure;
+        Cluster::start(rig, Site { is_secure, ..site }).await
+    }
+
+    fn settings(self, cluster: &Cluster, topic: &str, function_port: u16) -> Settings {
+        Settings {
+            group_protocol: self.group_protocol,
+            ..cluster.settings(topic, function_port)
+        }
+    }
+}
+
 /// A cluster, a `forebay` and a load.
 struct Trial {
+    way: Way,
     cluster: Cluster,
     topic: &'static str,
     sink: Sink,
@@ -39,27 +93,37 @@ struct Trial {
     partitions: u32,
     /// Calls that were looked at.
     seen: usize,
+    /// How often it had joined its group.
+    joined: usize,
 }
 
 impl Trial {
-    async fn start(cluster: Cluster, topic: &'static str) -> Self {
-        Self::start_with(cluster, topic, None).await
+    async fn start(way: Way, rig: &Rig, site: Site<'_>, topic: &'static str) -> Self {
+        Self::start_with(way, rig, site, topic, None).await
     }
 
-    async fn start_with(mut cluster: Cluster, topic: &'static str, hosts: Option<PathBuf>) -> Self {
+    /// Such a trial that finds this in place of `/etc/hosts`.
+    async fn start_with(
+        way: Way,
+        rig: &Rig,
+        site: Site<'_>,
+        topic: &'static str,
+        hosts: Option<PathBuf>,
+    ) -> Self {
+        let mut cluster = way.cluster(rig, site).await;
         let replicas = NODES;
         let create = format!("create {topic} {PARTITIONS} {replicas}");
         cluster.ask(&create).await;
         let sink = Sink::new();
         sink.set_delay(Duration::from_millis(20));
         let settings = Settings {
-            bootstrap: Some(cluster.fronts.join(",")),
             hosts,
-            ..Settings::new(topic, topic, sink.listen().await)
+            ..way.settings(&cluster, topic, sink.listen().await)
         };
         let forebay = Forebay::start(&cluster.direct, &settings);
         let load = cluster.direct.load(Producer::Java, topic, 1, RATE);
         let mut trial = Self {
+            way,
             cluster,
             topic,
             sink,
@@ -67,6 +131,7 @@ impl Trial {
             load: Some(load),
             partitions: PARTITIONS,
             seen: 0,
+            joined: 0,
         };
         trial.recovers("the start", unix_millis()).await;
         trial
@@ -79,7 +144,11 @@ impl Trial {
         while fresh.len() < self.partitions as usize {
             if tokio::time::Instant::now() > deadline {
                 let log = self.forebay.keep_log(self.topic);
-                panic!("{from}: only {fresh:?} go on; see {}", log.display());
+                panic!(
+                    "{}: {from}: only {fresh:?} go on; see {}",
+                    self.way.name,
+                    log.display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
             let calls = &self.sink.ledger().calls;
@@ -89,13 +158,23 @@ impl Trial {
             self.seen = calls.len();
         }
         let took = Duration::from_millis(unix_millis() - since);
-        say(&format!("{from}: delivering again after {took:.1?}"));
+        let joined = self.forebay.times_logged("Joined the group");
+        let rebalances = joined - std::mem::replace(&mut self.joined, joined);
+        let way = self.way.name;
+        say(&format!(
+            "{way}: {from}: delivering again after {took:.1?}, rebalances: {rebalances}"
+        ));
         self.forebay.assert_running();
     }
 
     /// A node that leads partitions.
     async fn leader(&mut self) -> usize {
         self.cluster.leaders(self.topic).await[0]
+    }
+
+    /// The node that is the group's coordinator.
+    async fn coordinator(&mut self) -> usize {
+        self.cluster.coordinator(self.topic).await
     }
 
     async fn tell(&mut self, command: &str) {
@@ -146,10 +225,8 @@ impl Trial {
         assert_eq!(expected.records(), produced.committed);
         let verdict = await_all(&mut self.sink, &expected, PATIENCE).await;
         let again = verdict.records_again();
-        say(&format!(
-            "{} records, {again} of them again",
-            expected.records()
-        ));
+        let (way, records) = (self.way.name, expected.records());
+        say(&format!("{way}: {records} records, {again} of them again"));
         verdict.assert_sound();
         let partitions = self.partitions as usize;
         self.cluster
@@ -172,30 +249,15 @@ fn partitions_since(body: &[u8], since: u64) -> BTreeSet<i64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_die_freeze_and_are_cut_off_lose_nothing() {
-    let Some(rig) = rig("nodes that misbehave") else {
-        return;
-    };
-    let cluster = Cluster::start(&rig, NEWEST, &[]).await;
-    let mut trial = Trial::start(cluster, "faults").await;
-    let since = unix_millis();
-    trial.cluster.ask("lead faults 2").await;
-    trial.recovers("all leaders moved", since).await;
-    trial.settle().await;
-    let node = trial.leader().await;
-    trial.killed("a leader killed", node).await;
-    let node = trial.cluster.coordinator("faults").await;
-    trial.killed("the coordinator killed", node).await;
-    let node = trial.leader().await;
-    trial.frozen("a leader frozen", node).await;
-    let node = trial.cluster.coordinator("faults").await;
-    trial.frozen("the coordinator frozen", node).await;
-    for (what, there, back) in [
-        ("cut off on the way there", true, false),
-        ("cut off on the way back", false, true),
-        ("cut off both ways", true, true),
-    ] {
-        let node = trial.leader().await;
-        trial.cut(what, node, Cut { there, back }).await;
-    }
-    trial.ends().await;
+    nodes::misbehave(CLASSIC).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_die_and_freeze_lose_nothing_of_a_secure_member_of_the_consumer_protocol() {
+    nodes::die_and_freeze(SECURE_CONSUMER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_change_under_us_are_read_as_they_are() {
+    topics::change(CLASSIC).await;
 }

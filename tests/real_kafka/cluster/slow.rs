@@ -1,71 +1,53 @@
-//! What only `tests/run cluster` has time for.
+//! What only `tests/run cluster` has time for: with what every run has, each fault in each way.
 
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::time::Duration;
-
-use forebay_tests::rig::{Cluster, NODES, unix_millis};
-
-use super::super::{NEWEST, rig};
-use super::Trial;
-
-/// The name behind which addresses change.
-const NAME: &str = "kafka.rig.test";
-
-/// Where a rolling restart begins.
-const OLDER: &str = "4.0.2";
+use super::{CLASSIC, CONSUMER, SECURE, moving, nodes, topics};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_from_one_version_to_the_next_loses_nothing() {
-    let Some(rig) = rig("rolling restart") else {
-        return;
-    };
-    let cluster = Cluster::start(&rig, OLDER, &[]).await;
-    let mut trial = Trial::start(cluster, "rolling").await;
-    for node in 1..=NODES {
-        let since = unix_millis();
-        trial.tell(&format!("stop {node}")).await;
-        trial
-            .recovers(&format!("node {node} of {OLDER} stopped"), since)
-            .await;
-        trial.tell(&format!("start {node} {NEWEST}")).await;
-        trial.settle().await;
-        let since = unix_millis();
-        trial
-            .recovers(&format!("and started as {NEWEST}"), since)
-            .await;
-    }
-    trial.ends().await;
+async fn nodes_that_misbehave_by_the_consumer_protocol() {
+    nodes::misbehave(CONSUMER).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn addresses_that_change_behind_a_name_are_followed() {
-    let Some(rig) = rig("addresses behind a name") else {
-        return;
-    };
-    let dir = tempfile::tempdir().expect("a folder");
-    let hosts = dir.path().join("hosts");
-    name(&hosts, Ipv4Addr::LOCALHOST);
-    let cluster = Cluster::start_at(&rig, NEWEST, NAME, &[]).await;
-    let mut trial = Trial::start_with(cluster, "named", Some(hosts.clone())).await;
-    for last in 2..5 {
-        let address = Ipv4Addr::new(127, 0, 0, last);
-        for node in 1..=NODES {
-            trial.cluster.place(node, Some(address));
-        }
-        // The name follows later, as it does.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let since = unix_millis();
-        name(&hosts, address);
-        trial
-            .recovers(&format!("all nodes at {address} behind their name"), since)
-            .await;
-    }
-    trial.ends().await;
+async fn topics_that_change_by_the_consumer_protocol() {
+    topics::change(CONSUMER).await;
 }
 
-/// Writes into the file that is there: its mount is of that file.
-fn name(hosts: &Path, address: Ipv4Addr) {
-    let text = format!("127.0.0.1 localhost\n{address} {NAME}\n");
-    std::fs::write(hosts, text).expect("the file can be written");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_misbehave_under_tls() {
+    nodes::misbehave(SECURE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_change_under_tls() {
+    topics::change(SECURE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restart_by_the_classic_protocol() {
+    moving::restarts(CLASSIC).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_behind_a_name_by_the_classic_protocol() {
+    moving::addresses(CLASSIC).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restart_by_the_consumer_protocol() {
+    moving::restarts(CONSUMER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_behind_a_name_by_the_consumer_protocol() {
+    moving::addresses(CONSUMER).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restart_under_tls() {
+    moving::restarts(SECURE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_behind_a_name_under_tls() {
+    moving::addresses(SECURE).await;
 }

@@ -6,6 +6,7 @@
 //! Invariant: a cut loses no byte. What is under way waits, as TCP would keep sending it.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{OnceCell, watch};
 
-use super::{Broker, Rig};
+use super::{Broker, Rig, Settings, file_uri};
 
 /// How many nodes a cluster has.
 pub const NODES: usize = 3;
@@ -29,9 +30,24 @@ pub struct Cluster {
     pub direct: Broker,
     /// The proxies, in the order of the nodes: `host:port` each.
     pub fronts: Vec<String>,
+    /// What whoever comes by the proxies has to show.
+    access: Vec<(&'static str, String)>,
     proxies: Vec<Proxy>,
     nodes: Talk,
     control: Talk,
+}
+
+/// What a cluster is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// Of its nodes.
+    pub version: &'a str,
+    /// Where its proxies are advertised.
+    pub host: &'a str,
+    /// Whether its proxies are before listeners with SASL over TLS, whose sessions end after 20 s.
+    pub is_secure: bool,
+    /// What its nodes are told besides.
+    pub settings: &'a [&'a str],
 }
 
 /// What a proxy holds back.
@@ -44,28 +60,16 @@ pub struct Cut {
 }
 
 impl Cluster {
-    /// Starts the nodes, with these settings besides, and waits until each is accepted.
-    pub async fn start(rig: &Rig, version: &str, settings: &[&str]) -> Self {
-        Self::start_at(rig, version, "127.0.0.1", settings).await
-    }
-
-    /// The same, with its proxies advertised at that host.
-    pub async fn start_at(rig: &Rig, version: &str, host: &str, settings: &[&str]) -> Self {
+    /// Starts the nodes and waits until each is accepted.
+    pub async fn start(rig: &Rig, site: Site<'_>) -> Self {
         let mut proxies = Vec::new();
         for _ in 0..NODES {
             proxies.push(Proxy::listen().await);
         }
         let ports: Vec<String> = proxies.iter().map(|it| it.port.to_string()).collect();
-        let mut script = Command::new("python3");
-        script
-            .arg(rig.scripts.join("cluster.py"))
-            .arg(version)
-            .args(["--host", host, "--advertised", &ports.join(",")])
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
-            .env("FOREBAY_RIG", &rig.fetched);
-        let mut nodes = Talk::start(script);
+        let mut nodes = Talk::start(site.script(rig, &ports));
         let said: serde_json::Value = serde_json::from_str(&nodes.hear().await)
-            .unwrap_or_else(|_| panic!("a cluster of Kafka {version} did not start"));
+            .unwrap_or_else(|_| panic!("a cluster of Kafka {} did not start", site.version));
         let listed = said["nodes"].as_array().expect("a list of nodes");
         let address = |node: &serde_json::Value, name: &str| {
             node[name].as_str().expect("an address").to_owned()
@@ -75,12 +79,26 @@ impl Cluster {
         }
         let direct: Vec<String> = listed.iter().map(|node| address(node, "direct")).collect();
         let direct = Broker::at(rig, CLIENTS, direct.join(","));
+        let keys = said["keys"].as_str().map(Path::new);
         Self {
-            fronts: ports.iter().map(|it| format!("{host}:{it}")).collect(),
+            fronts: ports
+                .iter()
+                .map(|it| format!("{}:{it}", site.host))
+                .collect(),
+            access: keys.map_or_else(Vec::new, access),
             control: Talk::start(control(rig, &direct.bootstrap)),
             direct,
             proxies,
             nodes,
+        }
+    }
+
+    /// For a `forebay` that reaches the cluster by its proxies; its topic and its group have the same name.
+    pub fn settings(&self, topic: &str, function_port: u16) -> Settings {
+        Settings {
+            bootstrap: Some(self.fronts.join(",")),
+            access: self.access.clone(),
+            ..Settings::new(topic, topic, function_port)
         }
     }
 
@@ -121,6 +139,40 @@ impl Cluster {
     pub fn cut(&self, node: usize, cut: Cut) {
         self.proxies[node - 1].cut.send_replace(cut);
     }
+}
+
+impl<'a> Site<'a> {
+    /// Nodes of that version, and nothing else about them.
+    pub fn new(version: &'a str) -> Self {
+        Self {
+            version,
+            host: "127.0.0.1",
+            is_secure: false,
+            settings: &[],
+        }
+    }
+
+    fn script(&self, rig: &Rig, ports: &[String]) -> Command {
+        let mut script = Command::new("python3");
+        script
+            .arg(rig.scripts.join("cluster.py"))
+            .arg(self.version)
+            .args(["--host", self.host, "--advertised", &ports.join(",")])
+            .args(self.is_secure.then_some("--secure"))
+            .args(self.settings.iter().flat_map(|it| ["--set", it]))
+            .env("FOREBAY_RIG", &rig.fetched);
+        script
+    }
+}
+
+/// A root, and a user of SCRAM.
+fn access(keys: &Path) -> Vec<(&'static str, String)> {
+    let secrets = [
+        ("SERVER_ROOT_CA_CERTIFICATE", "root.json"),
+        ("SASL_SCRAM_512_AUTH", "user.json"),
+    ];
+    let uris = secrets.map(|(kind, file)| (kind, file_uri(&keys.join(file))));
+    uris.to_vec()
 }
 
 fn control(rig: &Rig, bootstrap: &str) -> Command {

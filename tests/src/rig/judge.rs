@@ -314,6 +314,26 @@ fn judge_partition(
     verdict.next_offset.insert(partition, last);
 }
 
+/// Where calls that were answered passed over offsets of a partition, whatever its log has been since: who goes back, to a
+/// log that begins anew or ends early, goes on from there. Of logs without gaps alone.
+pub fn skips(calls: &[Call]) -> Vec<String> {
+    let mut next: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut skips = Vec::new();
+    for call in calls.iter().filter(|call| call.answered) {
+        let event: Value = serde_json::from_slice(&call.body).expect("an event is JSON");
+        let lanes = event["records"].as_object().expect("an event has records");
+        for record in lanes.values().filter_map(Value::as_array).flatten() {
+            let (partition, offset) = place(record);
+            let next = next.entry(partition).or_default();
+            if offset > *next {
+                skips.push(format!("{partition}: {offset} came where {next} was next"));
+            }
+            *next = offset + 1;
+        }
+    }
+    skips
+}
+
 fn place(record: &Value) -> (i32, i64) {
     let partition = record["partition"]
         .as_i64()
