@@ -98,6 +98,18 @@ impl<'a> Trial<'a> {
         forebay.assert_running();
     }
 
+    /// Node 3 comes back, without what node 2 alone had, and leads in its place.
+    async fn have_3_lead_instead_of_2(&mut self, topic: &str) {
+        self.cluster.tell("kill 2").await;
+        self.cluster.tell("start 3").await;
+        eventually("an unclean leader", WITHIN, async || {
+            self.cluster.ask(&format!("unclean {topic}")).await;
+            let leaders = self.cluster.leaders(topic).await;
+            (leaders == [3]).then_some(())
+        })
+        .await;
+    }
+
     /// Its log is what it always was, and all of it has come by the rules.
     async fn ends(&mut self) {
         let expected = self.expected().await;
@@ -155,6 +167,7 @@ pub(super) async fn change(way: Way) {
     throttled(way, &mut cluster).await;
     overwritten_by_an_unclean_leader(way, &mut cluster).await;
     offsets_that_are_offline(way, &mut cluster).await;
+    group_that_is_forgotten(way, &mut cluster).await;
 }
 
 async fn created_anew_and_grown(way: Way, cluster: &mut Cluster) {
@@ -314,14 +327,7 @@ async fn overwritten_by_an_unclean_leader(way: Way, cluster: &mut Cluster) {
         .await;
     trial.cluster.direct.await_no_lag("unclean", 1).await;
     Trial::stop(forebay).await;
-    trial.cluster.tell("kill 2").await;
-    trial.cluster.tell("start 3").await;
-    eventually("an unclean leader", WITHIN, async || {
-        trial.cluster.ask("unclean unclean").await;
-        let leaders = trial.cluster.leaders("unclean").await;
-        (leaders == [3]).then_some(())
-    })
-    .await;
+    trial.have_3_lead_instead_of_2("unclean").await;
     trial.produce(400).await;
     let mut forebay = trial.start();
     trial
@@ -353,4 +359,29 @@ async fn offsets_that_are_offline(way: Way, cluster: &mut Cluster) {
         .await;
     trial.cluster.direct.await_no_lag("offline", 2).await;
     trial.ends().await;
+}
+
+/// The only replica in sync of the group's offsets dies, and who takes over has heard neither of the group nor of its
+/// commits.
+async fn group_that_is_forgotten(way: Way, cluster: &mut Cluster) {
+    let mut trial = Trial::new(way, cluster, "forgotten", "2 3").await;
+    trial.ask("place __consumer_offsets 2,3").await;
+    trial.ask("lead __consumer_offsets 2").await;
+    trial.ask("place forgotten 1").await;
+    trial.cluster.tell("kill 3").await;
+    let mut forebay = trial.start();
+    trial.produce(200).await;
+    trial
+        .delivers_the_log(&mut forebay, "with a group that one replica alone has")
+        .await;
+    trial.cluster.direct.await_no_lag("forgotten", 2).await;
+    trial.have_3_lead_instead_of_2("__consumer_offsets").await;
+    trial.produce(200).await;
+    trial
+        .delivers_the_log(&mut forebay, "forgotten by the group's coordinator")
+        .await;
+    trial.cluster.direct.await_no_lag("forgotten", 2).await;
+    assert!(forebay.times_logged("Joined the group") > 1);
+    trial.ends().await;
+    trial.cluster.tell("start 2").await;
 }
