@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::delivery::{Budget, ConsumerConfig, Fault as Trouble, StartingPosition};
+use forebay_protocol::delivery::{
+    Budget, ConsumerConfig, Fault as Trouble, GroupProtocol, StartingPosition,
+};
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_tests::fake_kafka::Fault;
 use forebay_tests::fake_kafka::batch::NewRecord;
-use forebay_tests::story::{Story, TOPIC, consumer_config};
+use forebay_tests::story::{GROUP, Story, TOPIC, consumer_config};
 use kafka_protocol::messages::ApiKey;
 
 fn starting_at(position: StartingPosition) -> ConsumerConfig {
@@ -192,4 +194,30 @@ fn leader_of_a_group_waits_for_no_timer() {
     let story = Story::new(8, 1);
     // No time has passed: what a leader must know before it assigns is asked for with the answer that makes it one.
     assert_eq!(story.owned(0), (0..8).collect::<Vec<_>>());
+}
+
+/// As an unclean leader of `__consumer_offsets` does. What the policy says by now is not what it said then.
+#[test]
+fn member_whose_commits_the_group_has_forgotten_goes_on_where_it_was() {
+    for group_protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let mut story = some_history(1);
+        let config = ConsumerConfig {
+            group_protocol,
+            ..starting_at(StartingPosition::Latest)
+        };
+        story.join(config, budget());
+        story.until("it owns both", |story| story.owned(0) == [0, 1]);
+        story.produce(0, "new 0");
+        story.until("it is committed", |story| story.committed(0) == Some(4));
+        story.kafka.forget_group(GROUP);
+        story.until("it has heard of it", |story| story.owned(0).is_empty());
+        story.produce(0, "new 1");
+        story.produce(1, "new 1");
+        story.until("it is back", |story| story.owned(0) == [0, 1]);
+        story.play(Duration::from_secs(10));
+        assert_eq!(story.values(0), ["new 0", "new 1"]);
+        assert_eq!(story.values(1), ["new 1"]);
+        assert_eq!(story.committed(0), Some(5));
+        assert!(story.was_said("Group has lost the commit of a partition; going on where it was"));
+    }
 }

@@ -249,6 +249,11 @@ impl Lane {
         self.enter(stage);
     }
 
+    /// The topic that its offsets are of; nil where the brokers do not tell.
+    pub(super) fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
     /// Whether its offsets are of that topic, as far as the brokers tell.
     pub(super) fn is_of_topic(&self, topic_id: Uuid) -> bool {
         self.topic_id.is_nil() || topic_id.is_nil() || self.topic_id == topic_id

@@ -162,6 +162,13 @@ impl FakeKafka {
         self.flush_group(&id);
     }
 
+    /// Forgets a group and all that it has committed, as an unclean leader of `__consumer_offsets` has never heard of it.
+    pub fn forget_group(&mut self, group: &str) {
+        let id = StrBytes::from_string(group.to_owned());
+        self.groups.remove(&id);
+        self.consumer_groups.remove(&id);
+    }
+
     /// How often a Metadata request would have created a topic on a broker that does so.
     pub fn auto_creations_asked(&self) -> u64 {
         self.auto_creations_asked

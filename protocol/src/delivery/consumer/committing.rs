@@ -12,6 +12,7 @@ use super::super::lane::{Lane, LaneRef, Stage};
 use super::super::links::Role;
 use super::super::status::Counters;
 use super::super::{Fault, Severity};
+use super::places::is_located;
 use super::{Consumer, Ticket};
 use crate::kafka::error::ErrorCode;
 use crate::kafka::messages::{CommitPartition, OffsetCommitRequest, OffsetCommitResponse, Request};
@@ -167,9 +168,9 @@ impl Consumer {
     /// Whether a lane has processed what is not committed yet. Offsets of a topic that was deleted say
     /// nothing of the one that took its name.
     pub(super) fn owes_commit(&self, lane: &Lane) -> bool {
-        let located =
-            lane.is_placed() || lane.stage() == Stage::AwaitingFirstCommit || lane.committed >= 0;
-        located && lane.processed() > lane.committed && lane.is_of_topic(self.cluster.topic_id())
+        is_located(lane)
+            && lane.processed() > lane.committed
+            && lane.is_of_topic(self.cluster.topic_id())
     }
 
     /// Whether a lane that is being given up waits for a commit that can still come about.

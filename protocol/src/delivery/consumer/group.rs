@@ -213,7 +213,9 @@ impl Consumer {
     /// Ends a lane and gives back what it holds; a part in an open call stays with its batch.
     pub(super) fn end_lane(&mut self, partition: i32) {
         self.drop_unsent(partition);
-        self.lanes.remove(&partition);
+        if let Some(lane) = self.lanes.remove(&partition) {
+            self.remember_place(&lane);
+        }
     }
 
     fn group_fault(&mut self, fault: &MembershipFault) {

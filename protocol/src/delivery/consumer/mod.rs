@@ -23,6 +23,7 @@ mod expiring;
 mod fetching;
 mod group;
 mod keeping;
+mod places;
 mod positions;
 mod reporting;
 mod seeding;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use self::committing::Commits;
 use self::declaring::Declaring;
 use self::ending::Ending;
+use self::places::Places;
 use self::seeding::Coordinator;
 use super::batch::Batch;
 use super::buffers::Buffers;
@@ -128,6 +130,8 @@ pub struct Consumer {
     /// The number of partitions when the mapping's start was first resolved; later ones start at their
     /// beginning.
     declared_partitions: Option<i32>,
+    /// Where lanes were that have ended.
+    places: Places,
     encode_queue: VecDeque<i32>,
     hash_along: bool,
     decompressor: Decompressor,
@@ -194,6 +198,7 @@ impl Consumer {
             ownerships: 0,
             declaring: Declaring::new(config.duty, config.starting_position, now),
             declared_partitions: None,
+            places: Places::new(),
             encode_queue: VecDeque::new(),
             hash_along: false,
             decompressor: Decompressor::new(),

@@ -1,9 +1,9 @@
 //! Where a lane starts, and where it goes on when the log is no longer what it was (decisions 15 and 34).
 //!
-//! The group's commit wins; else, where `declaring` could not, the policy is resolved here, and its answer
-//! (for LATEST or a time) is committed before the first fetch, so that nobody resolves it anew. A partition
-//! that appeared after the mapping's start was resolved starts at its beginning: the commit's text keeps
-//! how many there were.
+//! The group's commit wins; else we go on where we were, if we have owned the partition before (`places.rs`);
+//! else, where `declaring` could not, the policy is resolved here, and its answer (for LATEST or a time) is
+//! committed before the first fetch, so that nobody resolves it anew. A partition that appeared after the
+//! mapping's start was resolved starts at its beginning: the commit's text keeps how many there were.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -189,6 +189,9 @@ impl Consumer {
     }
 
     fn start_lane(&mut self, of: LaneRef, found: &CommittedOffset) {
+        if found.committed_offset < 0 && self.return_to_place(of) {
+            return;
+        }
         let topic_id = self.cluster.topic_id();
         let policy = self.policy(of.partition);
         let partitions = self.cluster.partitions();
