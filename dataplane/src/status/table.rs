@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Call, Certificate, Document, Mapping, Partition};
+use super::{Call, Certificate, Document, Mapping, Partition, Retry};
 
 /// Lines of one kind that the overview shows of one mapping; the rest is counted.
 const LINES_MAX: usize = 10;
@@ -267,46 +267,42 @@ fn own_troubles(mapping: &Mapping, now: f64) -> Vec<String> {
         })
     });
     push_some(&mut lines, hanging.collect(), "open calls");
-    let retried = mapping.partitions.iter().filter_map(|it| {
-        let retry = it.retry.as_ref()?;
-        if let Some(condition) = &retry.leaving {
-            let next = match retry.next_try {
-                Some(at) => format!("next writing {}", due(at - now)),
-                None => "a writing is under way".to_owned(),
-            };
-            return Some(format!(
-                "partition {} gives up offsets {} to {} ({condition}) for {} now, {next}: {}",
-                it.partition,
-                retry.offset,
-                retry.last_offset,
-                span(retry.age_seconds),
-                retry.error
-            ));
-        }
-        let next = match retry.next_try {
-            Some(at) => format!("next call {}", due(at - now)),
-            None => match &it.call {
-                Some(call) => format!("a call is open {}", open(call, now)),
-                None => "a call is open".to_owned(),
-            },
-        };
-        // All of a mapping mostly fail alike.
-        let detail = mapping.detail.as_deref();
-        let error = match detail.is_some_and(|it| retry.error.contains(it)) {
-            true => String::new(),
-            false => format!(": {}", retry.error),
-        };
-        Some(format!(
-            "partition {} retries offset {} for {} now, {} ({} of the function), {next}{error}",
-            it.partition,
-            retry.offset,
-            span(retry.age_seconds),
-            plural(retry.failed_calls as usize, "failed call"),
-            plural(retry.attempts as usize, "error"),
-        ))
-    });
+    let detail = mapping.detail.as_deref();
+    let retried = mapping.partitions.iter();
+    let retried = retried.filter_map(|it| Some(retrying(it, it.retry.as_ref()?, detail, now)));
     push_some(&mut lines, retried.collect(), "retrying partitions");
     lines
+}
+
+/// A partition whose records fail, or are given up. `detail`: what is said of the whole mapping.
+fn retrying(of: &Partition, retry: &Retry, detail: Option<&str>, now: f64) -> String {
+    // All of a mapping mostly fail alike.
+    let error = match detail.is_some_and(|it| retry.error.contains(it)) {
+        true => String::new(),
+        false => format!(": {}", retry.error),
+    };
+    let (partition, age) = (of.partition, span(retry.age_seconds));
+    if let Some(condition) = &retry.leaving {
+        let next = match retry.next_try {
+            Some(at) => format!("next writing {}", due(at - now)),
+            None => "a writing is under way".to_owned(),
+        };
+        let (first, last) = (retry.offset, retry.last_offset);
+        return format!(
+            "partition {partition} gives up offsets {first} to {last} ({condition}) for {age} now, {next}{error}"
+        );
+    }
+    let next = match (retry.next_try, &of.call) {
+        (Some(at), _) => format!("next call {}", due(at - now)),
+        (None, Some(call)) => format!("a call is open {}", open(call, now)),
+        (None, None) => "a call is open".to_owned(),
+    };
+    format!(
+        "partition {partition} retries offset {} for {age} now, {} ({} of the function), {next}{error}",
+        retry.offset,
+        plural(retry.failed_calls as usize, "failed call"),
+        plural(retry.attempts as usize, "error"),
+    )
 }
 
 fn push_some(to: &mut Vec<String>, mut lines: Vec<String>, what: &str) {

@@ -243,6 +243,7 @@ fn what_is_said_already_is_not_said_again() {
                 last_offset: 11,
                 attempts: 3,
                 failed_calls: 3,
+                leaving: None,
                 error: "function failing: Unhandled: KeyError".to_owned(),
                 since: 870.0,
                 age_seconds: 130.0,
@@ -251,6 +252,23 @@ fn what_is_said_already_is_not_said_again() {
         },
         "  Unhandled: KeyError\n  partition 0 retries offset 7 for 2 min 10 s now, 3 failed calls (3 errors of the \
          function), next call in 4 s\n",
+    );
+    check(
+        |orders| {
+            orders.partitions[0].retry = Some(Retry {
+                offset: 7,
+                last_offset: 11,
+                attempts: 3,
+                failed_calls: 3,
+                leaving: Some("RetryAttemptsExhausted".to_owned()),
+                error: "AccessDenied: sqs:SendMessage".to_owned(),
+                since: 870.0,
+                age_seconds: 130.0,
+                next_try: Some(1004.5),
+            });
+        },
+        "  partition 0 gives up offsets 7 to 11 (RetryAttemptsExhausted) for 2 min 10 s now, next writing in 4 s: \
+         AccessDenied: sqs:SendMessage\n",
     );
     check(
         |orders| orders.detail = Some("broker b:9092: refused".to_owned()),
