@@ -7,7 +7,15 @@
 //!
 //! Invariant: every record that it speaks of is within the first and the last offset of its lane.
 
+mod document;
+mod time;
+
 use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use document::{Origin, probe, probe_key, text_bytes};
+use time::UtcTime;
 
 /// Records of one call, or of none, that go to the destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,4 +101,28 @@ impl Failure {
     pub fn records(&self) -> usize {
         self.lanes.iter().map(|lane| lane.records).sum()
     }
+
+    /// The same of the first half of its partitions, and of the others; `None` if there is one alone. What is told of
+    /// the event stays that of the whole.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let (first, second) = self.lanes.split_at(self.lanes.len() / 2);
+        let of = |lanes: &[FailedLane]| Self {
+            lanes: lanes.to_vec(),
+            ..self.clone()
+        };
+        (!first.is_empty()).then(|| [of(first), of(second)])
+    }
+
+    /// Where it lies in a bucket (contract 5.5, decision 17). `unique` keeps two of one second apart.
+    pub fn object_key(&self, mapping: Uuid, unique: Uuid) -> String {
+        let first = self.lanes.first().expect("a failure has a partition");
+        let lane = format!("{}-{}", first.topic, first.partition);
+        object_key(mapping, &lane, UtcTime::of_unix_ms(self.at_unix_ms), unique)
+    }
+}
+
+/// `aws/lambda/<mapping>/<topic>-<partition>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<unique>`.
+fn object_key(mapping: Uuid, lane: &str, at: UtcTime, unique: Uuid) -> String {
+    let (day, second) = (at.day_path(), at.second_name());
+    format!("aws/lambda/{mapping}/{lane}/{day}/{second}-{unique}")
 }
