@@ -50,6 +50,9 @@ pub(super) struct ConfigFile {
 pub(super) struct EndpointUrlsFile {
     pub(super) secrets_manager: Option<Spanned<String>>,
     pub(super) sts: Option<Spanned<String>>,
+    pub(super) sqs: Option<Spanned<String>>,
+    pub(super) sns: Option<Spanned<String>>,
+    pub(super) s3: Option<Spanned<String>>,
 }
 
 /// One `[functions.NAME]`.

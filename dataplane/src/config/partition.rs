@@ -1,6 +1,6 @@
 //! AWS's partitions: which one a region is of, and the names of its endpoints.
 //!
-//! Source: `partitions.json` and the endpoint rules of Lambda and Secrets Manager in botocore 1.44.
+//! Source: `partitions.json` and the endpoint rules of Lambda, Secrets Manager, SQS, SNS and S3 in botocore 1.44.
 //!
 //! Invariant: a region whose name no partition claims is of the commercial one, as in AWS's SDKs.
 
@@ -94,12 +94,27 @@ impl Partition {
 
     /// Where a service answers in a region.
     pub(super) fn host(self, service: &str, region: &str, flavour: Flavour) -> String {
-        let fips = if flavour.fips { "-fips" } else { "" };
+        // What these are in GovCloud under their plain name is validated already.
+        let is_plain = matches!(service, "sqs" | "sns") && self.name == "aws-us-gov";
+        let fips = match flavour.fips && (flavour.dual_stack || !is_plain) {
+            true => "-fips",
+            false => "",
+        };
         let domain = match flavour.dual_stack {
             true => self.dual_stack_domain,
             false => self.domain,
         };
         format!("{service}{fips}.{region}.{domain}")
+    }
+
+    /// Where S3 answers, whose endpoints are named otherwise: IPv6 has no domain of its own.
+    pub(super) fn bucket_host(self, region: &str, flavour: Flavour) -> String {
+        let fips = if flavour.fips { "-fips" } else { "" };
+        let dual_stack = match flavour.dual_stack {
+            true => ".dualstack",
+            false => "",
+        };
+        format!("s3{fips}{dual_stack}.{region}.{}", self.domain)
     }
 
     /// The domains of all partitions.
@@ -174,5 +189,42 @@ mod tests {
             true,
             "lambda.us-iso-east-1.api.aws.ic.gov",
         );
+    }
+
+    #[test]
+    fn queues_and_topics_have_one_name_in_govcloud() {
+        let region = "us-gov-west-1";
+        for (fips, dual_stack, host) in [
+            (true, false, "sqs.us-gov-west-1.amazonaws.com"),
+            (true, true, "sqs-fips.us-gov-west-1.api.aws"),
+            (true, false, "sns.us-gov-west-1.amazonaws.com"),
+        ] {
+            check(region, fips, dual_stack, host);
+        }
+        check(
+            "eu-central-1",
+            true,
+            false,
+            "sqs-fips.eu-central-1.amazonaws.com",
+        );
+    }
+
+    #[test]
+    fn buckets_have_hosts_of_another_form() {
+        let check = |region: &str, fips, dual_stack, host: &str| {
+            let flavour = Flavour { fips, dual_stack };
+            assert_eq!(Partition::of(region).bucket_host(region, flavour), host);
+        };
+        check(
+            "eu-central-1",
+            false,
+            false,
+            "s3.eu-central-1.amazonaws.com",
+        );
+        let (gov, cn) = ("us-gov-east-1", "cn-north-1");
+        check(gov, true, false, "s3-fips.us-gov-east-1.amazonaws.com");
+        check(cn, false, true, "s3.dualstack.cn-north-1.amazonaws.com.cn");
+        let both = "s3-fips.dualstack.us-east-1.amazonaws.com";
+        check("us-east-1", true, true, both);
     }
 }

@@ -18,6 +18,12 @@ pub enum Service {
     SecretsManager,
     /// It gives the keys of a role.
     Sts,
+    /// Its queues are destinations of failed records.
+    Sqs,
+    /// And so are its topics,
+    Sns,
+    /// and its buckets.
+    S3,
 }
 
 /// `[endpoint_urls]`, and what the environment says: a URL for a service that is not asked at AWS's own.
@@ -25,13 +31,22 @@ pub type EndpointUrls = BTreeMap<Service, EndpointUrl>;
 
 impl Service {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::SecretsManager, Self::Sts];
+    pub const ALL: [Self; 5] = [
+        Self::SecretsManager,
+        Self::Sts,
+        Self::Sqs,
+        Self::Sns,
+        Self::S3,
+    ];
 
     /// What its hosts begin with, and what requests are signed for.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::SecretsManager => "secretsmanager",
             Self::Sts => "sts",
+            Self::Sqs => "sqs",
+            Self::Sns => "sns",
+            Self::S3 => "s3",
         }
     }
 
@@ -39,7 +54,7 @@ impl Service {
     fn key(self) -> &'static str {
         match self {
             Self::SecretsManager => "secrets_manager",
-            Self::Sts => "sts",
+            Self::Sts | Self::Sqs | Self::Sns | Self::S3 => self.name(),
         }
     }
 
@@ -51,7 +66,12 @@ impl Service {
     /// AWS's own endpoint in that region.
     pub(crate) fn endpoint(self, region: &str, flavour: Flavour) -> EndpointUrl {
         let partition = Partition::of(region);
-        EndpointUrl::of_host(partition.host(self.name(), region, flavour))
+        EndpointUrl::of_host(match self {
+            Self::S3 => partition.bucket_host(region, flavour),
+            Self::SecretsManager | Self::Sts | Self::Sqs | Self::Sns => {
+                partition.host(self.name(), region, flavour)
+            }
+        })
     }
 }
 
@@ -64,10 +84,16 @@ pub(super) fn endpoint_urls(
     let EndpointUrlsFile {
         secrets_manager,
         sts,
+        sqs,
+        sns,
+        s3,
     } = file.unwrap_or_default();
     let given = [
         (Service::SecretsManager, secrets_manager),
         (Service::Sts, sts),
+        (Service::Sqs, sqs),
+        (Service::Sns, sns),
+        (Service::S3, s3),
     ];
     let mut urls = EndpointUrls::new();
     for (service, given) in given {
