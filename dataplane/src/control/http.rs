@@ -12,6 +12,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use forebay_protocol::limits::IDLE_CONNECTION_AGE_MAX;
 use rustls::ClientConfig;
 use serde::Deserialize;
 
@@ -38,19 +39,52 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
-/// What AWS's services say of an error, in JSON; empty where they say nothing.
+/// What AWS's services say of an error, in JSON or XML; empty where they say nothing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refusal {
     #[serde(rename = "__type")]
     kind: String,
-    #[serde(alias = "Message")]
+    /// Some services have the one member, some the other, and some both.
     message: String,
+    #[serde(rename = "Message")]
+    titled: String,
 }
 
 impl Answer {
     pub(super) fn refusal(&self) -> Refusal {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+        let of_json = serde_json::from_slice(&self.body);
+        of_json.unwrap_or_else(|_| Refusal {
+            kind: self.element("Code").unwrap_or_default(),
+            message: self.element("Message").unwrap_or_default(),
+            titled: String::new(),
+        })
+    }
+
+    /// The status, and of a refusal its name and its words.
+    pub(super) fn said(&self) -> String {
+        let (status, refusal) = (self.status, self.refusal());
+        match (refusal.kind(), refusal.message().as_str()) {
+            ("", _) => format!("HTTP {status}"),
+            (kind, "") => format!("HTTP {status}, {kind}"),
+            (kind, message) => format!("HTTP {status}, {kind} ({message})"),
+        }
+    }
+
+    /// The text of the first element of that name, where the body is XML.
+    pub(super) fn element(&self, name: &str) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.body);
+        let (_, rest) = text.split_once(&format!("<{name}>"))?;
+        let (inside, _) = rest.split_once(&format!("</{name}>"))?;
+        let entities = [
+            ("&lt;", "<"),
+            ("&gt;", ">"),
+            ("&quot;", "\""),
+            ("&apos;", "'"),
+        ];
+        let plain = |text: String, (entity, char): (&str, &str)| text.replace(entity, char);
+        let inside = entities.into_iter().fold(inside.to_owned(), plain);
+        Some(inside.replace("&amp;", "&"))
     }
 }
 
@@ -62,7 +96,11 @@ impl Refusal {
     }
 
     pub(super) fn message(&self) -> String {
-        self.message.chars().take(MESSAGE_CHARS_MAX).collect()
+        let message = match self.message.is_empty() {
+            true => &self.titled,
+            false => &self.message,
+        };
+        message.chars().take(MESSAGE_CHARS_MAX).collect()
     }
 }
 
@@ -100,6 +138,7 @@ fn client(
         .tls_backend_preconfigured((*tls).clone())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(CALL_TIMEOUT)
+        .pool_idle_timeout(IDLE_CONNECTION_AGE_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| error.to_string())
@@ -259,6 +298,24 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
+
+    #[test]
+    fn a_refusal_is_read_from_json_and_from_xml() {
+        let said = |status, body: &str| {
+            let body = body.as_bytes().to_vec();
+            let answer = Answer { status, body };
+            answer.said()
+        };
+        let json = r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"It is gone."}"#;
+        assert_eq!(said(400, json), "HTTP 400, QueueDoesNotExist (It is gone.)");
+        let both = json.replace('}', ",\"Message\":\"It is gone.\"}");
+        assert_eq!(said(400, &both), said(400, json));
+        let xml = "<ErrorResponse><Error><Type>Sender</Type><Code>NotFound</Code><Message>&lt;t&gt; &amp;amp;</Message>\
+                   </Error></ErrorResponse>";
+        assert_eq!(said(404, xml), "HTTP 404, NotFound (<t> &amp;)");
+        assert_eq!(said(503, "<html>busy"), "HTTP 503");
+        assert_eq!(said(404, ""), "HTTP 404");
+    }
 
     /// A certificate for loopback that vouches for itself, and its key.
     fn own() -> (rcgen::Certificate, KeyPair) {

@@ -9,12 +9,16 @@ pub(super) mod signature;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, ConfigLoader, Region};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use reqwest::Method;
+use tokio::sync::{Mutex, Notify};
+use tokio::time::Instant;
 
 use super::http::{self, Answer, CALL_TIMEOUT, Failure};
-use crate::config::{Config, EndpointUrls, Flavour, Service};
+use crate::config::{Config, EndpointUrl, EndpointUrls, Flavour, Service};
 use crate::contract::{Credentials, watch};
 use roles::Roles;
 use signature::Signed;
@@ -44,7 +48,12 @@ pub(super) struct Aws {
     settings: Settings,
     keys: Keys,
     roles: Roles,
+    /// What requests go out by, and since when.
+    client: Mutex<Option<(reqwest::Client, Instant)>>,
 }
+
+/// Then another one is made, which reads `ca_bundle` and the environment again.
+const CLIENT_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// A request of one of them.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +63,9 @@ pub(super) struct Call<'a> {
     /// The role that asks; the node itself, if there is none.
     pub(super) role_arn: Option<&'a str>,
     pub(super) headers: &'a [(&'a str, &'a str)],
-    pub(super) body: &'a [u8],
+    pub(super) body: &'a Bytes,
+    /// How long it may take.
+    pub(super) timeout: Duration,
 }
 
 /// Why there is no answer.
@@ -79,10 +90,15 @@ const NO_KEYS: &str = "no AWS credentials were found to ask AWS with; set AWS_AC
     profile or a role";
 
 /// What services say of keys that are no good any more.
-const KEYS_REFUSED: [&str; 4] = [
+const KEYS_REFUSED: [&str; 9] = [
     "ExpiredToken",
+    "InvalidAccessKeyId",
     "InvalidClientTokenId",
+    "InvalidSecurity",
     "InvalidSignature",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
     "UnrecognizedClient",
 ];
 
@@ -116,13 +132,6 @@ impl Settings {
             loader = loader.region(Region::new(region.clone()));
         }
         Ok(loader)
-    }
-
-    fn url(&self, service: Service, region: &str) -> String {
-        match self.endpoint_urls.get(&service) {
-            Some(endpoint) => endpoint.url(),
-            None => service.endpoint(region, self.flavour).url(),
-        }
     }
 }
 
@@ -174,6 +183,7 @@ impl Aws {
             settings,
             keys,
             roles: Roles::default(),
+            client: Mutex::new(None),
         }
     }
 
@@ -194,30 +204,58 @@ impl Aws {
         &self.keys
     }
 
+    /// Where a service is asked that the configuration has an endpoint for; `None` if it is AWS's own.
+    pub(super) fn stand_in(&self, service: Service) -> Option<&EndpointUrl> {
+        self.settings.endpoint_urls.get(&service)
+    }
+
+    /// Where a service is asked in that region.
+    pub(super) fn endpoint(&self, service: Service, region: &str) -> EndpointUrl {
+        let flavour = self.settings.flavour;
+        let own = || service.endpoint(region, flavour);
+        self.stand_in(service).cloned().unwrap_or_else(own)
+    }
+
     /// Posts a request, and reads the answer whatever it is.
     pub(super) async fn post(&self, call: Call<'_>) -> Result<Answer, AwsError> {
+        let url = format!("{}/", self.endpoint(call.service, call.region).url());
+        self.send(Method::POST, &url, call).await
+    }
+
+    /// Sends a request, and reads the answer whatever it is.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        call: Call<'_>,
+    ) -> Result<Answer, AwsError> {
         let keys = self.keys_for(call).await?;
-        let url = format!("{}/", self.settings.url(call.service, call.region));
         let signed = Signed {
-            method: "POST",
-            url: &url,
+            method: method.as_str(),
+            url,
             service: call.service.name(),
             region: call.region,
             headers: call.headers,
             body: call.body,
         };
         let signature = signature::of(&signed, &keys).map_err(AwsError::Unable)?;
-        let client = self.settings.client().await.map_err(AwsError::Unable)?;
-        let mut request = client.post(&url).body(call.body.to_vec());
+        let client = self.client().await.map_err(AwsError::Unable)?;
+        let mut request = client.request(method, url).timeout(call.timeout);
+        request = request.body(call.body.clone());
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
         for (name, value) in signature {
             request = request.header(name, value);
         }
-        let answer = http::exchange(request).await;
-        let answer =
-            answer.map_err(|failure| AwsError::Unreachable(unreachable(&url, &failure)))?;
+        let answer = match http::exchange(request).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                // Whoever mends its roots does not want to wait for them.
+                *self.client.lock().await = None;
+                return Err(AwsError::Unreachable(unreachable(url, &failure)));
+            }
+        };
         if answer.status >= 400 && is_about_keys(answer.refusal().kind()) {
             match call.role_arn {
                 Some(role_arn) => self.roles.forget(role_arn).await,
@@ -225,6 +263,18 @@ impl Aws {
             }
         }
         Ok(answer)
+    }
+
+    async fn client(&self) -> Result<reqwest::Client, String> {
+        let mut kept = self.client.lock().await;
+        if let Some((client, made)) = &*kept
+            && made.elapsed() < CLIENT_AGE_MAX
+        {
+            return Ok(client.clone());
+        }
+        let client = self.settings.client().await?;
+        *kept = Some((client.clone(), Instant::now()));
+        Ok(client)
     }
 
     async fn keys_for(&self, call: Call<'_>) -> Result<Arc<Credentials>, AwsError> {

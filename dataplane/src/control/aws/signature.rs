@@ -5,10 +5,14 @@
 
 use std::time::UNIX_EPOCH;
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
 use aws_sigv4::sign::v4;
 
 use crate::clock;
+use crate::config::Service;
 use crate::contract::Credentials;
 
 /// What is signed of a request.
@@ -35,7 +39,7 @@ pub(in crate::control) fn of(
         .region(signed.region)
         .name(signed.service)
         .time(UNIX_EPOCH + clock::unix_now())
-        .settings(SigningSettings::default())
+        .settings(settings(signed.service))
         .build()
         .map_err(|error| error.to_string())?
         .into();
@@ -50,6 +54,17 @@ pub(in crate::control) fn of(
         .headers()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect())
+}
+
+/// S3 wants the path as it is sent, and the body's hash as a header of its own.
+fn settings(service: &str) -> SigningSettings {
+    let mut settings = SigningSettings::default();
+    if service == Service::S3.name() {
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+    }
+    settings
 }
 
 /// As AWS's libraries take them.

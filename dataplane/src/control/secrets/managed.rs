@@ -4,13 +4,14 @@
 //!
 //! Invariant: of an answer that is no secret only what AWS says of the error is repeated.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::SecretError;
 use crate::config::Service;
 use crate::control::aws::{Aws, AwsError, Call, is_about_keys};
-use crate::control::http::Answer;
+use crate::control::http::{Answer, CALL_TIMEOUT};
 use crate::control::secret::document::SECRET_BYTES_MAX;
 use crate::mapping::ManagedSecret;
 
@@ -42,13 +43,14 @@ pub(super) async fn read(
     aws: &Aws,
     secret: &ManagedSecret,
 ) -> Result<Zeroizing<String>, SecretError> {
-    let body = serde_json::json!({ "SecretId": secret.arn }).to_string();
+    let body = Bytes::from(serde_json::json!({ "SecretId": secret.arn }).to_string());
     let call = Call {
         service: Service::SecretsManager,
         region: &secret.region,
         role_arn: secret.role_arn.as_deref(),
         headers: &HEADERS,
-        body: body.as_bytes(),
+        body: &body,
+        timeout: CALL_TIMEOUT,
     };
     let arn = &secret.arn;
     let mut answer = aws.post(call).await.map_err(|error| match error {
@@ -122,13 +124,7 @@ fn refused(answer: &Answer, secret: &ManagedSecret) -> String {
         ),
         _ => "it is asked again".to_owned(),
     };
-    let said = match (kind, message.as_str()) {
-        ("", _) => String::new(),
-        (kind, "") => format!(", {kind}"),
-        (kind, message) => format!(", {kind} ({message})"),
-    };
-    let status = answer.status;
-    format!("Secrets Manager answers HTTP {status}{said}; {advice}")
+    format!("Secrets Manager answers {}; {advice}", answer.said())
 }
 
 #[cfg(test)]
