@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{ConsumerStatus, PartitionStatus};
+use forebay_protocol::delivery::{ConsumerStatus, Diversion, PartitionStatus, Undelivered};
 use forebay_protocol::kafka::sasl::{Derivation, DerivedKey, SaslCredentials};
 use rustls::ClientConfig;
 use uuid::Uuid;
@@ -183,6 +183,15 @@ pub enum Request {
         derivation: Derivation,
         /// The key.
         answer: oneshot::Sender<DerivedKey>,
+    },
+    /// Failed records to be written to a mapping's destination.
+    Divert {
+        /// The mapping.
+        mapping: Arc<Mapping>,
+        /// What failed.
+        diversion: Diversion,
+        /// Whether the destination has acknowledged it.
+        answer: oneshot::Sender<Result<(), Undelivered>>,
     },
     /// Credentials were refused: fetch new ones if the chain has any.
     RefreshCredentials,

@@ -64,6 +64,9 @@ enum Command {
         /// Only read the files; ask nobody.
         #[arg(long)]
         offline: bool,
+        /// Also write to the destinations of failed records: a document whose condition is "Probe", which tells of no record.
+        #[arg(long, conflicts_with = "offline")]
+        probe: bool,
     },
     /// Show how the node that runs stands, and what needs attention.
     Status(show::Question),
@@ -86,9 +89,11 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run { config } => with_config(&config, complain, run),
         // What it finds is what it was asked for, also where that refuses a start.
-        Command::Check { config, offline } => {
-            with_config(&config, print, |config| check(config, offline))
-        }
+        Command::Check {
+            config,
+            offline,
+            probe,
+        } => with_config(&config, print, |config| check(config, offline, probe)),
         Command::Status(question) => show::run(question),
     }
 }
@@ -157,7 +162,7 @@ fn print(text: &dyn Display) {
     writeln!(io::stdout(), "{text}").unwrap_or_default();
 }
 
-async fn check(config: Config, offline: bool) -> ExitCode {
+async fn check(config: Config, offline: bool, probe: bool) -> ExitCode {
     let set = match forebay::control::load(&config) {
         Ok(set) => set,
         Err(problems) => {
@@ -176,6 +181,9 @@ async fn check(config: Config, offline: bool) -> ExitCode {
     let mut findings = forebay::control::check::inside(&config, &set).await;
     if !offline {
         findings.extend(forebay::control::check::outside(&config, &set).await);
+    }
+    if probe {
+        findings.extend(forebay::control::check::probe(&config, &set).await);
     }
     for finding in &findings {
         print(finding);

@@ -3,6 +3,7 @@
 mod batching;
 mod check;
 mod delivery;
+mod destinations;
 mod exceptions;
 mod faults;
 mod hostile;

@@ -12,7 +12,7 @@ const ROLE: &str = "arn:aws:iam::123456789012:role/orders";
 
 /// Keys come from the environment, which a process has once: so each test runs in a process of its own. True in
 /// that process.
-fn is_inside(test: &str, variables: &[(&str, &str)]) -> bool {
+pub(crate) fn is_inside(test: &str, variables: &[(&str, &str)]) -> bool {
     const MARK: &str = "FOREBAY_TEST_SECRETS";
     if std::env::var_os(MARK).is_some() {
         return true;
@@ -31,8 +31,8 @@ fn is_inside(test: &str, variables: &[(&str, &str)]) -> bool {
     false
 }
 
-/// That principal's, for the region of the secret.
-fn keys(of: &str) -> Keys {
+/// That principal's, for the region of the secrets and destinations.
+pub(crate) fn keys(of: &str) -> Keys {
     Keys {
         access_key_id: format!("AKID-{of}"),
         secret_access_key: format!("secret of {of}"),

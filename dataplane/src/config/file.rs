@@ -39,6 +39,7 @@ pub(super) struct ConfigFile {
     pub(super) tls_bootstrap_servers: Option<Vec<Spanned<String>>>,
     pub(super) body_limit_bytes: Option<Spanned<u64>>,
     pub(super) on_oversized_record: Option<Spanned<String>>,
+    pub(super) on_destination_failure: Option<Spanned<String>>,
     pub(super) endpoint_urls: Option<EndpointUrlsFile>,
     #[serde(default)]
     pub(super) functions: BTreeMap<String, FunctionFile>,

@@ -91,6 +91,8 @@ pub struct Config {
     pub body_limit: usize,
     /// What becomes of a record that no body can hold.
     pub on_oversized: OnOversized,
+    /// Whether failed records that their destination does not take are dropped, instead of kept until it does.
+    pub drop_undelivered: bool,
     /// Functions that need settings of their own, by the name that mappings use.
     pub functions: BTreeMap<String, FunctionConfig>,
 }
@@ -113,7 +115,7 @@ pub struct FunctionConfig {
     pub ca_bundle: Option<PathBuf>,
     /// The name to call it by.
     pub invoke_as: Option<String>,
-    /// The role as which its secrets are read; the node itself reads them, if there is none.
+    /// The role as which its secrets are read and its failed records written; the node itself does, if there is none.
     pub role_arn: Option<String>,
     /// Whether calls are signed.
     pub unsigned: bool,
@@ -331,6 +333,12 @@ fn build(
                 ("halt", OnOversized::Halt),
                 ("discard", OnOversized::Discard),
             ],
+            findings,
+        ),
+        drop_undelivered: choice(
+            "on_destination_failure",
+            file.on_destination_failure,
+            &[("retry", false), ("drop", true)],
             findings,
         ),
         functions: file

@@ -50,6 +50,17 @@ impl Service {
         }
     }
 
+    /// As people call it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::SecretsManager => "Secrets Manager",
+            Self::Sts => "STS",
+            Self::Sqs => "SQS",
+            Self::Sns => "SNS",
+            Self::S3 => "S3",
+        }
+    }
+
     /// As AWS's SDKs spell it in settings.
     fn key(self) -> &'static str {
         match self {

@@ -152,6 +152,10 @@ fn a_wrong_value_is_named_with_its_line() {
         "must be one of: read_committed, read_uncommitted",
     );
     check_refused(
+        "on_destination_failure = \"x\"",
+        "must be one of: retry, drop",
+    );
+    check_refused(
         "group_protocol = \"x\"",
         "must be one of: classic, consumer",
     );

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::aws::Aws;
+use super::destinations::{Destinations, Order, Writer};
 use super::keys::Keys;
 use super::names::Names;
 use crate::clock;
@@ -20,9 +22,14 @@ pub(super) async fn status(mut status: watch::Receiver<Arc<ShardStatus>>, news: 
     }
 }
 
-/// Answers the requests of all shards, until the last has ended.
-pub(super) async fn requests(mut requests: mpsc::Receiver<Request>, refresh: Arc<Notify>) {
+/// Answers the requests of all shards, until the last has ended; destinations are written to by `aws`.
+pub(super) async fn requests(
+    mut requests: mpsc::Receiver<Request>,
+    refresh: Arc<Notify>,
+    aws: Arc<Aws>,
+) {
     let (mut names, mut keys) = (Names::default(), Keys::default());
+    let mut destinations = Destinations::new(Writer::over(aws));
     loop {
         tokio::select! {
             request = requests.recv() => match request {
@@ -30,11 +37,15 @@ pub(super) async fn requests(mut requests: mpsc::Receiver<Request>, refresh: Arc
                     names.ask(host, (port, answer), clock::now());
                 }
                 Some(Request::Derive { derivation, answer }) => keys.ask(derivation, answer),
+                Some(Request::Divert { mapping, diversion, answer }) => {
+                    destinations.ask(Order { mapping, diversion, answer });
+                }
                 Some(Request::RefreshCredentials) => refresh.notify_one(),
                 None => break,
             },
             () = names.answer_next() => {}
             () = keys.answer_next() => {}
+            () = destinations.answer_next() => {}
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `forebay check`: what is wrong with the world around a configuration, line by line.
 //!
-//! Invariant: it changes nothing out there: no group is joined, no topic created, no function called.
+//! Invariant: it changes nothing out there: no group is joined, no topic created, no function called; and nothing is
+//! written to destinations but by [`probe`], which is asked for.
 
+mod destination;
 mod node;
 mod running;
 mod secrets;
@@ -9,6 +11,7 @@ mod start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::Endpoint;
@@ -20,11 +23,14 @@ use forebay_protocol::kafka::messages::{
 
 use super::access::{self, Read};
 use super::aws::{Aws, Keys, Settings, credentials};
+use super::destinations::Writer;
 use super::function::{self, Answer};
 use super::probe::{Kind, Probe, Unfit};
 use crate::config::Config;
 use crate::contract::{Access, Credentials};
 use crate::mapping::{Declared, Function, Mapping, Signing};
+
+pub use destination::probe;
 
 /// A broker that is still electing a coordinator is asked this often, a second apart.
 const COORDINATOR_TRIES: u32 = 10;
@@ -123,11 +129,15 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
         report.add(Severity::Right, "region", message);
     }
     let managed = needed(set).any(|declared| declared.mapping.access.is_managed());
-    let keys = match signs || managed {
+    let writes = set
+        .iter()
+        .any(|declared| declared.mapping.writes_to_service());
+    let keys = match signs || managed || writes {
         true => keys(&settings, &mut report).await,
         false => None,
     };
-    let aws = Aws::new(settings, Keys::fixed(keys.clone()));
+    let aws = Arc::new(Aws::new(settings, Keys::fixed(keys.clone())));
+    let writer = Writer::over(Arc::clone(&aws));
     for declared in needed(set) {
         let mut own = Report::default();
         let read = access::read(&declared.mapping, &aws).await;
@@ -135,6 +145,10 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
             secrets::of_mapping(&declared.mapping, &read, &mut own);
         }
         kafka(&declared.mapping, &read, &mut own).await;
+        // Without keys nobody would answer, and that there are none is said.
+        if declared.mapping.writes_to_service() && keys.is_some() {
+            destination::look(&writer, &declared.mapping, &mut own).await;
+        }
         report.take(&[&declared.name()], own);
     }
     let mut functions: BTreeMap<_, (&Function, Vec<String>)> = BTreeMap::new();

@@ -360,7 +360,14 @@ mod tests {
 
     fn check(status: u16, body: &str, expected: &Answer) {
         let body = body.as_bytes().to_vec();
-        assert_eq!(&read(&http::Answer { status, body }), expected);
+        assert_eq!(
+            &read(&http::Answer {
+                status,
+                body,
+                ..http::Answer::default()
+            }),
+            expected
+        );
     }
 
     #[test]

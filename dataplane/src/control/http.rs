@@ -1,4 +1,4 @@
-//! HTTP for the control side's cold calls: STS, the instance's metadata, GetFunctionConfiguration.
+//! HTTP for the control side's cold calls: STS, the instance's metadata, GetFunctionConfiguration, destinations.
 //!
 //! Invariant: rustls with ring, passed explicitly, is the only TLS; an answer is read up to a limit.
 
@@ -13,6 +13,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use forebay_protocol::limits::IDLE_CONNECTION_AGE_MAX;
+use reqwest::header::HeaderMap;
 use rustls::ClientConfig;
 use serde::Deserialize;
 
@@ -34,8 +35,10 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const MESSAGE_CHARS_MAX: usize = 500;
 
 /// What came back.
+#[derive(Default)]
 pub(super) struct Answer {
     pub(super) status: u16,
+    pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
@@ -85,6 +88,11 @@ impl Answer {
         let plain = |text: String, (entity, char): (&str, &str)| text.replace(entity, char);
         let inside = entities.into_iter().fold(inside.to_owned(), plain);
         Some(inside.replace("&amp;", "&"))
+    }
+
+    /// A header, if it is text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 }
 
@@ -165,6 +173,7 @@ pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer,
     let body = read(&mut response).await.map_err(Failure::Broken)?;
     Ok(Answer {
         status: response.status().as_u16(),
+        headers: std::mem::take(response.headers_mut()),
         body,
     })
 }
@@ -303,7 +312,11 @@ mod tests {
     fn a_refusal_is_read_from_json_and_from_xml() {
         let said = |status, body: &str| {
             let body = body.as_bytes().to_vec();
-            let answer = Answer { status, body };
+            let answer = Answer {
+                status,
+                body,
+                ..Answer::default()
+            };
             answer.said()
         };
         let json = r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"It is gone."}"#;

@@ -9,6 +9,7 @@ mod access;
 mod attend;
 mod aws;
 pub mod check;
+pub mod destinations;
 mod document;
 mod ending;
 mod expiry;
@@ -240,8 +241,9 @@ impl Control {
             self.observer.judge(mapping, Verdict::crashing(&file));
         }
         let (requests_end, requests) = mpsc::channel(REQUESTS_MAX);
-        self.tasks
-            .spawn(attend::requests(requests, Arc::clone(&self.refresh)));
+        let aws = Arc::new(self.aws());
+        let (refresh, asked) = (Arc::clone(&self.refresh), Arc::clone(&aws));
+        self.tasks.spawn(attend::requests(requests, refresh, asked));
         self.shards = Shards::start(
             &self.config,
             self.spawn_shard,
@@ -254,7 +256,7 @@ impl Control {
             self.tasks.spawn(attend::status(status, news));
         }
         let mut asks = self.open(doors);
-        let mut told = self.start_helpers();
+        let mut told = self.start_helpers(aws);
         let mut unsigned = self.unsigned.subscribe();
         let mut secrets = self.secrets.subscribe();
         self.publish();
@@ -320,23 +322,27 @@ impl Control {
             .send_if_modified(|progress| all && !std::mem::replace(&mut progress.started, true));
     }
 
-    /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
-    fn start_helpers(&mut self) -> mpsc::Receiver<(FunctionId, Duration)> {
-        let settings = Settings::of(&self.config);
-        self.tasks.spawn(credentials::attend(
-            settings.clone(),
-            self.signs.subscribe(),
-            Arc::clone(&self.refresh),
-            self.credentials.clone(),
-            self.unsigned.clone(),
-        ));
+    /// Whoever asks AWS's services, with the keys that are fetched as long as anyone needs some.
+    fn aws(&self) -> Aws {
         let keys = Keys::new(
             self.credentials.subscribe(),
             self.unsigned.subscribe(),
             Arc::clone(&self.refresh),
         );
+        Aws::new(Settings::of(&self.config), keys)
+    }
+
+    /// Starts what fetches credentials and asks for timeouts; the timeouts come out of the receiver.
+    fn start_helpers(&mut self, aws: Arc<Aws>) -> mpsc::Receiver<(FunctionId, Duration)> {
+        self.tasks.spawn(credentials::attend(
+            Settings::of(&self.config),
+            self.signs.subscribe(),
+            Arc::clone(&self.refresh),
+            self.credentials.clone(),
+            self.unsigned.clone(),
+        ));
         self.tasks.spawn(secrets::attend(
-            Arc::new(Aws::new(settings, keys)),
+            aws,
             self.wanted_secrets.subscribe(),
             Arc::clone(&self.secrets_refresh),
             self.rereading.take_requests(),

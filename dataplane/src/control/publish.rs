@@ -25,7 +25,8 @@ impl Control {
         let enabled = || mappings.iter().filter(|mapping| mapping.enabled);
         let signs = mappings.iter().any(|mapping| {
             let calls = mapping.enabled && mapping.function.signing != Signing::None;
-            calls || (mapping.runs() && mapping.access.is_managed())
+            let reads = mapping.runs() && mapping.access.is_managed();
+            calls || reads || mapping.writes_to_service()
         });
         self.signs
             .send_if_modified(|old| std::mem::replace(old, signs) != signs);

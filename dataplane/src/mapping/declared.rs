@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use super::constraint::{integer, length_constraint, list, null, violation};
 use super::file::{EventSourceFile, MappingFile, PollersFile};
-use super::{Access, Function, KafkaSettings, Mapping, access, function, retry, timestamp};
+use super::{
+    Access, Destination, Function, KafkaSettings, Mapping, access, destination, function, retry,
+    timestamp,
+};
 use crate::clock;
 use crate::config::{Config, Findings, Problem, bootstrap_server, without_userinfo};
 
@@ -86,7 +89,8 @@ fn build(
         0..=WINDOW_SECONDS_MAX,
         findings,
     );
-    let retry = retry::policy(file, findings);
+    let destination = destination_of(file, function.as_ref(), topic.as_deref(), config, findings);
+    let retry = retry::policy(file, destination.is_some(), findings);
     let pollers = pollers(file.provisioned_poller_config.as_ref(), findings);
     let group_id = file
         .self_managed_kafka_event_source_config
@@ -108,6 +112,8 @@ fn build(
         enabled: file.enabled.unwrap_or(true),
         pollers,
         retry,
+        destination,
+        drop_undelivered: config.drop_undelivered,
         on_oversized: config.on_oversized,
         body_limit: config.body_limit,
         kafka: kafka_settings(config, call_deadline),
@@ -115,6 +121,7 @@ fn build(
     })
 }
 
+/// What the node's configuration says to the mapping's consumers.
 fn kafka_settings(config: &Config, call_deadline: Duration) -> KafkaSettings {
     KafkaSettings {
         client_rack: config.kafka.client_rack.clone(),
@@ -129,6 +136,21 @@ fn kafka_settings(config: &Config, call_deadline: Duration) -> KafkaSettings {
         request_timeout: config.kafka.request_timeout,
         node_id: config.kafka.node_id.clone(),
     }
+}
+
+fn destination_of(
+    file: &MappingFile,
+    function: Option<&Function>,
+    topic: Option<&str>,
+    config: &Config,
+    findings: &mut Findings<'_>,
+) -> Option<Destination> {
+    let beside = destination::Beside {
+        config,
+        topic,
+        region: function.and_then(|function| function.key.region.as_deref()),
+    };
+    destination::destination(file.destination_config.as_ref(), beside, findings)
 }
 
 /// `tls`: the node's configuration asks for it.

@@ -29,11 +29,11 @@ pub(super) struct MappingFile {
     pub(super) maximum_record_age_in_seconds: Option<Spanned<i64>>,
     pub(super) bisect_batch_on_function_error: Option<bool>,
     pub(super) function_response_types: Option<Spanned<Vec<String>>>,
+    pub(super) destination_config: Option<DestinationsFile>,
 
     filter_criteria: Option<Spanned<Value>>,
     #[serde(rename = "KMSKeyArn")]
     kms_key_arn: Option<Spanned<Value>>,
-    destination_config: Option<Spanned<Value>>,
     metrics_config: Option<Spanned<Value>>,
     logging_config: Option<Spanned<Value>>,
     tags: Option<Spanned<Value>>,
@@ -77,6 +77,19 @@ pub(super) struct PollersFile {
     poller_group_name: Option<Spanned<Value>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct DestinationsFile {
+    pub(super) on_failure: Option<DestinationFile>,
+    pub(super) on_success: Option<Spanned<Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct DestinationFile {
+    pub(super) destination: Option<Spanned<String>>,
+}
+
 /// One of `SourceAccessConfigurations`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,11 +119,6 @@ impl MappingFile {
         let members = [
             ("FilterCriteria", &self.filter_criteria, NOT_CARRIED_OUT),
             ("KMSKeyArn", &self.kms_key_arn, NOT_CARRIED_OUT),
-            (
-                "DestinationConfig",
-                &self.destination_config,
-                NOT_CARRIED_OUT,
-            ),
             ("MetricsConfig", &self.metrics_config, NOT_CARRIED_OUT),
             ("LoggingConfig", &self.logging_config, NOT_CARRIED_OUT),
             ("Tags", &self.tags, NOT_CARRIED_OUT),

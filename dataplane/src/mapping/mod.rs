@@ -7,6 +7,7 @@
 mod access;
 mod constraint;
 mod declared;
+mod destination;
 mod file;
 mod function;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub use access::{Access, Authentication, ManagedSecret, SecretSource};
 pub use declared::initial_call_deadline;
+pub use destination::{Bucket, Destination, Notifications, Queue};
 pub use forebay_protocol::lambda::function::InvokeTarget;
 pub use function::{ACCOUNT_UNKNOWN, unused as unused_functions};
 pub use set::{Declared, MAPPINGS_MAX, Reading, conflict, conflicts, read};
@@ -58,6 +60,10 @@ pub struct Mapping {
     pub pollers: Option<(u32, u32)>,
     /// How often, and how long, records are tried.
     pub retry: RetryPolicy,
+    /// Where records go that are given up; without it they are discarded.
+    pub destination: Option<Destination>,
+    /// Whether records that the destination does not take are dropped, instead of kept until it does.
+    pub drop_undelivered: bool,
     /// What becomes of a record that no body can hold.
     pub on_oversized: OnOversized,
     /// A body stays strictly below this many bytes.
@@ -70,6 +76,12 @@ impl Mapping {
     /// Whether a consumer of it runs.
     pub fn runs(&self) -> bool {
         self.enabled || self.keeps_place()
+    }
+
+    /// Whether a service of AWS is written to as soon as it runs.
+    pub(crate) fn writes_to_service(&self) -> bool {
+        let destination = self.destination.as_ref();
+        self.enabled && destination.is_some_and(|it| it.service().is_some())
     }
 
     /// Whether it is not enabled and starts at an offset that must be found out now: records that come until it
@@ -121,7 +133,7 @@ pub struct Function {
     pub target: InvokeTarget,
     /// How requests are signed.
     pub signing: Signing,
-    /// The role that reads its mappings' secrets; the node itself does, if there is none.
+    /// The role that reads its mappings' secrets and writes to their destinations; the node itself does, if there is none.
     pub role_arn: Option<String>,
     /// Its timeout, where the node's configuration gives it.
     pub timeout: Option<Duration>,

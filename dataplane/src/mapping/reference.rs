@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::file::{KafkaSourceFile, MappingFile, PollersFile};
+use super::file::{DestinationFile, DestinationsFile, KafkaSourceFile, MappingFile, PollersFile};
 use super::{Mapping, declared};
 use crate::config::tests::known_keys;
 use crate::config::{Config, Machine, Surroundings};
@@ -64,6 +64,8 @@ fn every_member_is_in_the_reference() {
     let mut known = known_keys::<MappingFile>(nonsense);
     known.extend(known_keys::<KafkaSourceFile>(nonsense));
     known.extend(known_keys::<PollersFile>(nonsense));
+    known.extend(known_keys::<DestinationsFile>(nonsense));
+    known.extend(known_keys::<DestinationFile>(nonsense));
     for member in known {
         assert!(REFERENCE.contains(&member), "{member}");
     }

@@ -1,6 +1,6 @@
 //! How often, and how long, a mapping's records are tried (contract 4.2; decisions 9 and 10).
 //!
-//! Invariant: -1 and a member that is left out mean the same.
+//! Invariant: -1 and a member that is left out mean the same: without end, or ten times where a destination stands.
 
 use std::time::Duration;
 
@@ -16,8 +16,15 @@ const AGE_SECONDS_MIN: i64 = 60;
 const AGE_SECONDS_MAX: i64 = 604_800;
 const REPORT_ITEM_FAILURES: &str = "ReportBatchItemFailures";
 
+/// With a destination no record is tried without end: it waits for them (decision 10).
+const ATTEMPTS_WITH_DESTINATION: u32 = 10;
+
 /// What the file says of it.
-pub(super) fn policy(file: &MappingFile, findings: &mut Findings<'_>) -> RetryPolicy {
+pub(super) fn policy(
+    file: &MappingFile,
+    has_destination: bool,
+    findings: &mut Findings<'_>,
+) -> RetryPolicy {
     let attempts = file.maximum_retry_attempts.as_ref();
     let attempts = integer(
         "MaximumRetryAttempts",
@@ -25,8 +32,9 @@ pub(super) fn policy(file: &MappingFile, findings: &mut Findings<'_>) -> RetryPo
         -1..=ATTEMPTS_MAX,
         findings,
     );
+    let attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok());
     RetryPolicy {
-        max_attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()),
+        max_attempts: attempts.or(has_destination.then_some(ATTEMPTS_WITH_DESTINATION)),
         max_age: max_age(file.maximum_record_age_in_seconds.as_ref(), findings),
         bisect: file.bisect_batch_on_function_error.unwrap_or(false),
         report_item_failures: reports(file.function_response_types.as_ref(), findings),

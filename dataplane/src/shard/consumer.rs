@@ -1,6 +1,6 @@
 //! The event loop of one consumer: it owns the delivery machine, and does what the machine asks for.
 //!
-//! Helper tasks (connections, calls) push [`Input`]s into one bounded queue; the loop feeds them to the
+//! Helper tasks (connections, calls, writings to the destination) push [`Input`]s into one bounded queue; the loop feeds them to the
 //! machine, lets it work in bounded turns, and carries out its effects. The reconciler says what it wants
 //! as a snapshot ([`Wanted`]) and reads what the loop shows ([`Running`]).
 //!
@@ -18,7 +18,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
-    CallId, ConnectionId, Consumer, ConsumerStatus, Effect, Fault, Input, Notice, Phase, Severity,
+    CallId, ConnectionId, Consumer, ConsumerStatus, DiversionId, Effect, Fault, Input, Notice,
+    Phase, Severity,
 };
 use forebay_protocol::limits::{INPUTS_PER_TURN, INPUTS_WAITING_MAX};
 use forebay_protocol::time::Instant;
@@ -28,6 +29,7 @@ use monoio::time::Sleep;
 use self::config::config;
 use super::Shard;
 use super::broker::Link;
+use super::diverting::Writing;
 use super::hashing::Signs;
 use super::invoker::{Call, Caller};
 use super::keys::derive;
@@ -102,6 +104,7 @@ impl Running {
             caller: Rc::new(caller),
             links: HashMap::new(),
             calls: HashMap::new(),
+            writings: HashMap::new(),
             ending: Vec::new(),
             given_up: BTreeMap::new(),
             next_status: now,
@@ -205,6 +208,7 @@ struct EventLoop {
     access: Arc<Access>,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
+    writings: HashMap<DiversionId, Writing>,
     /// Tasks whose connection or call has ended or was told to.
     ending: Vec<JoinHandle<()>>,
     /// The partitions whose call was given up, and how far they were processed then.
@@ -352,10 +356,15 @@ impl EventLoop {
                 self.forget_call(*id);
                 true
             }
+            Input::Diverted(id, _) => {
+                if let Some(writing) = self.writings.remove(id) {
+                    self.await_later(writing.into_task());
+                }
+                true
+            }
             Input::Credentials(_)
             | Input::MakeAnew
             | Input::Derived(..)
-            | Input::Diverted(..)
             | Input::UnixTime(_)
             | Input::MaxInFlight(_)
             | Input::CallDeadline(_)
@@ -416,7 +425,13 @@ impl EventLoop {
                         call.cancel();
                     }
                 }
-                Effect::Divert(..) => {}
+                Effect::Divert(id, diversion) => {
+                    let mapping = Arc::clone(&self.mapping);
+                    let (requests, inputs) = (&self.shard.requests, &self.desk.inputs);
+                    let (requests, inputs) = (requests.clone(), inputs.clone());
+                    let writing = Writing::start(id, diversion, mapping, requests, inputs);
+                    self.writings.insert(id, writing);
+                }
                 Effect::Stopped => stopped = true,
             }
         }
@@ -491,6 +506,9 @@ impl EventLoop {
             call.cancel();
             self.ending.push(call.into_task());
         }
+        let writings = self.writings.drain();
+        self.ending
+            .extend(writings.map(|(_, writing)| writing.into_task()));
         for task in self.ending.drain(..) {
             task.await;
         }

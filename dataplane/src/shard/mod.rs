@@ -6,6 +6,7 @@
 
 mod broker;
 mod consumer;
+mod diverting;
 mod driver;
 mod exchange;
 mod frames;
@@ -181,6 +182,8 @@ mod tests {
             enabled: true,
             pollers: None,
             retry: RetryPolicy::default(),
+            destination: None,
+            drop_undelivered: false,
             on_oversized: OnOversized::Halt,
             body_limit: BODY_BYTES_LIMIT,
             kafka: KafkaSettings {

@@ -1,8 +1,10 @@
-//! A fake of AWS's services beside Lambda: Secrets Manager, and STS's AssumeRole.
+//! A fake of AWS's services beside Lambda: Secrets Manager, STS's AssumeRole, and what failed records are written to.
 //!
 //! It checks every signature, and answers proxied requests as direct ones, so it can be the proxy too.
 //!
 //! Invariant: a secret is given to whoever may read it and signs for it, and to nobody else.
+
+mod destinations;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +20,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+pub use self::destinations::Destinations;
 use crate::fake_lambda::{Head, Keys};
 use crate::signature;
+
+/// A document may hold a whole event.
+const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// A running fake; it stops when dropped.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub struct Account {
     pub roles: BTreeMap<String, Keys>,
     /// Every request that was signed well: the host that it was for, whose key signed it, and what it was for.
     pub asked: Vec<Asked>,
+    /// What failed records are written to.
+    pub destinations: Destinations,
     /// An answer to GetSecretValue in place of the secret: its status and body.
     pub refusal: Option<(u16, String)>,
 }
@@ -51,7 +59,7 @@ pub struct Asked {
     pub host: String,
     /// Who signed it.
     pub access_key_id: String,
-    /// The ARN of the secret or the role.
+    /// The ARN of the secret, the role or the topic; the path of the queue's URL; the bucket's name.
     pub arn: String,
 }
 
@@ -66,6 +74,7 @@ impl FakeAws {
             secrets: BTreeMap::new(),
             roles: BTreeMap::new(),
             asked: Vec::new(),
+            destinations: Destinations::default(),
             refusal: None,
         }));
         let app = Router::new()
@@ -104,13 +113,14 @@ async fn answer(
     request: Request<axum::body::Body>,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else {
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
     let head = head(&parts);
     let mut account = state.lock().await;
-    match head.header("x-amz-target") {
-        Some("secretsmanager.GetSecretValue") => account.secret(&head, &body),
+    match (head.header("x-amz-target"), destinations::service(&head)) {
+        (Some("secretsmanager.GetSecretValue"), _) => account.secret(&head, &body),
+        (_, Some(service)) => account.written(service, &head, &body),
         _ => account.assume(&head, &body),
     }
 }
@@ -208,7 +218,8 @@ impl Account {
 }
 
 fn refused(kind: &str, message: &str) -> Response {
-    let json = serde_json::json!({ "__type": kind, "Message": message });
+    // Both, as some of them answer.
+    let json = serde_json::json!({ "__type": kind, "message": message, "Message": message });
     (StatusCode::BAD_REQUEST, json.to_string()).into_response()
 }
 

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use forebay_protocol::delivery::{ConsumerConfig, Duty};
+use forebay_protocol::delivery::{self, ConsumerConfig, Duty};
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::limits::DEFAULT_WINDOW;
 use uuid::Uuid;
 
 use crate::contract::ConsumerPlan;
+use crate::mapping::Destination;
 
 /// What that plan's consumer is told once.
 pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
@@ -36,8 +37,13 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         body_limit: mapping.body_limit,
         on_oversized: mapping.on_oversized,
         retry: mapping.retry.clone(),
-        destination: None,
-        drop_undelivered: false,
+        destination: mapping.destination.as_ref().map(|to| match to {
+            Destination::Topic(topic) => delivery::Destination::Topic(topic.clone()),
+            Destination::Queue(_) | Destination::Notifications(_) | Destination::Bucket(_) => {
+                delivery::Destination::Service
+            }
+        }),
+        drop_undelivered: mapping.drop_undelivered,
         read_committed: kafka.read_committed,
         group_protocol: kafka.group_protocol,
         session_timeout: kafka.session_timeout,
