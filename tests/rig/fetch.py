@@ -12,7 +12,6 @@ from kafka import RIG, clients, since
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERSIONS = ["4.4.0", "4.0.2", "3.9.2", "2.8.2", "2.0.1", "1.1.1", "0.11.0.3", "0.10.1.0"]
-PYTHON = os.path.join(RIG, "venv", "bin", "python")
 
 
 def run(command, **options):
@@ -81,18 +80,30 @@ def kafka(version):
         jars("tools-4.3.1")
 
 
-def librdkafka():
-    if not os.path.exists(PYTHON):
-        venv = os.path.dirname(os.path.dirname(PYTHON))
+def python(name, requirements):
+    """A Python of its own with what that file asks for, once."""
+    program = os.path.join(RIG, name, "bin", "python")
+    if not os.path.exists(program):
+        venv = os.path.join(RIG, name)
         try:
             run([sys.executable, "-m", "venv", venv + ".part"])
         except RuntimeError:
             apt("python3-venv")
             run(["/usr/bin/python3", "-m", "venv", "--clear", venv + ".part"])
         run([os.path.join(venv + ".part", "bin", "python"), "-m", "pip", "install", "-q", "--no-cache-dir",
-             "-r", os.path.join(HERE, "requirements.txt")])
+             "-r", os.path.join(HERE, requirements)])
         # The scripts inside name the folder, the interpreter does not: it may be moved.
         os.rename(venv + ".part", venv)
+    return program
+
+
+def librdkafka():
+    python("venv", "requirements.txt")
+
+
+def aws():
+    """Servers that stand in for AWS's; returns the Python that has them, and botocore."""
+    return python("aws", "aws.txt")
 
 
 def kcat():

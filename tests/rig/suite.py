@@ -106,6 +106,15 @@ def end_to_end(part):
         part.test("footprint", "--test-threads=1", FOREBAY_BIN=BINARY)
 
 
+def destinations(part):
+    """Failed records, written to servers that stand in for AWS's and read back by botocore."""
+    program = fetch.aws()
+    built = part.check("cargo", "build", "--locked", "--workspace", "--bins")
+    built = built and part.check("cargo", "test", "--locked", "--workspace", "--test", "destinations", "--no-run")
+    for server in ["moto", "ministack"] if built else []:
+        part.check(program, os.path.join(fetch.HERE, "destinations.py"), server, BINARY)
+
+
 def quickstart(part):
     part.check("cargo", "run", "--locked", "--release", "--example", "quickstart", "--", "--records", "200000")
 
@@ -216,7 +225,7 @@ def docs(part):
     part.check("cargo", "doc", "--locked", "--workspace", "--no-deps", RUSTDOCFLAGS="-D warnings")
 
 
-PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, real_kafka, versions, fuzz, quickstart, bench, docs]
+PARTS = [fmt, clippy, tidy, unit, simulation, end_to_end, destinations, real_kafka, versions, fuzz, quickstart, bench, docs]
 # Run only where they are named.
 OTHER_PARTS = [matrix, cluster, fuzz_dataplane]
 
