@@ -13,6 +13,7 @@
 )]
 
 pub mod delivery;
+pub mod filter;
 pub mod http;
 pub mod kafka;
 mod kernels;

@@ -276,3 +276,9 @@ const _: () = assert!(FETCH_BYTES_MIN <= CONSUMER_FETCH_BYTES_MIN);
 
 /// Characters of a function's `errorType` that the status and the log show.
 pub const ERROR_TYPE_CHARS_MAX: usize = 128;
+
+/// JSON that is nested deeper is not taken for JSON.
+pub const JSON_DEPTH_MAX: usize = 1024;
+
+/// Combinations that the `$or`s of one filter pattern may make.
+pub const FILTER_BRANCHES_MAX: usize = 1024;
