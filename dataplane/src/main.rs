@@ -2,6 +2,7 @@
 //!
 //! Invariant: a wrong command line exits 64 and a wrong configuration 78, before any port is bound.
 
+mod filter;
 mod log;
 mod show;
 
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Show how the node that runs stands, and what needs attention.
     Status(show::Question),
+    /// Try a pattern of FilterCriteria: whether it compiles, and what it does with a record.
+    Filter(filter::Trial),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
             probe,
         } => with_config(&config, print, |config| check(config, offline, probe)),
         Command::Status(question) => show::run(question),
+        Command::Filter(trial) => filter::run(&trial),
     }
 }
 
