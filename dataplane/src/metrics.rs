@@ -112,6 +112,8 @@ series! {
         "How many calls of them have failed; absent while none does";
     RECORDS_POLLED = Counter "forebay_polled_records_total" ["mapping"] "Records read from Kafka";
     BYTES_FETCHED = Counter "forebay_fetched_bytes_total" ["mapping"] "Bytes of record sets fetched";
+    RECORDS_FILTERED = Counter "forebay_filtered_records_total" ["mapping"]
+        "Records that no pattern of FilterCriteria wants";
     RECORDS_INVOKED = Counter "forebay_invoked_records_total" ["mapping"]
         "Records sent in calls, again for each retry";
     RECORDS_FAILED = Counter "forebay_failed_records_total" ["mapping"] "Records in calls that failed";
@@ -163,9 +165,10 @@ series! {
 type Read = fn(&Counters) -> u64;
 
 /// The counters and the series that show them.
-pub(crate) const COUNTERS: [(Series, Read); 19] = [
+pub(crate) const COUNTERS: [(Series, Read); 20] = [
     (RECORDS_POLLED, |it| it.records_polled),
     (BYTES_FETCHED, |it| it.bytes_fetched),
+    (RECORDS_FILTERED, |it| it.records_filtered),
     (RECORDS_INVOKED, |it| it.records_invoked),
     (RECORDS_FAILED, |it| it.records_failed),
     (RECORDS_SUCCEEDED, |it| it.records_succeeded),

@@ -6,6 +6,7 @@ mod delivery;
 mod destinations;
 mod exceptions;
 mod faults;
+mod filters;
 mod hostile;
 mod keeping;
 mod logs;

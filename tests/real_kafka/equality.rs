@@ -62,6 +62,36 @@ async fn check(version: &'static str) {
     forebay.assert_running();
 }
 
+/// Of records in every codec and of transactions only what a pattern wants arrives, and nothing stays behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_filter_wants_is_committed_and_not_delivered() {
+    const PATTERN: &str = r#"{"partition":[{"anything-but":[1]}],"offset":[{"numeric":["<",2000]}],"timestampType":["CREATE_TIME"]}"#;
+    let Some(rig) = rig("filters") else { return };
+    let broker = Broker::start(&rig, NEWEST).await;
+    broker.topic("filtered", PARTITIONS, &[]).await;
+    broker
+        .produce(Producer::Java, "filtered", EMBEDDED_RECORDS_EACH, 3)
+        .await;
+    let all = broker.expected("filtered").await.records();
+    let expected = broker.expected("filtered").await;
+    let expected = expected.only(|partition, offset| partition != 1 && offset < 2000);
+    assert!(expected.records() > 0 && expected.records() < all);
+    let mut sink = Sink::new();
+    let settings = Settings {
+        filter: Some(PATTERN),
+        ..Settings::new("filtered", "filtered", sink.listen().await)
+    };
+    let mut forebay = Forebay::start(&broker, &settings);
+    let verdict = await_all(&mut sink, &expected, Duration::from_secs(120)).await;
+    verdict.assert_sound();
+    assert_eq!(verdict.delivered, expected.records(), "once each");
+    broker.await_no_lag("filtered", PARTITIONS as usize).await;
+    let verdict = expected.judge(&sink.ledger().calls, &[]);
+    verdict.assert_sound();
+    say(&format!("{} of {all} records wanted", verdict.delivered));
+    forebay.assert_running();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_broker_serves_clients_of_4_4_0() {
     check_embedded(NEWEST).await;

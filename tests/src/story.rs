@@ -7,6 +7,7 @@
 //! Invariant: the same story is told the same way each time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,6 +121,7 @@ pub fn consumer_config() -> ConsumerConfig {
         retry: RetryPolicy::default(),
         destination: None,
         drop_undelivered: false,
+        filters: Arc::default(),
         read_committed: true,
         session_timeout: Duration::from_secs(10),
         rebalance_timeout: Duration::from_secs(30),

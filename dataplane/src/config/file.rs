@@ -40,6 +40,7 @@ pub(super) struct ConfigFile {
     pub(super) body_limit_bytes: Option<Spanned<u64>>,
     pub(super) on_oversized_record: Option<Spanned<String>>,
     pub(super) on_destination_failure: Option<Spanned<String>>,
+    pub(super) filters_max: Option<Spanned<u64>>,
     pub(super) endpoint_urls: Option<EndpointUrlsFile>,
     #[serde(default)]
     pub(super) functions: BTreeMap<String, FunctionFile>,

@@ -93,6 +93,8 @@ pub struct Config {
     pub on_oversized: OnOversized,
     /// Whether failed records that their destination does not take are dropped, instead of kept until it does.
     pub drop_undelivered: bool,
+    /// How many filters a mapping may have.
+    pub filters_max: usize,
     /// Functions that need settings of their own, by the name that mappings use.
     pub functions: BTreeMap<String, FunctionConfig>,
 }
@@ -151,6 +153,7 @@ const GRACE_MS_DEFAULT: u64 = 60_000;
 const MAPPINGS_DIR_DEFAULT: &str = "/etc/forebay/mappings.d";
 const STATE_DIR_DEFAULT: &str = "/var/lib/forebay";
 const SHARDS_MAX: u64 = 1024;
+const FILTERS_MAX_DEFAULT: u64 = 5;
 /// One part of so many of the machine's memory is the default budget: the rest is for the kernel's page
 /// cache and socket buffers, and for what is outside the budget (receive buffers, decompression).
 const MEMORY_SHARE: u64 = 2;
@@ -341,6 +344,13 @@ fn build(
             &[("retry", false), ("drop", true)],
             findings,
         ),
+        filters_max: to_usize(number(
+            "filters_max",
+            file.filters_max,
+            1..=10,
+            FILTERS_MAX_DEFAULT,
+            findings,
+        )),
         functions: file
             .functions
             .into_iter()

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::constraint::{integer, length_constraint, list, null, violation};
 use super::file::{EventSourceFile, MappingFile, PollersFile};
 use super::{
-    Access, Destination, Function, KafkaSettings, Mapping, access, destination, function, retry,
-    timestamp,
+    Access, Destination, Function, KafkaSettings, Mapping, access, destination, filters, function,
+    retry, timestamp,
 };
 use crate::clock;
 use crate::config::{Config, Findings, Problem, bootstrap_server, without_userinfo};
@@ -92,11 +92,8 @@ fn build(
     let destination = destination_of(file, function.as_ref(), topic.as_deref(), config, findings);
     let retry = retry::policy(file, destination.is_some(), findings);
     let pollers = pollers(file.provisioned_poller_config.as_ref(), findings);
-    let group_id = file
-        .self_managed_kafka_event_source_config
-        .as_ref()
-        .and_then(|kafka| kafka.consumer_group_id.as_ref());
-    let group_id = group_id_or(group_id, uuid, findings);
+    let filters = filters::filters(file.filter_criteria.as_ref(), config.filters_max, findings);
+    let group_id = group_id_or(file.consumer_group_id(), uuid, findings);
     let (function, bootstrap, topic) = (function?, bootstrap?, topic?);
     let call_deadline = initial_call_deadline(&function);
     Some(Mapping {
@@ -109,6 +106,7 @@ fn build(
         starting_position,
         batch_size: batch_size.map_or(BATCH_SIZE_DEFAULT, |size| size.unsigned_abs() as u32),
         window_seconds: window.map(|seconds| seconds.unsigned_abs() as u16),
+        filters,
         enabled: file.enabled.unwrap_or(true),
         pollers,
         retry,

@@ -30,8 +30,8 @@ pub(super) struct MappingFile {
     pub(super) bisect_batch_on_function_error: Option<bool>,
     pub(super) function_response_types: Option<Spanned<Vec<String>>>,
     pub(super) destination_config: Option<DestinationsFile>,
+    pub(super) filter_criteria: Option<FilterCriteriaFile>,
 
-    filter_criteria: Option<Spanned<Value>>,
     #[serde(rename = "KMSKeyArn")]
     kms_key_arn: Option<Spanned<Value>>,
     metrics_config: Option<Spanned<Value>>,
@@ -100,6 +100,20 @@ pub(super) struct AccessFile {
     pub(super) uri: Option<Spanned<String>>,
 }
 
+/// `FilterCriteria`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct FilterCriteriaFile {
+    pub(super) filters: Option<Spanned<Vec<Spanned<FilterFile>>>>,
+}
+
+/// One of its `Filters`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub(super) struct FilterFile {
+    pub(super) pattern: Option<Spanned<String>>,
+}
+
 /// A member that is there and must not be.
 pub(super) struct Refused<'a> {
     pub(super) member: &'static str,
@@ -112,12 +126,17 @@ const NOT_CARRIED_OUT: &str = "is not carried out by this version; remove the me
 const NOT_KAFKA: &str = "does not apply to self-managed Kafka; remove the member";
 
 impl MappingFile {
+    /// The group's id, where there is one.
+    pub(super) fn consumer_group_id(&self) -> Option<&Spanned<String>> {
+        let kafka = self.self_managed_kafka_event_source_config.as_ref();
+        kafka?.consumer_group_id.as_ref()
+    }
+
     /// The members that would have no effect, in AWS's order.
     pub(super) fn refused(&self) -> Vec<Refused<'_>> {
         let kafka = self.self_managed_kafka_event_source_config.as_ref();
         let pollers = self.provisioned_poller_config.as_ref();
         let members = [
-            ("FilterCriteria", &self.filter_criteria, NOT_CARRIED_OUT),
             ("KMSKeyArn", &self.kms_key_arn, NOT_CARRIED_OUT),
             ("MetricsConfig", &self.metrics_config, NOT_CARRIED_OUT),
             ("LoggingConfig", &self.logging_config, NOT_CARRIED_OUT),

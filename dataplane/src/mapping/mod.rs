@@ -9,6 +9,7 @@ mod constraint;
 mod declared;
 mod destination;
 mod file;
+mod filters;
 mod function;
 #[cfg(test)]
 mod reference;
@@ -17,11 +18,13 @@ mod set;
 mod timestamp;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
     Endpoint, GroupProtocol, OnOversized, RetryPolicy, StartingPosition,
 };
+use forebay_protocol::filter::FilterSet;
 use uuid::Uuid;
 
 pub use access::{Access, Authentication, ManagedSecret, SecretSource};
@@ -54,6 +57,8 @@ pub struct Mapping {
     pub batch_size: u32,
     /// `MaximumBatchingWindowInSeconds`; `None` is unset (500 ms).
     pub window_seconds: Option<u16>,
+    /// `FilterCriteria`: the records that are sent.
+    pub filters: Arc<FilterSet>,
     /// Whether it runs.
     pub enabled: bool,
     /// `ProvisionedPollerConfig`: minimum and maximum; `None` is on demand.

@@ -184,6 +184,7 @@ mod tests {
             retry: RetryPolicy::default(),
             destination: None,
             drop_undelivered: false,
+            filters: Arc::default(),
             on_oversized: OnOversized::Halt,
             body_limit: BODY_BYTES_LIMIT,
             kafka: KafkaSettings {

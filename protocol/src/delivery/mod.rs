@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::filter::FilterSet;
 use crate::kafka::sasl::{Derivation, DerivedKey, NonceKey, SaslCredentials};
 use crate::lambda::failure::Failure;
 use crate::lambda::invoke::Outcome;
@@ -114,6 +115,8 @@ pub struct ConsumerConfig {
     pub destination: Option<Destination>,
     /// Whether records that the destination does not take are discarded (AWS's way) instead of kept until it does.
     pub drop_undelivered: bool,
+    /// The records that are sent; the others are passed over.
+    pub filters: Arc<FilterSet>,
     /// Whether open and aborted transactions are left out.
     pub read_committed: bool,
     /// The group's session timeout.

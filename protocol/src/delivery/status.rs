@@ -164,6 +164,8 @@ pub struct Counters {
     pub records_polled: u64,
     /// Bytes of record sets fetched.
     pub bytes_fetched: u64,
+    /// Records that no filter wants.
+    pub records_filtered: u64,
     /// Records sent in calls, again for each retry.
     pub records_invoked: u64,
     /// Records in calls that failed.

@@ -112,6 +112,14 @@ impl Expected {
         self
     }
 
+    /// What remains of it where only those records are wanted.
+    pub fn only(mut self, is_wanted: impl Fn(i32, i64) -> bool) -> Self {
+        for (partition, records) in &mut self.partitions {
+            records.retain(|record| is_wanted(*partition, record.offset));
+        }
+        self
+    }
+
     /// The offset after the last record of a partition; 0 without one.
     pub fn end(&self, partition: i32) -> i64 {
         let records = self.partitions.get(&partition);

@@ -30,6 +30,8 @@ pub struct Settings {
     pub batch_size: u32,
     /// `MaximumBatchingWindowInSeconds`.
     pub window_seconds: Option<u32>,
+    /// The one pattern of `FilterCriteria`.
+    pub filter: Option<&'static str>,
     /// Whether calls are signed.
     pub signed: bool,
     /// How many shards.
@@ -71,6 +73,7 @@ impl Settings {
             starting_position: StartingPosition::TrimHorizon,
             batch_size: 100,
             window_seconds: Some(0),
+            filter: None,
             signed: false,
             shards: 1,
             pollers: None,
@@ -124,6 +127,10 @@ impl Settings {
         if let Some(seconds) = self.window_seconds {
             writeln!(toml, "MaximumBatchingWindowInSeconds = {seconds}")
                 .expect("a string takes all");
+        }
+        if let Some(pattern) = self.filter {
+            let filters = format!("Filters = [{{ Pattern = '{pattern}' }}]");
+            writeln!(toml, "FilterCriteria = {{ {filters} }}").expect("a string takes all");
         }
         if let Some(pollers) = self.pollers {
             let config = format!("MinimumPollers = {pollers}, MaximumPollers = {pollers}");

@@ -21,14 +21,16 @@ impl World {
             i32::try_from(self.random.below(self.schedule.partitions as u64)).unwrap_or(0);
         let count = 1 + self.random.below(5);
         let value = usize::try_from(self.random.below(300)).unwrap_or(0);
-        let mut records: Vec<NewRecord> = (0..count)
-            .map(|_| NewRecord::value(vec![b'x'; value]))
+        let wanted: Vec<bool> = (0..count).map(|_| self.draw_wanted()).collect();
+        let mut records: Vec<NewRecord> = wanted
+            .iter()
+            .map(|wanted| NewRecord::value(self.record_value(*wanted, value)))
             .collect();
         if self.schedule.giving_up.is_some() {
             self.make_troublesome(&mut records);
         }
         match self.random.below(6) {
-            0 => self.produce_transaction(partition, &records),
+            0 => self.produce_transaction(partition, &records, &wanted),
             kind => {
                 let codec = if kind == 1 { Codec::Gzip } else { Codec::None };
                 let options = BatchOptions {
@@ -36,7 +38,7 @@ impl World {
                     ..BatchOptions::default()
                 };
                 let base = self.kafka.append_with(TOPIC, partition, &records, options);
-                self.note(partition, base, count, true);
+                self.note(partition, base, &wanted);
             }
         }
         let gap = self.random_micros(1_000, 1_500_000);
@@ -49,13 +51,29 @@ impl World {
         for record in records {
             let age = i64::try_from(self.random.below(70_000)).unwrap_or(0);
             record.timestamp = super::UNIX_ORIGIN_MS + now - age;
-            if self.schedule.body_limit < 100_000 && self.chance(20) {
+            let may_be_large = self.schedule.body_limit < 100_000 && !self.schedule.is_filtered;
+            if may_be_large && self.chance(20) {
                 record.value = Some(vec![b'x'; self.schedule.body_limit].into());
             }
         }
     }
 
-    fn produce_transaction(&mut self, partition: i32, records: &[NewRecord]) {
+    /// Whether the next record is one that the filters want; without filters all are.
+    fn draw_wanted(&mut self) -> bool {
+        !self.schedule.is_filtered || self.chance(2)
+    }
+
+    /// A record's value: plain text, or JSON that the filters want or do not.
+    fn record_value(&self, wanted: bool, bytes: usize) -> Vec<u8> {
+        let padding = "x".repeat(bytes);
+        match (wanted, self.schedule.is_filtered && bytes % 2 == 1) {
+            (true, false) => padding.into_bytes(),
+            (true, true) => format!(r#"{{"send":"yes","padding":"{padding}"}}"#).into_bytes(),
+            (false, _) => format!(r#"{{"padding":"{padding}","send":"no"}}"#).into_bytes(),
+        }
+    }
+
+    fn produce_transaction(&mut self, partition: i32, records: &[NewRecord], wanted: &[bool]) {
         let commits = self.chance(2);
         let producer = Producer {
             id: 7,
@@ -68,17 +86,19 @@ impl World {
             ..BatchOptions::default()
         };
         let base = self.kafka.append_with(TOPIC, partition, records, options);
-        self.note(partition, base, records.len() as u64, commits);
+        let visible: Vec<bool> = wanted.iter().map(|it| *it && commits).collect();
+        self.note(partition, base, &visible);
         let marker = self
             .kafka
             .append_marker(TOPIC, partition, producer.id, commits);
-        self.note(partition, marker, 1, false);
+        self.note(partition, marker, &[false]);
     }
 
-    fn note(&mut self, partition: i32, base: i64, count: u64, visible: bool) {
-        for at in 0..i64::try_from(count).unwrap_or(0) {
-            self.ledger.produced(partition, base + at, visible);
-            self.report.records += u64::from(visible);
+    /// Records from that offset on; what is not visible must never be delivered.
+    fn note(&mut self, partition: i32, base: i64, visible: &[bool]) {
+        for (offset, visible) in (base..).zip(visible) {
+            self.ledger.produced(partition, offset, *visible);
+            self.report.records += u64::from(*visible);
         }
     }
 

@@ -364,6 +364,7 @@ impl World {
                 .giving_up
                 .as_ref()
                 .is_some_and(|it| it.drop_undelivered),
+            filters: schedule.filters(),
             read_committed: true,
             session_timeout: Duration::from_secs(10),
             rebalance_timeout: Duration::from_secs(30),

@@ -1,8 +1,10 @@
 //! What a seed stands for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{GroupProtocol, RetryPolicy};
+use forebay_protocol::filter::{Filter, FilterSet};
 use forebay_protocol::kafka::sasl::Mechanism;
 use forebay_protocol::limits;
 use forebay_protocol::random::Random;
@@ -80,6 +82,8 @@ pub struct Schedule {
     pub giving_up: Option<GivingUp>,
     /// No fault strikes the one node nor its cluster. A quarter of the schedules that give up.
     pub is_calm: bool,
+    /// The mapping has filters, and some records are not wanted. One schedule in four.
+    pub is_filtered: bool,
     /// A deliberate fault of the shell.
     pub mutation: Option<Mutation>,
 }
@@ -114,6 +118,12 @@ impl GivingUp {
         }
     }
 }
+
+/// What the filters of a schedule want.
+const PATTERNS: [&str; 2] = [
+    r#"{"value":{"send":["yes"]}}"#,
+    r#"{"value":{"send":[{"exists":false}]}}"#,
+];
 
 impl Schedule {
     /// The schedule of a seed.
@@ -151,6 +161,7 @@ impl Schedule {
             is_forgetful: seed % 11 == 5,
             giving_up: gives_up.then(|| GivingUp::from_seed(seed)),
             is_calm,
+            is_filtered: seed % 4 == 3,
             mutation: None,
         }
     }
@@ -160,6 +171,15 @@ impl Schedule {
     pub fn with(mut self, mutation: Mutation) -> Self {
         self.mutation = Some(mutation);
         self
+    }
+
+    /// The mapping's filters.
+    pub(super) fn filters(&self) -> Arc<FilterSet> {
+        if !self.is_filtered {
+            return Arc::default();
+        }
+        let filters = PATTERNS.map(|it| Filter::compile(it).expect("a pattern"));
+        Arc::new(FilterSet::new(filters.into()))
     }
 
     /// What a machine may hold: its own minimum, the shared part, and what a fetch may bring beyond what was

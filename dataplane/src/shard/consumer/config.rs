@@ -2,6 +2,7 @@
 //!
 //! Invariant: no two consumers have the same seed, or make the same nonces.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{self, ConsumerConfig, Duty};
@@ -44,6 +45,7 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
             }
         }),
         drop_undelivered: mapping.drop_undelivered,
+        filters: Arc::clone(&mapping.filters),
         read_committed: kafka.read_committed,
         group_protocol: kafka.group_protocol,
         session_timeout: kafka.session_timeout,

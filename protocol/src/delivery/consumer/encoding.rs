@@ -65,6 +65,9 @@ impl Consumer {
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
+            filters: &self.config.filters,
+            topic: &self.config.topic,
+            scratch: &mut self.filter_scratch,
             decompressor: &mut self.decompressor,
             buffers: &mut self.buffers,
             body_limit: self.config.body_limit,
@@ -73,12 +76,14 @@ impl Consumer {
             now: self.now,
             turn_bytes: step,
             polled: 0,
+            filtered: 0,
         };
         let outcome = lane.encode(&mut bench);
         // A lane that decodes nothing but still asks for more must not hold the turn for ever.
         let spent = (step - bench.turn_bytes).max(1);
         *turn_bytes = turn_bytes.saturating_sub(spent);
         self.counters.records_polled += bench.polled;
+        self.counters.records_filtered += bench.filtered;
         self.fetched
             .change(decompressed_before, lane.decompressed_bytes());
         self.bodies.change(free_before, self.buffers.bytes());

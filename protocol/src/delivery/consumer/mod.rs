@@ -47,6 +47,7 @@ use super::links::{Broken, Links, Refusal, Role};
 use super::memory::Account;
 use super::status::Counters;
 use super::{Budget, CallId, ConsumerConfig, DiversionId, Effect, Fault, Input, Notice, Severity};
+use crate::filter::Scratch;
 use crate::kafka::membership::Member;
 use crate::kafka::messages::{ApiKey, Response};
 use crate::kafka::records::Decompressor;
@@ -134,6 +135,7 @@ pub struct Consumer {
     places: Places,
     encode_queue: VecDeque<i32>,
     hash_along: bool,
+    filter_scratch: Scratch,
     decompressor: Decompressor,
     fetching: BTreeSet<i32>,
     /// When the cluster is next asked about brokers that owe an answer for too long.
@@ -201,6 +203,7 @@ impl Consumer {
             places: Places::new(),
             encode_queue: VecDeque::new(),
             hash_along: false,
+            filter_scratch: Scratch::default(),
             decompressor: Decompressor::new(),
             fetching: BTreeSet::new(),
             doubt_again: now,

@@ -1,9 +1,11 @@
-//! Records on their way from fetched bytes into the open body, a bounded turn at a time.
+//! Records on their way from fetched bytes into the open body, a bounded turn at a time. Those that no filter wants
+//! are passed over, as gaps are: they count as processed once what was before them has ended.
 //!
 //! Invariant: a record is encoded once, in order; what stops a turn leaves the next record unread.
 
 use super::super::buffers::Buffers;
 use super::{Fetched, Lane};
+use crate::filter::{self, FilterSet, Subject};
 use crate::kafka::records::{Decompressor, Headers, Record, RecordError};
 use crate::lambda::event::{Buffer, EventShape, Fragment, Push};
 use crate::limits::OVERSIZED_EVENT_BYTES_MAX;
@@ -27,6 +29,10 @@ pub(in crate::delivery) enum Encoded {
 /// What encoding needs beside the lane.
 pub(in crate::delivery) struct Workbench<'a> {
     pub(in crate::delivery) shape: &'a EventShape,
+    pub(in crate::delivery) filters: &'a FilterSet,
+    pub(in crate::delivery) topic: &'a str,
+    /// What filters work in.
+    pub(in crate::delivery) scratch: &'a mut filter::Scratch,
     pub(in crate::delivery) decompressor: &'a mut Decompressor,
     /// What bodies are built in.
     pub(in crate::delivery) buffers: &'a mut Buffers,
@@ -39,6 +45,8 @@ pub(in crate::delivery) struct Workbench<'a> {
     pub(in crate::delivery) turn_bytes: usize,
     /// Records read, filtered or not.
     pub(in crate::delivery) polled: u64,
+    /// Of these, those that no filter wants.
+    pub(in crate::delivery) filtered: u64,
 }
 
 impl Lane {
@@ -56,6 +64,10 @@ impl Lane {
                 break Encoded::Paused;
             }
             match reader.next(bench.decompressor) {
+                Ok(Some(record)) if bench.filters_out(self.partition, &record) => {
+                    self.encoded = record.offset + 1;
+                    self.epoch = reader.leader_epoch();
+                }
                 Ok(Some(record)) => {
                     let open = match &mut self.open {
                         Some(open) => open,
@@ -180,6 +192,29 @@ impl Lane {
             self.encoded = reader.next_offset();
         }
         self.settle();
+    }
+}
+
+impl Workbench<'_> {
+    /// Whether no filter wants the record, which is counted then.
+    #[inline]
+    fn filters_out(&mut self, partition: i32, record: &Record<'_>) -> bool {
+        if self.filters.is_empty() {
+            return false;
+        }
+        let subject = Subject {
+            topic: self.topic,
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            timestamp_type: record.timestamp_type.name(),
+            key: record.key,
+            value: record.value,
+        };
+        let filtered = !self.filters.passes(&subject, self.scratch);
+        self.polled += u64::from(filtered);
+        self.filtered += u64::from(filtered);
+        filtered
     }
 }
 

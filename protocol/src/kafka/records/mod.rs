@@ -48,6 +48,17 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+impl TimestampType {
+    /// Its name in the event.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoTimestamp => "NO_TIMESTAMP_TYPE",
+            Self::CreateTime => "CREATE_TIME",
+            Self::LogAppendTime => "LOG_APPEND_TIME",
+        }
+    }
+}
+
 /// One record, borrowed from the fetched (or the decompressed) bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
