@@ -4,6 +4,7 @@
 
 mod codec;
 mod cpu;
+mod filter;
 mod floor;
 mod function;
 mod goal;
@@ -53,6 +54,8 @@ struct Arguments {
 enum Command {
     /// Decode, encode and hash against the hash alone: the gate of the hot path.
     Codec(codec::Arguments),
+    /// What a filter costs a record, over simd-json's tape of the same value.
+    Filter(filter::Arguments),
     /// The least that a record can cost: a bare loop, beside which the others are judged.
     Floor(floor::Arguments),
     /// The real appliance between an embedded broker and function: what a record costs it.
@@ -92,6 +95,7 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Codec(arguments) => codec::run(&arguments),
+        Command::Filter(arguments) => filter::run(&arguments),
         Command::Floor(arguments) => floor::run(&arguments),
         Command::Pipeline(arguments) => pipeline::run(&arguments),
         Command::Scale(arguments) => scale::run(&arguments),
