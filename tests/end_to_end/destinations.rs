@@ -9,7 +9,10 @@ use forebay_protocol::delivery::{Diversion, Undelivered};
 use forebay_protocol::lambda::failure::{
     Condition, FailedLane, Failure, FunctionResponse, Origin, RecordPosition,
 };
+use forebay_tests::eventually;
 use forebay_tests::fake_aws::{Account, FakeAws};
+use forebay_tests::fake_kafka::batch::NewRecord;
+use forebay_tests::fake_lambda::Reply;
 use forebay_tests::harness::{Declared, Site, Stage};
 use serde_json::Value;
 
@@ -462,4 +465,54 @@ fn what_is_no_destination_is_refused_with_its_line() {
             "{said}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_node_writes_what_its_function_cannot_digest_and_commits_it() {
+    let test = "destinations::a_node_writes_what_its_function_cannot_digest_and_commits_it";
+    if !is_inside(test, &[]) {
+        return;
+    }
+    let (aws, stage) = (aws().await, Stage::new());
+    stage
+        .on_kafka(|kafka| {
+            kafka.create_topic("orders", 1);
+            for at in 0..2 {
+                let record = NewRecord::value(format!("value-{at}")).at(1_700_000_000_000 + at);
+                kafka.append("orders", 0, &[record]);
+            }
+        })
+        .await;
+    stage
+        .on_lambda(|functions| functions.always("orders", Reply::function_error()))
+        .await;
+    let members = format!(
+        "DestinationConfig.OnFailure.Destination = {BUCKET:?}\nMaximumRetryAttempts = 0\n\
+         MaximumBatchingWindowInSeconds = 0\n"
+    );
+    let mut site = site(&aws, &stage, BUCKET);
+    site.declare(&Declared::new("orders").with(&members));
+    // The first writing finds no room, so that it comes again.
+    answer_next(&aws, 503, "busy").await;
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 2);
+    let objects = aws
+        .with(|it| it.destinations.buckets["failed"].clone())
+        .await;
+    let texts = objects.values().map(|(_, text)| text);
+    let documents: Vec<Value> = texts
+        .map(|text| serde_json::from_str(text).expect("it is JSON"))
+        .collect();
+    let mut told = 0;
+    for document in &documents {
+        let condition = &document["requestContext"]["condition"];
+        assert_eq!(condition, "RetryAttemptsExhausted", "{document}");
+        assert_eq!(document["responseContext"]["functionError"], "Unhandled");
+        told += document["KafkaBatchInfo"]["batchSize"].as_i64().unwrap();
+        let payload = document["payload"].as_str().expect("a bucket has it");
+        let event: Value = serde_json::from_str(payload).expect("it is the event");
+        assert_eq!(event["eventSource"], "SelfManagedKafka");
+    }
+    assert_eq!(told, 2, "{documents:?}");
+    node.shutdown().await;
 }
