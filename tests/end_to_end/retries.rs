@@ -1,6 +1,7 @@
 //! Records that a function cannot digest: how often they are tried, and what goes on meanwhile.
 
 use forebay::Appliance;
+use forebay_tests::clock::unix_millis;
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_lambda::{Invocation, Reply};
@@ -123,10 +124,7 @@ async fn an_answer_that_is_no_report_fails_the_whole_batch() {
 async fn records_that_are_too_old_never_reach_the_function() {
     let stage = Stage::new();
     let mut records = values(3);
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("the clock is past 1970");
-    let now = i64::try_from(now.as_millis()).expect("the clock is before the year 292 million");
+    let now = unix_millis();
     for (record, age_seconds) in records.iter_mut().zip([0, 3600, 10]) {
         record.timestamp = now - age_seconds * 1000;
     }

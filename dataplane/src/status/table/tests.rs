@@ -254,24 +254,29 @@ fn what_is_said_already_is_not_said_again() {
          function), next call in 4 s\n",
     );
     check(
-        |orders| {
-            orders.partitions[0].retry = Some(Retry {
-                offset: 7,
-                last_offset: 11,
-                attempts: 3,
-                failed_calls: 3,
-                leaving: Some("RetryAttemptsExhausted".to_owned()),
-                error: "AccessDenied: sqs:SendMessage".to_owned(),
-                since: 870.0,
-                age_seconds: 130.0,
-                next_try: Some(1004.5),
-            });
-        },
-        "  partition 0 gives up offsets 7 to 11 (RetryAttemptsExhausted) for 2 min 10 s now, next writing in 4 s: \
-         AccessDenied: sqs:SendMessage\n",
-    );
-    check(
         |orders| orders.detail = Some("broker b:9092: refused".to_owned()),
         "  broker b:9092: refused\n",
     );
+}
+
+#[test]
+fn records_that_are_given_up_are_told_with_why_and_what_the_destination_says() {
+    let given_up = Partition {
+        retry: Some(Retry {
+            offset: 7,
+            last_offset: 11,
+            attempts: 3,
+            failed_calls: 3,
+            leaving: Some("RetryAttemptsExhausted".to_owned()),
+            error: "AccessDenied: sqs:SendMessage".to_owned(),
+            since: 870.0,
+            age_seconds: 130.0,
+            next_try: Some(1004.5),
+        }),
+        ..partition(0)
+    };
+    let text = overview(&document(vec![given_up]));
+    let said = "  partition 0 gives up offsets 7 to 11 (RetryAttemptsExhausted) for 2 min 10 s now, next writing in 4 s: \
+                AccessDenied: sqs:SendMessage\n";
+    assert!(text.contains(said), "{text}");
 }
