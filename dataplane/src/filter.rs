@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use forebay::mapping::is_foreign;
 use forebay_protocol::filter::{
     Filter, Format, Outcome, PatternError, REFUSED, Rule, Scratch, Subject, Way,
 };
@@ -69,6 +70,7 @@ fn try_files(pattern: &Path, event: Option<&Path>, plain: bool) -> Result<bool, 
             for (at, filter) in filters.iter().enumerate() {
                 writeln!(text, "{file}: {}", compiled(at, filters.len(), filter))
                     .unwrap_or_default();
+                note_foreign(filter, &mut text);
             }
             true
         }
@@ -78,12 +80,22 @@ fn try_files(pattern: &Path, event: Option<&Path>, plain: bool) -> Result<bool, 
             for record in &records {
                 any |= tell(record, &filters, &mut text);
             }
+            for filter in &filters {
+                note_foreign(filter, &mut text);
+            }
             any
         }
     };
     // Who reads may have seen enough.
     io::stdout().write_all(text.as_bytes()).unwrap_or_default();
     Ok(passes)
+}
+
+/// A mapping with such a pattern is refused.
+fn note_foreign(filter: &Filter, text: &mut String) {
+    for foreign in filter.foreign_members() {
+        writeln!(text, "note: {}", is_foreign(&foreign)).unwrap_or_default();
+    }
 }
 
 fn compiled(at: usize, count: usize, filter: &Filter) -> String {

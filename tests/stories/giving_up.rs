@@ -111,6 +111,11 @@ fn a_batch_is_given_up_after_its_attempts_and_goes_to_the_destination() {
     let event = diversion.event.concat();
     assert_eq!(failure.event_bytes, event.len());
     story.until("it is committed", |story| story.committed(0) == Some(3));
+    assert_eq!(
+        story.consumer(0).status().fault,
+        None,
+        "nothing is in the way"
+    );
     let counters = story.consumer(0).status().counters;
     assert_eq!(
         (counters.records_diverted, counters.records_dropped),
@@ -323,6 +328,15 @@ fn records_that_are_too_old_leave_before_a_call_and_between_two() {
         record.timestamp = timestamp;
         story.kafka.append(TOPIC, 0, &[record]);
     }
+    story.until("a writing", |story| !story.open_diversions.is_empty());
+    story.end_diversion(Err("down"));
+    let told = story.consumer(0).status().partitions[0].retry.clone();
+    let told = told.expect("it is given up");
+    assert_eq!(
+        (told.offset, told.last_offset),
+        (1, 3),
+        "and nothing else is"
+    );
     let early = diverted(&mut story);
     assert_eq!(early.failure.condition, Condition::RecordAgeExceeded);
     assert_eq!(

@@ -166,6 +166,10 @@ fn parse(text: &str, beside: Beside<'_>) -> Result<Destination, String> {
             true => Ok(Destination::Topic(topic.to_owned())),
         };
     }
+    // The address of a queue or a bucket is what many have at hand.
+    if text.starts_with("http") {
+        return Err(OTHER_SERVICE.to_owned());
+    }
     let parts: Vec<&str> = text.splitn(6, ':').collect();
     let ["arn", partition, service, region, account, name] = parts[..] else {
         return Err(violation(text, PATH, PATTERN));

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use forebay_protocol::filter::{Filter, FilterSet, REFUSED};
+use forebay_protocol::filter::{Filter, FilterSet, MEMBERS, REFUSED};
 use toml::Spanned;
 
 use super::constraint::{length_constraint, violation};
 use super::file::{FilterCriteriaFile, FilterFile};
-use crate::config::Findings;
+use crate::config::{Findings, nearest};
 
 const MEMBER: &str = "FilterCriteria.Filters";
 
@@ -58,7 +58,12 @@ fn filter(given: &Spanned<FilterFile>, findings: &mut Findings<'_>) -> Option<Fi
         return None;
     }
     match Filter::compile(text) {
-        Ok(filter) => Some(filter),
+        Ok(filter) => {
+            for foreign in filter.foreign_members() {
+                findings.at(span.clone(), member, "", is_foreign(&foreign));
+            }
+            Some(filter)
+        }
         Err(error) => {
             let place = text
                 .chars()
@@ -71,6 +76,15 @@ fn filter(given: &Spanned<FilterFile>, findings: &mut Findings<'_>) -> Option<Fi
             None
         }
     }
+}
+
+/// What is said of a member that no record has. A pattern that speaks of it would hold every record back.
+pub fn is_foreign(member: &str) -> String {
+    let meant = match nearest(member, MEMBERS.into_iter()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("a pattern can speak of {}", MEMBERS.join(", ")),
+    };
+    format!("no record has `{member}`; {meant}")
 }
 
 #[cfg(test)]
@@ -129,6 +143,23 @@ mod tests {
                  \"{\\\"status\\\":\\\"paid\\\"}}\"; forebay filter --pattern FILE tries a pattern",
                 "orders.toml:3: FilterCriteria.Filters.Pattern: Invalid filter pattern definition. There is no \
                  Pattern in this filter",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_member_that_no_record_has_is_refused_wherever_it_stands() {
+        refused(
+            r#"Filters = [{ Pattern = '{"vlaue":{"status":["paid"]}}' }]"#,
+            &[
+                "orders.toml:3: FilterCriteria.Filters.Pattern: no record has `vlaue`; did you mean `value`?",
+            ],
+        );
+        refused(
+            r#"Filters = [{ Pattern = '{"$or":[{"value.status":["paid"]},{"headers":[{"exists":true}]}]}' }]"#,
+            &[
+                "orders.toml:3: FilterCriteria.Filters.Pattern: no record has `headers`; a pattern can speak of topic, \
+               partition, offset, timestamp, timestampType, key, value",
             ],
         );
     }

@@ -30,6 +30,7 @@ use uuid::Uuid;
 pub use access::{Access, Authentication, ManagedSecret, SecretSource};
 pub use declared::initial_call_deadline;
 pub use destination::{Bucket, Destination, Notifications, Queue};
+pub use filters::is_foreign;
 pub use forebay_protocol::lambda::function::InvokeTarget;
 pub use function::{ACCOUNT_UNKNOWN, unused as unused_functions};
 pub use set::{Declared, MAPPINGS_MAX, Reading, conflict, conflicts, read};

@@ -1,6 +1,6 @@
 //! The unix socket that a node's status is read from.
 //!
-//! A node holds a [`Lock`] beside it as long as it lives. So who has the lock may replace the socket: nobody can be
+//! A node holds a lock beside it as long as it lives. So who has the lock may replace the socket: nobody can be
 //! serving it.
 //!
 //! Invariant: from its first moment the socket is its owner's alone (mode 0600); that of a living node is

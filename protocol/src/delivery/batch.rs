@@ -240,6 +240,11 @@ impl Batch {
         }
     }
 
+    /// Whether a call of it has failed, and its records have not ended.
+    pub(super) fn is_failing(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// Remembers why the call that has just ended failed.
     pub(super) fn note_failure(&mut self, error: Arc<str>, now: Instant) {
         let before = self.trouble.take();
@@ -273,9 +278,13 @@ impl Batch {
             BatchState::Leaving(writing) => Some(writing.condition),
             BatchState::Ready | BatchState::InFlight(_) | BatchState::Waiting(_) => None,
         };
+        let ends = |part: &Part| match part.leaving_ends() {
+            Some((first, last)) => (first.offset, last.offset),
+            None => (part.first_offset(), part.last_offset()),
+        };
         let status = move |part: &Part, trouble: &Trouble| RetryStatus {
-            offset: part.first_offset(),
-            last_offset: part.last_offset(),
+            offset: ends(part).0,
+            last_offset: ends(part).1,
             attempts: part.attempts,
             failed_calls: trouble.failed_calls,
             error: Arc::clone(&trouble.error),

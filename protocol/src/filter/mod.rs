@@ -29,7 +29,7 @@ use std::io::Write;
 
 pub use error::{PatternError, REFUSED};
 pub use explain::{ClauseOutcome, Format, Outcome, Way};
-pub use record::{Filter, FilterSet, Subject};
+pub use record::{Filter, FilterSet, MEMBERS, Subject};
 pub use rule::{NotAnObject, Rule};
 
 use self::compile::{Branch, Pattern};

@@ -24,6 +24,17 @@ use super::{Scratch, branches_of};
 const TEXT_OF_VALUE: &[u8] = b"\xffvalue";
 const TEXT_OF_KEY: &[u8] = b"\xffkey";
 
+/// The members of a record that a pattern can speak of (decision 31).
+pub const MEMBERS: [&str; 7] = [
+    "topic",
+    "partition",
+    "offset",
+    "timestamp",
+    "timestampType",
+    "key",
+    "value",
+];
+
 /// What of a record can be matched (decision 31).
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -91,8 +102,35 @@ impl Filter {
         &self.text
     }
 
+    /// Members that it speaks of and no record has, in their order: whatever it wants of them, it is likely to want
+    /// nothing of any record.
+    pub fn foreign_members(&self) -> Vec<String> {
+        let mut foreign = Vec::new();
+        if let Ok(pattern) = serde_json::from_str(&self.text) {
+            collect_foreign(&pattern, &mut foreign);
+        }
+        foreign
+    }
+
     pub(super) fn pattern(&self) -> &Pattern {
         &self.pattern
+    }
+}
+
+/// Those of one object, and of the objects that its `$or` has.
+fn collect_foreign(pattern: &serde_json::Value, foreign: &mut Vec<String>) {
+    for (name, value) in pattern.as_object().into_iter().flatten() {
+        if let ("$or", Some(branches)) = (name.as_str(), value.as_array()) {
+            for branch in branches {
+                collect_foreign(branch, foreign);
+            }
+            continue;
+        }
+        // A dot stands for nesting.
+        let member = name.split('.').next().unwrap_or_default();
+        if !MEMBERS.contains(&member) && !foreign.iter().any(|it| it == member) {
+            foreign.push(member.to_owned());
+        }
     }
 }
 

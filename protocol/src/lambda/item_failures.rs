@@ -9,6 +9,10 @@ use std::fmt;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+/// What an answer looks like.
+const SHAPE: &str =
+    r#"{"batchItemFailures": [{"itemIdentifier": {"partition": "TOPIC-N", "offset": N}}]}"#;
+
 /// A record that failed, as the function names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemIdentifier {
@@ -27,7 +31,7 @@ pub fn item_failures(body: &[u8]) -> Result<Vec<ItemIdentifier>, String> {
         Ok(Answer(failures)) => Ok(failures),
         // Positions alone: what it says may quote a record.
         Err(error) => Err(format!(
-            "the function's answer is no list of batchItemFailures (line {}, column {})",
+            "the function's answer cannot be read as {SHAPE} (line {}, column {})",
             error.line(),
             error.column()
         )),
@@ -193,6 +197,14 @@ mod tests {
                 {"itemIdentifier":{"partition":"a-b-0","offset":0}}]}"#,
             Some(&[("a-b-1", 9_007_199_254_740_993), ("a-b-0", 0)]),
         );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_told_what_one_looks_like() {
+        let answer = br#"{"batchItemFailures":[{"itemIdentifier":"5"}]}"#;
+        let expected = "the function's answer cannot be read as {\"batchItemFailures\": [{\"itemIdentifier\": \
+            {\"partition\": \"TOPIC-N\", \"offset\": N}}]} (line 1, column 43)";
+        assert_eq!(item_failures(answer), Err(expected.to_owned()));
     }
 
     #[test]

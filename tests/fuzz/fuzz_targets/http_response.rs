@@ -48,6 +48,8 @@ fn understand(response: &Response) {
         function_error: response.function_error.as_deref(),
         retry_after: response.retry_after.as_deref(),
         error_type: response.error_type.as_deref(),
+        request_id: response.request_id.as_deref(),
+        executed_version: response.executed_version.as_deref(),
         body: &response.body,
     });
     let succeeded = (200..300).contains(&response.status) && response.function_error.is_none();

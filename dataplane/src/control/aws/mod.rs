@@ -85,6 +85,16 @@ pub(super) enum AwsError {
     KeysRefused(String),
 }
 
+impl AwsError {
+    /// The same of another address, where that is the one to tell.
+    pub(super) fn of_address(self, asked: &str, told: &str) -> Self {
+        match self {
+            Self::Unreachable(reason) => Self::Unreachable(reason.replace(asked, told)),
+            other => other,
+        }
+    }
+}
+
 /// What is said where the node has no keys at all.
 const NO_KEYS: &str = "no AWS credentials were found to ask AWS with; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a \
     profile or a role";

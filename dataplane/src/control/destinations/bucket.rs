@@ -76,7 +76,11 @@ impl Request<'_> {
         let url = object_url(&endpoint, is_own, &bucket.name, self.key);
         let call = way.call(Service::S3, region, self.headers, self.body);
         let sent = way.aws.send(self.method.clone(), &url, call).await;
-        sent.map_err(Refused::unanswered)
+        sent.map_err(|error| {
+            // The key is another one each time, and says nothing of why there is no answer.
+            let bucket_url = object_url(&endpoint, is_own, &bucket.name, "");
+            Refused::unanswered(error.of_address(&url, &bucket_url))
+        })
     }
 }
 

@@ -316,11 +316,7 @@ impl Consumer {
                 Fault::FunctionUnavailable(_) => Severity::Warn,
                 _ => Severity::Error,
             };
-            self.notice(
-                severity,
-                "Function calls fail; they are tried again",
-                fault.to_string(),
-            );
+            self.notice(severity, "Function calls fail", fault.to_string());
         }
         self.faults.function = Some(fault);
     }

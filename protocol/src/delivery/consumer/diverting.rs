@@ -104,12 +104,15 @@ impl Consumer {
                 false => self.finish_part(part),
             }
         }
-        if kept.is_empty() {
-            return;
+        if !kept.is_empty() {
+            batch.state = BatchState::Ready;
+            batch.reframe(kept, &self.shape);
+            self.keep_batch(id, batch);
         }
-        batch.state = BatchState::Ready;
-        batch.reframe(kept, &self.shape);
-        self.keep_batch(id, batch);
+        // What the function failed with is gone: nothing is in the way any more.
+        if !self.batches.values().any(Batch::is_failing) {
+            self.faults.function = None;
+        }
     }
 
     /// Begins every writing that may begin.
