@@ -11,6 +11,7 @@ use std::fmt;
 #[repr(i16)]
 #[allow(missing_docs, reason = "the names are Kafka's own")]
 pub enum ApiKey {
+    Produce = 0,
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
@@ -23,6 +24,7 @@ pub enum ApiKey {
     SyncGroup = 14,
     SaslHandshake = 17,
     ApiVersions = 18,
+    InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     SaslAuthenticate = 36,
     ConsumerGroupHeartbeat = 68,
@@ -30,7 +32,7 @@ pub enum ApiKey {
 
 impl ApiKey {
     /// All of them; the fuzzer's seeds name them by their place.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
@@ -46,18 +48,20 @@ impl ApiKey {
         Self::ConsumerGroupHeartbeat,
         Self::SaslHandshake,
         Self::SaslAuthenticate,
+        Self::Produce,
+        Self::InitProducerId,
     ];
 
     /// Whether that version has compact lengths and tagged fields.
     pub(super) const fn is_flexible(self, version: i16) -> bool {
         let first = match self {
             Self::Fetch => 12,
-            Self::Metadata => 9,
+            Self::Produce | Self::Metadata => 9,
             Self::OffsetCommit => 8,
             Self::ListOffsets | Self::OffsetFetch | Self::JoinGroup => 6,
             Self::Heartbeat | Self::LeaveGroup | Self::SyncGroup | Self::OffsetForLeaderEpoch => 4,
             Self::FindCoordinator | Self::ApiVersions => 3,
-            Self::SaslAuthenticate => 2,
+            Self::SaslAuthenticate | Self::InitProducerId => 2,
             Self::ConsumerGroupHeartbeat => 0,
             // Whoever reads it does not know yet what the other side speaks (KIP-482).
             Self::SaslHandshake => i16::MAX,

@@ -122,6 +122,9 @@ impl BrokerVersions {
 /// The versions of an API that Forebay speaks.
 pub const fn spoken(api: ApiKey) -> VersionRange {
     match api {
+        // From 13 on a topic goes by its id.
+        ApiKey::Produce => VersionRange::new(2, 12),
+        ApiKey::InitProducerId => VersionRange::new(0, 5),
         ApiKey::Fetch => VersionRange::new(2, 18),
         ApiKey::ListOffsets => VersionRange::new(1, 10),
         ApiKey::Metadata => VersionRange::new(1, 13),
@@ -162,7 +165,9 @@ pub(super) fn able(request: &Request) -> VersionRange {
         | Request::Fetch(_)
         | Request::ConsumerGroupHeartbeat(_)
         | Request::SaslHandshake(_)
-        | Request::SaslAuthenticate(_) => {}
+        | Request::SaslAuthenticate(_)
+        | Request::Produce(_)
+        | Request::InitProducerId => {}
     }
     VersionRange { min, max }
 }
@@ -172,6 +177,8 @@ pub const fn is_optional(api: ApiKey) -> bool {
     matches!(
         api,
         ApiKey::OffsetForLeaderEpoch
+            | ApiKey::Produce
+            | ApiKey::InitProducerId
             | ApiKey::ConsumerGroupHeartbeat
             | ApiKey::SaslHandshake
             | ApiKey::SaslAuthenticate

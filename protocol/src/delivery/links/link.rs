@@ -325,6 +325,7 @@ pub(super) fn extra_time(request: &Request) -> Duration {
     let millis = match request {
         Request::JoinGroup(join) => join.rebalance_timeout_ms.max(join.session_timeout_ms),
         Request::Fetch(fetch) => fetch.max_wait_ms,
+        Request::Produce(produce) => produce.timeout_ms,
         _ => 0,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
@@ -345,6 +346,8 @@ pub(super) fn throttle(response: &Response) -> Duration {
         Response::OffsetForLeaderEpoch(r) => r.throttle_ms,
         Response::Fetch(r) => r.throttle_ms,
         Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
+        Response::Produce(r) => r.throttle_ms,
+        Response::InitProducerId(r) => r.throttle_ms,
         Response::SaslHandshake(_) | Response::SaslAuthenticate(_) => 0,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))

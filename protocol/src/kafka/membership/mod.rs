@@ -184,7 +184,9 @@ impl Membership {
             | Response::Fetch(_)
             | Response::ConsumerGroupHeartbeat(_)
             | Response::SaslHandshake(_)
-            | Response::SaslAuthenticate(_) => {}
+            | Response::SaslAuthenticate(_)
+            | Response::Produce(_)
+            | Response::InitProducerId(_) => {}
         }
     }
 

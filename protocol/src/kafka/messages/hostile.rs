@@ -11,8 +11,8 @@ use proptest::test_runner::TestRunner;
 use super::testing::{asked, versions};
 use super::{
     ApiKey, Response, api_versions, consumer_group_heartbeat, fetch, find_coordinator, heartbeat,
-    join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch,
-    offset_for_leader_epoch, sasl_authenticate, sasl_handshake, sync_group,
+    init_producer_id, join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch,
+    offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
 };
 use crate::kafka::wire::DecodeError;
 
@@ -34,6 +34,8 @@ fn answers(api: ApiKey, version: i16) -> BoxedStrategy<Bytes> {
         ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::tests::answers(version),
         ApiKey::SaslHandshake => sasl_handshake::tests::answers(version),
         ApiKey::SaslAuthenticate => sasl_authenticate::tests::answers(version),
+        ApiKey::Produce => produce::tests::answers(version),
+        ApiKey::InitProducerId => init_producer_id::tests::answers(version),
     }
 }
 

@@ -9,6 +9,7 @@ mod consumer_group_heartbeat;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_offsets;
@@ -16,6 +17,7 @@ mod metadata;
 mod offset_commit;
 mod offset_fetch;
 mod offset_for_leader_epoch;
+mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
@@ -34,6 +36,7 @@ pub use fetch::{
 };
 pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
+pub use init_producer_id::InitProducerIdResponse;
 pub use join_group::{GroupMember, GroupProtocol, JoinGroupRequest, JoinGroupResponse};
 pub use leave_group::{LeaveGroupRequest, LeaveGroupResponse};
 pub use list_offsets::{
@@ -47,6 +50,7 @@ pub use offset_fetch::{CommittedOffset, OffsetFetchRequest, OffsetFetchResponse}
 pub use offset_for_leader_epoch::{
     EpochEndOffset, LeaderEpochPartition, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};
 pub use sync_group::{GroupAssignment, SyncGroupRequest, SyncGroupResponse};
@@ -80,6 +84,9 @@ pub enum Request {
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatRequest),
     SaslHandshake(SaslHandshakeRequest),
     SaslAuthenticate(SaslAuthenticateRequest),
+    Produce(ProduceRequest),
+    /// Idempotence, without a transaction.
+    InitProducerId,
 }
 
 /// Any answer that Forebay reads.
@@ -101,6 +108,8 @@ pub enum Response {
     ConsumerGroupHeartbeat(ConsumerGroupHeartbeatResponse),
     SaslHandshake(SaslHandshakeResponse),
     SaslAuthenticate(SaslAuthenticateResponse),
+    Produce(ProduceResponse),
+    InitProducerId(InitProducerIdResponse),
 }
 
 impl Request {
@@ -122,6 +131,8 @@ impl Request {
             Self::ConsumerGroupHeartbeat(_) => ApiKey::ConsumerGroupHeartbeat,
             Self::SaslHandshake(_) => ApiKey::SaslHandshake,
             Self::SaslAuthenticate(_) => ApiKey::SaslAuthenticate,
+            Self::Produce(_) => ApiKey::Produce,
+            Self::InitProducerId => ApiKey::InitProducerId,
         }
     }
 
@@ -143,6 +154,8 @@ impl Request {
             Self::ConsumerGroupHeartbeat(request) => request.encode(version, out),
             Self::SaslHandshake(request) => request.encode(version, out),
             Self::SaslAuthenticate(request) => request.encode(version, out),
+            Self::Produce(request) => request.encode(version, out),
+            Self::InitProducerId => init_producer_id::encode(version, out),
         }
     }
 
@@ -155,6 +168,7 @@ impl Request {
             Self::ListOffsets(request) => ("", &*request.topic, Uuid::nil()),
             Self::OffsetForLeaderEpoch(request) => ("", &*request.topic, Uuid::nil()),
             Self::Fetch(request) => ("", &*request.topic, request.topic_id),
+            Self::Produce(request) => ("", &*request.topic, Uuid::nil()),
             Self::ApiVersions
             | Self::Metadata(_)
             | Self::JoinGroup(_)
@@ -163,7 +177,8 @@ impl Request {
             | Self::LeaveGroup(_)
             | Self::ConsumerGroupHeartbeat(_)
             | Self::SaslHandshake(_)
-            | Self::SaslAuthenticate(_) => ("", "", Uuid::nil()),
+            | Self::SaslAuthenticate(_)
+            | Self::InitProducerId => ("", "", Uuid::nil()),
         };
         Asked {
             api: self.api(),
@@ -233,6 +248,8 @@ impl Response {
             ApiKey::SaslAuthenticate => {
                 Self::SaslAuthenticate(SaslAuthenticateResponse::decode(version, reader)?)
             }
+            ApiKey::Produce => Self::Produce(ProduceResponse::decode(asked, reader)?),
+            ApiKey::InitProducerId => Self::InitProducerId(InitProducerIdResponse::decode(reader)?),
         })
     }
 }

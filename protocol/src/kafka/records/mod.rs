@@ -32,6 +32,7 @@ mod run;
 mod scan;
 mod transactions;
 mod v2;
+pub mod write;
 
 pub use codec::Decompressor;
 pub use reader::RecordReader;
