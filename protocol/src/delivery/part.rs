@@ -115,8 +115,8 @@ impl Part {
     }
 
     /// Gives up the live records of which that holds; whether there are any.
-    pub(super) fn leave(&mut self, mut given_up: impl FnMut(&RecordMark) -> bool) -> bool {
-        self.leaving = select(&self.live, |at| given_up(&self.body.sealed.records()[at]));
+    pub(super) fn leave(&mut self, mut given_up: impl FnMut(&Self, &RecordMark) -> bool) -> bool {
+        self.leaving = select(&self.live, |at| given_up(self, &self.marks()[at]));
         !self.leaving.is_empty()
     }
 
@@ -130,7 +130,7 @@ impl Part {
 
     /// Only the live records of which that holds have not ended; false if none is left.
     pub(super) fn keep(&mut self, mut failed: impl FnMut(&RecordMark) -> bool) -> bool {
-        self.live = select(&self.live, |at| failed(&self.body.sealed.records()[at]));
+        self.live = select(&self.live, |at| failed(&self.marks()[at]));
         !self.live.is_empty()
     }
 
@@ -225,13 +225,13 @@ mod tests {
     #[test]
     fn what_leaves_is_live_until_it_has_ended() {
         let mut part = part(&[1, 2, 3, 4]);
-        assert!(part.leave(|mark| mark.timestamp == 20 || mark.timestamp == 40));
+        assert!(part.leave(|_, mark| mark.timestamp == 20 || mark.timestamp == 40));
         assert_eq!((part.records(), part.leaving_records()), (4, 2));
         let (first, last) = part.leaving_ends().unwrap();
         assert_eq!((first.offset, last.offset), (2, 4));
         assert!(part.end_leaving());
         assert_eq!((live(&part), part.leaving_records()), (vec![1, 3], 0));
-        assert!(part.leave(|_| true));
+        assert!(part.leave(|_, _| true));
         assert!(!part.end_leaving());
     }
 

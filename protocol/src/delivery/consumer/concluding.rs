@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::super::batch::{Batch, BatchState, Fate, Verdict};
+use super::super::lane::Lane;
 use super::super::part::Part;
 use super::super::{CallId, Fault, OnOversized, Severity};
 use super::Consumer;
@@ -156,32 +157,28 @@ impl Consumer {
 
     /// The records of a part have ended well.
     fn succeed_part(&mut self, part: Part) {
-        if self.is_ours(&part) {
+        if self.lane_with(&part).is_some() {
             self.counters.records_succeeded += part.records() as u64;
         }
         self.finish_part(part);
     }
 
-    /// Whether the lane that a part is of is still owned as it was then.
-    fn is_ours(&self, part: &Part) -> bool {
-        let lane = self.lanes.get(&part.partition);
-        lane.is_some_and(|lane| lane.ownership == part.ownership)
+    /// The lane that a part is of, if it is still owned as it was then.
+    fn lane_with(&mut self, part: &Part) -> Option<&mut Lane> {
+        let lane = self.lanes.get_mut(&part.partition);
+        lane.filter(|lane| lane.ownership == part.ownership)
     }
 
     /// The first records of a part have ended; it goes on with the others.
     pub(super) fn pass_part(&mut self, part: &Part) {
-        if let Some(lane) = self.lanes.get_mut(&part.partition)
-            && lane.ownership == part.ownership
-        {
+        if let Some(lane) = self.lane_with(part) {
             lane.pass(part);
         }
     }
 
     /// The records of a part have ended.
     pub(super) fn finish_part(&mut self, part: Part) {
-        if let Some(lane) = self.lanes.get_mut(&part.partition)
-            && lane.ownership == part.ownership
-        {
+        if let Some(lane) = self.lane_with(&part) {
             lane.finish(&part);
             self.queue_encoding(part.partition);
         }
@@ -208,17 +205,14 @@ impl Consumer {
     fn give_up_if_ours(&mut self, mut batch: Batch, condition: Condition) {
         let kept = self.keep_ours(&mut batch);
         if !kept.is_empty() {
-            batch.reframe(kept, &self.shape);
-            self.give_up_whole(batch, condition);
+            self.give_up_whole(batch, kept, condition);
         }
     }
 
     /// A part stays in its batch only while its lane is ours and stays ours.
-    fn keep_or_let_go(&mut self, part: Part) -> Option<Part> {
+    pub(super) fn keep_or_let_go(&mut self, part: Part) -> Option<Part> {
         let stays = self.ending.is_running();
-        if let Some(lane) = self.lanes.get_mut(&part.partition)
-            && lane.ownership == part.ownership
-        {
+        if let Some(lane) = self.lane_with(&part) {
             if stays && !lane.revoking {
                 return Some(part);
             }
@@ -272,10 +266,9 @@ impl Consumer {
     }
 
     /// The endpoint refuses a single record for its size: it is oversized (decision 8).
-    fn refused_record(&mut self, mut batch: Batch, part: Part) {
+    fn refused_record(&mut self, batch: Batch, part: Part) {
         if self.has_destination() {
-            batch.reframe(vec![part], &self.shape);
-            self.give_up_whole(batch, Condition::MaximumPayloadSizeExceeded);
+            self.give_up_whole(batch, vec![part], Condition::MaximumPayloadSizeExceeded);
             return;
         }
         let (partition, offset) = (part.partition, part.first_offset());

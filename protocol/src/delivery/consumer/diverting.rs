@@ -37,8 +37,7 @@ impl Consumer {
         };
         let (mut leaving, mut staying) = (Vec::new(), Vec::new());
         for mut part in batch.take_parts() {
-            let of = part.clone();
-            match part.leave(|mark| given_up(self, &of, mark)) {
+            match part.leave(|part, mark| given_up(self, part, mark)) {
                 true => leaving.push(part),
                 false => staying.push(part),
             }
@@ -52,11 +51,15 @@ impl Consumer {
         true
     }
 
-    /// Gives up all records of a batch.
-    pub(super) fn give_up_whole(&mut self, mut batch: Batch, condition: Condition) {
-        let mut parts = batch.take_parts();
+    /// Gives up all records of those parts, which are what is left of that batch.
+    pub(super) fn give_up_whole(
+        &mut self,
+        mut batch: Batch,
+        mut parts: Vec<Part>,
+        condition: Condition,
+    ) {
         for part in &mut parts {
-            part.leave(|_| true);
+            part.leave(|_, _| true);
         }
         batch.reframe(parts, &self.shape);
         self.give_up(batch, condition);
@@ -64,10 +67,8 @@ impl Consumer {
 
     /// Gives up what leaves the batch.
     fn give_up(&mut self, mut batch: Batch, condition: Condition) {
-        let id = self.next_batch;
-        self.next_batch += 1;
-        if self.config.destination.is_none() {
-            self.discard(id, batch, condition);
+        if !self.has_destination() {
+            self.discard(batch, condition);
             return;
         }
         let lanes = describe(&batch);
@@ -77,11 +78,11 @@ impl Consumer {
             format!("condition={condition:?} {lanes}"),
         );
         batch.begin_leaving(condition, self.now);
-        self.batches.insert(id, batch);
+        self.insert_batch(batch);
     }
 
     /// What leaves the batch has ended without being written anywhere.
-    fn discard(&mut self, id: u64, batch: Batch, condition: Condition) {
+    fn discard(&mut self, batch: Batch, condition: Condition) {
         let lanes = describe(&batch);
         self.notice(
             Severity::Error,
@@ -89,17 +90,17 @@ impl Consumer {
             format!("condition={condition:?} {lanes}"),
         );
         self.counters.records_dropped += leaving_records(&batch);
-        self.end_leaving(id, batch);
+        self.end_leaving(batch);
     }
 
     /// What leaves the batch has ended; it goes on with what is left.
-    fn end_leaving(&mut self, id: u64, mut batch: Batch) {
+    fn end_leaving(&mut self, mut batch: Batch) {
         let mut kept = Vec::new();
         for mut part in batch.take_parts() {
             match part.end_leaving() {
                 true => {
                     self.pass_part(&part);
-                    kept.push(part);
+                    kept.extend(self.keep_or_let_go(part));
                 }
                 false => self.finish_part(part),
             }
@@ -107,7 +108,7 @@ impl Consumer {
         if !kept.is_empty() {
             batch.state = BatchState::Ready;
             batch.reframe(kept, &self.shape);
-            self.keep_batch(id, batch);
+            self.insert_batch(batch);
         }
         // What the function failed with is gone: nothing is in the way any more.
         if !self.batches.values().any(Batch::is_failing) {
@@ -170,14 +171,14 @@ impl Consumer {
             Ok(()) => {
                 self.faults.destination = None;
                 self.counters.records_diverted += leaving_records(&batch);
-                self.end_leaving(id, batch);
+                self.end_leaving(batch);
             }
             Err(undelivered) => {
                 self.counters.destination_errors += 1;
                 self.destination_fault(undelivered.reason.clone());
                 let failures = writing.failures.saturating_add(1);
                 if self.config.drop_undelivered && failures >= limits::DIVERSION_TRIES_BEFORE_DROP {
-                    self.discard(id, batch, writing.condition);
+                    self.discard(batch, writing.condition);
                     return;
                 }
                 let wait = backoff(limits::DESTINATION_BACKOFF, failures, &mut self.random);
