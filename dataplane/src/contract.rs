@@ -218,3 +218,36 @@ pub struct ShardWires {
     /// How often the status is published when nothing changes.
     pub status_interval: Duration,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use forebay_protocol::lambda::failure::{Condition, FailedLane, Failure, RecordPosition};
+
+    use super::*;
+
+    /// One record that is too old.
+    pub(crate) fn diversion() -> Diversion {
+        let position = RecordPosition {
+            offset: 7,
+            timestamp: -1,
+        };
+        Diversion {
+            failure: Failure {
+                condition: Condition::RecordAgeExceeded,
+                request_id: String::new(),
+                invoke_count: 1,
+                response: None,
+                at_unix_ms: 0,
+                event_bytes: 2,
+                lanes: vec![FailedLane {
+                    topic: "orders".into(),
+                    partition: 0,
+                    records: 1,
+                    first: position,
+                    last: position,
+                }],
+            },
+            event: vec!["{}".into()],
+        }
+    }
+}

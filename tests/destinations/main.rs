@@ -8,9 +8,7 @@ use std::io::Write;
 use forebay::contract::Credentials;
 use forebay::control::destinations::Writer;
 use forebay_protocol::delivery::{Diversion, Undelivered};
-use forebay_protocol::lambda::failure::{
-    Condition, FailedLane, Failure, FunctionResponse, RecordPosition,
-};
+use forebay_tests::failure;
 use forebay_tests::harness::{Declared, Site};
 
 const REGION: &str = "eu-central-1";
@@ -61,40 +59,15 @@ impl Server {
     }
 }
 
-/// Of so many partitions two records each.
+/// A failure whose event has what must be escaped.
 fn diversion(partitions: i32) -> Diversion {
-    let lane = |partition| FailedLane {
-        topic: "orders".into(),
-        partition,
-        records: 2,
-        first: RecordPosition {
-            offset: 41,
-            timestamp: 1_709_287_199_000,
-        },
-        last: RecordPosition {
-            offset: 42,
-            timestamp: 1_709_287_199_500,
-        },
-    };
-    Diversion {
-        failure: Failure {
-            condition: Condition::RetryAttemptsExhausted,
-            request_id: "0b1".to_owned(),
-            invoke_count: 4,
-            response: Some(FunctionResponse {
-                status: 200,
-                executed_version: "$LATEST".to_owned(),
-                function_error: Some("Unhandled".to_owned()),
-            }),
-            at_unix_ms: 1_709_287_200_123,
-            event_bytes: 27,
-            lanes: (0..partitions).map(lane).collect(),
-        },
-        event: vec![
-            "{\"records\":{\"orders-0\":[".into(),
-            "\"\\u00e9\\\"\"]}}".into(),
-        ],
-    }
+    let mut diversion = failure::diversion(partitions);
+    diversion.failure.event_bytes = 27;
+    diversion.event = vec![
+        "{\"records\":{\"orders-0\":[".into(),
+        "\"\\u00e9\\\"\"]}}".into(),
+    ];
+    diversion
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ use forebay::contract::Credentials;
 use forebay::control::destinations::Writer;
 use forebay::mapping::Mapping;
 use forebay_protocol::delivery::{Diversion, Undelivered};
-use forebay_protocol::lambda::failure::{
-    Condition, FailedLane, Failure, FunctionResponse, Origin, RecordPosition,
-};
+use forebay_protocol::lambda::failure::Origin;
 use forebay_tests::eventually;
+use forebay_tests::failure::diversion;
 use forebay_tests::fake_aws::{Account, FakeAws};
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_lambda::Reply;
@@ -77,39 +76,6 @@ fn credentials(of: &str) -> Credentials {
 async fn write(site: &Site, diversion: &Diversion) -> Result<(), Undelivered> {
     let writer = Writer::new(&site.config(), Some(credentials("node")));
     writer.write(&mapping(site), diversion).await
-}
-
-/// Of so many partitions two records each.
-fn diversion(partitions: i32) -> Diversion {
-    let lane = |partition| FailedLane {
-        topic: "orders".into(),
-        partition,
-        records: 2,
-        first: RecordPosition {
-            offset: 41,
-            timestamp: 1_709_287_199_000,
-        },
-        last: RecordPosition {
-            offset: 42,
-            timestamp: 1_709_287_199_500,
-        },
-    };
-    Diversion {
-        failure: Failure {
-            condition: Condition::RetryAttemptsExhausted,
-            request_id: "0b1".to_owned(),
-            invoke_count: 4,
-            response: Some(FunctionResponse {
-                status: 200,
-                executed_version: "$LATEST".to_owned(),
-                function_error: Some("Unhandled".to_owned()),
-            }),
-            at_unix_ms: 1_709_287_200_123,
-            event_bytes: 13,
-            lanes: (0..partitions).map(lane).collect(),
-        },
-        event: vec!["{\"records\"".into(), ":{}}".into()],
-    }
 }
 
 fn record(site: &Site, diversion: &Diversion) -> String {

@@ -4,6 +4,7 @@
 //! Invariant: nothing of the appliance depends on this package.
 
 pub mod clock;
+pub mod failure;
 pub mod fake_aws;
 pub mod fake_kafka;
 pub mod fake_lambda;

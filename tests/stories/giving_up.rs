@@ -64,6 +64,16 @@ fn produce(story: &mut Story, partition: i32, count: usize) {
     }
 }
 
+/// A story of that mapping whose one record is given up with its first call: it is being written.
+fn writing_of(mut config: ConsumerConfig) -> Story {
+    config.retry.max_attempts = Some(0);
+    let mut story = story_of(config, 1);
+    poisoned_by(&mut story, &[(0, 0)]);
+    produce(&mut story, 0, 1);
+    story.until("a writing", |story| !story.open_diversions.is_empty());
+    story
+}
+
 /// The next writing, acknowledged.
 fn diverted(story: &mut Story) -> Diversion {
     story.until("a writing", |story| !story.open_diversions.is_empty());
@@ -396,11 +406,8 @@ fn a_destination_that_fails_is_written_to_again_and_its_lane_waits() {
 #[test]
 fn what_a_destination_does_not_take_is_dropped_if_the_owner_chose_so() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(0);
     config.drop_undelivered = true;
-    let mut story = story_of(config, 1);
-    poisoned_by(&mut story, &[(0, 0)]);
-    produce(&mut story, 0, 1);
+    let mut story = writing_of(config);
     for _ in 0..limits::DIVERSION_TRIES_BEFORE_DROP {
         assert!(is_at_its_start(&story));
         story.until("a writing", |story| !story.open_diversions.is_empty());
@@ -491,12 +498,7 @@ fn what_retention_takes_while_it_is_tried_goes_to_the_destination() {
 
 #[test]
 fn a_writing_that_is_under_way_is_waited_for_and_committed_at_a_stop() {
-    let mut config = diverting();
-    config.retry.max_attempts = Some(0);
-    let mut story = story_of(config, 1);
-    poisoned_by(&mut story, &[(0, 0)]);
-    produce(&mut story, 0, 1);
-    story.until("a writing", |story| !story.open_diversions.is_empty());
+    let mut story = writing_of(diverting());
     story.tell(0, Input::Stop);
     story.play(Duration::from_secs(10));
     assert!(!story.has_ended(0));
@@ -507,12 +509,7 @@ fn a_writing_that_is_under_way_is_waited_for_and_committed_at_a_stop() {
 
 #[test]
 fn an_abort_waits_for_no_writing_and_commits_nothing_of_it() {
-    let mut config = diverting();
-    config.retry.max_attempts = Some(0);
-    let mut story = story_of(config, 1);
-    poisoned_by(&mut story, &[(0, 0)]);
-    produce(&mut story, 0, 1);
-    story.until("a writing", |story| !story.open_diversions.is_empty());
+    let mut story = writing_of(diverting());
     story.tell(0, Input::Abort);
     story.until("it stops", |story| story.has_ended(0));
     assert!(is_at_its_start(&story));
@@ -520,12 +517,7 @@ fn an_abort_waits_for_no_writing_and_commits_nothing_of_it() {
 
 #[test]
 fn a_writing_that_never_ends_counts_as_failed() {
-    let mut config = diverting();
-    config.retry.max_attempts = Some(0);
-    let mut story = story_of(config, 1);
-    poisoned_by(&mut story, &[(0, 0)]);
-    produce(&mut story, 0, 1);
-    story.until("a writing", |story| !story.open_diversions.is_empty());
+    let mut story = writing_of(diverting());
     story.open_diversions.clear();
     story.play(limits::DIVERSION_OVERDUE);
     story.until("another", |story| !story.open_diversions.is_empty());

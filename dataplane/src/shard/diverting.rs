@@ -68,34 +68,25 @@ async fn write(
 
 #[cfg(test)]
 mod tests {
-    use forebay_protocol::lambda::failure::{Condition, FailedLane, Failure, RecordPosition};
-
     use super::*;
+    use crate::contract::tests::diversion;
     use crate::net::trial::on_each_driver;
+    use crate::shard::Shard;
     use crate::shard::tests::{mapping, shard};
 
-    fn diversion() -> Diversion {
-        let position = RecordPosition {
-            offset: 7,
-            timestamp: -1,
-        };
-        Diversion {
-            failure: Failure {
-                condition: Condition::RecordAgeExceeded,
-                request_id: String::new(),
-                invoke_count: 1,
-                response: None,
-                at_unix_ms: 0,
-                event_bytes: 2,
-                lanes: vec![FailedLane {
-                    topic: "orders".into(),
-                    partition: 0,
-                    records: 1,
-                    first: position,
-                    last: position,
-                }],
-            },
-            event: vec!["{}".into()],
+    /// Begins writings, each with the id 7.
+    fn starting(shard: &Shard, inputs: &Queue<Input>) -> impl Fn() -> Writing {
+        let mapping = Arc::new(mapping());
+        let (requests, inputs) = (shard.requests.clone(), inputs.clone());
+        move || {
+            let (requests, inputs) = (requests.clone(), inputs.clone());
+            Writing::start(
+                DiversionId(7),
+                diversion(),
+                Arc::clone(&mapping),
+                requests,
+                inputs,
+            )
         }
     }
 
@@ -103,12 +94,8 @@ mod tests {
     fn control_writes_and_its_answer_comes_as_an_input() {
         on_each_driver(async || {
             let (shard, mut asked) = shard();
-            let (id, inputs) = (DiversionId(7), Queue::new(8));
-            let mapping = Arc::new(mapping());
-            let start = || {
-                let (requests, inputs) = (shard.requests.clone(), inputs.clone());
-                Writing::start(id, diversion(), Arc::clone(&mapping), requests, inputs)
-            };
+            let inputs = Queue::new(8);
+            let start = starting(&shard, &inputs);
             let refused = Undelivered {
                 reason: "full".to_owned(),
             };
@@ -136,12 +123,8 @@ mod tests {
     fn a_writing_that_is_given_up_or_that_nobody_does_ends() {
         on_each_driver(async || {
             let (shard, mut asked) = shard();
-            let (id, inputs) = (DiversionId(7), Queue::new(8));
-            let mapping = Arc::new(mapping());
-            let start = || {
-                let (requests, inputs) = (shard.requests.clone(), inputs.clone());
-                Writing::start(id, diversion(), Arc::clone(&mapping), requests, inputs)
-            };
+            let inputs = Queue::new(8);
+            let start = starting(&shard, &inputs);
             let writing = start();
             let request = asked.recv().await;
             writing.into_task().await;

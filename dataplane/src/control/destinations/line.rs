@@ -100,10 +100,9 @@ impl Destinations {
 mod tests {
     use std::path::Path;
 
-    use forebay_protocol::lambda::failure::{Condition, FailedLane, Failure, RecordPosition};
-
     use super::*;
     use crate::config::{Config, Machine, Surroundings};
+    use crate::contract::tests::diversion;
     use crate::control::aws::Aws;
     use crate::mapping;
 
@@ -123,31 +122,6 @@ mod tests {
         let reading = mapping::read(&config);
         assert_eq!(reading.problems, []);
         Arc::clone(&reading.declared[0].mapping)
-    }
-
-    fn diversion() -> Diversion {
-        let position = RecordPosition {
-            offset: 7,
-            timestamp: -1,
-        };
-        Diversion {
-            failure: Failure {
-                condition: Condition::RecordAgeExceeded,
-                request_id: String::new(),
-                invoke_count: 1,
-                response: None,
-                at_unix_ms: 0,
-                event_bytes: 2,
-                lanes: vec![FailedLane {
-                    topic: "orders".into(),
-                    partition: 0,
-                    records: 1,
-                    first: position,
-                    last: position,
-                }],
-            },
-            event: vec!["{}".into()],
-        }
     }
 
     fn ask(
