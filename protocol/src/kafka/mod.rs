@@ -15,6 +15,7 @@ pub mod error;
 pub mod frame;
 pub mod membership;
 pub mod messages;
+pub mod partitioner;
 pub mod records;
 pub mod sasl;
 pub mod stranger;

@@ -50,6 +50,7 @@ pub use offset_fetch::{CommittedOffset, OffsetFetchRequest, OffsetFetchResponse}
 pub use offset_for_leader_epoch::{
     EpochEndOffset, LeaderEpochPartition, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
+pub(crate) use produce::BATCHES_SINCE;
 pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use sasl_authenticate::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 pub use sasl_handshake::{SaslHandshakeRequest, SaslHandshakeResponse};

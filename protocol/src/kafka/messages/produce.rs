@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
 
 use super::{Asked, EncodeError, Naming, decode_topic, put, text};
 use crate::kafka::error::ErrorCode;
+use crate::kafka::records::Codec;
 use crate::kafka::records::write::{NewRecord, ProducerStamp, write_batch, write_messages};
 use crate::kafka::wire::{DecodeError, Reader};
 
@@ -16,7 +17,10 @@ use crate::kafka::wire::{DecodeError, Reader};
 const ALL: i16 = -1;
 
 /// The first version whose records are batches.
-const BATCHES_SINCE: i16 = 3;
+pub(crate) const BATCHES_SINCE: i16 = 3;
+
+/// The first version that has zstd (KIP-110).
+const ZSTD_SINCE: i16 = 7;
 
 /// Writes records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct ProducePartition {
     pub partition: i32,
     /// Who writes them; without effect before v3.
     pub stamp: ProducerStamp,
+    /// How they are compressed; gzip stands in for zstd, where the broker is too old for that.
+    pub codec: Option<Codec>,
     /// One at least.
     pub records: Vec<NewRecord>,
 }
@@ -69,7 +75,8 @@ impl ProduceRequest {
         }
         let partition = |of: &ProducePartition| {
             let mut records = BytesMut::new();
-            write_batch(&of.records, of.stamp, &mut records);
+            let codec = spoken(of.codec, version);
+            write_batch(&of.records, of.stamp, codec, &mut records);
             schema::PartitionProduceData::default()
                 .with_index(of.partition)
                 .with_records(Some(records.freeze()))
@@ -97,13 +104,21 @@ impl ProduceRequest {
         out.put_i32(count.map_err(|_| too_long("the list of partitions"))?);
         for of in &self.partitions {
             let mut records = BytesMut::new();
-            write_messages(&of.records, &mut records);
+            write_messages(&of.records, spoken(of.codec, 2), &mut records);
             out.put_i32(of.partition);
             let length = i32::try_from(records.len());
             out.put_i32(length.map_err(|_| too_long("the set of records"))?);
             out.put_slice(&records);
         }
         Ok(())
+    }
+}
+
+/// The codec, or one that the broker has instead.
+fn spoken(codec: Option<Codec>, version: i16) -> Option<Codec> {
+    match codec {
+        Some(Codec::Zstd) if version < ZSTD_SINCE => Some(Codec::Gzip),
+        other => other,
     }
 }
 
@@ -272,6 +287,7 @@ pub(super) mod tests {
                             epoch: *epoch,
                             base_sequence: i32::from(*sequence),
                         },
+                        codec: Some(Codec::Zstd),
                         records: vec![record.clone(), record.clone()],
                     }
                 }).collect(),
@@ -309,13 +325,14 @@ pub(super) mod tests {
             partitions: vec![ProducePartition {
                 partition: 3,
                 stamp: ProducerStamp::NONE,
+                codec: None,
                 records: vec![record.clone()],
             }],
         };
         let mut expected =
             BytesMut::from(&b"\xff\xff\0\0\0\x09\0\0\0\x01\0\x05topic\0\0\0\x01\0\0\0\x03"[..]);
         let mut set = BytesMut::new();
-        write_messages(&[record], &mut set);
+        write_messages(&[record], None, &mut set);
         expected.put_i32(set.len().try_into().unwrap());
         expected.put_slice(&set);
         let mut written = BytesMut::new();

@@ -94,12 +94,42 @@ impl fmt::Debug for Decompressor {
 
 /// How a batch is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+pub enum Codec {
+    /// RFC 1952.
     Gzip,
+    /// Snappy, in the framing of snappy-java.
     Snappy,
+    /// An LZ4 frame.
     Lz4,
-    /// In format v2 only.
+    /// RFC 8878; in format v2 only (KIP-110).
     Zstd,
+}
+
+impl Codec {
+    /// What the attributes of a batch or a message say: their lowest three bits.
+    ///
+    /// # Errors
+    /// The number, if it is no codec's.
+    pub(super) const fn of_attributes(low: u8) -> Result<Option<Self>, u8> {
+        match low & 0x07 {
+            0 => Ok(None),
+            1 => Ok(Some(Self::Gzip)),
+            2 => Ok(Some(Self::Snappy)),
+            3 => Ok(Some(Self::Lz4)),
+            4 => Ok(Some(Self::Zstd)),
+            other => Err(other),
+        }
+    }
+
+    /// What stands for it in attributes.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
 }
 
 /// Why a batch does not decompress.

@@ -55,12 +55,10 @@ impl<'a> Message<'a> {
     /// How its value is compressed, if it is a wrapper; an error is the number of a type that its
     /// format does not have.
     pub(super) fn codec(&self) -> Result<Option<Codec>, u8> {
-        match self.attributes & 0x07 {
-            0 => Ok(None),
-            1 => Ok(Some(Codec::Gzip)),
-            2 => Ok(Some(Codec::Snappy)),
-            3 => Ok(Some(Codec::Lz4)),
-            other => Err(other),
+        match Codec::of_attributes(self.attributes) {
+            // These formats have no zstd.
+            Ok(Some(Codec::Zstd)) => Err(Codec::Zstd.number()),
+            other => other,
         }
     }
 

@@ -34,7 +34,7 @@ mod transactions;
 mod v2;
 pub mod write;
 
-pub use codec::Decompressor;
+pub use codec::{Codec, Decompressor};
 pub use reader::RecordReader;
 pub use scan::{SetScan, scan};
 

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::RecordError;
+use super::codec::Codec;
 use super::input::Input;
 use super::v2;
 
@@ -13,6 +14,10 @@ use super::v2;
 const LENGTH_OVERHEAD: usize = 12;
 /// Where every format keeps its magic.
 const MAGIC_OFFSET: usize = 16;
+/// Where a batch has the low byte of its attributes,
+const ATTRIBUTES_OFFSET: usize = 22;
+/// and a message its one.
+const MESSAGE_ATTRIBUTES_OFFSET: usize = 17;
 /// A message of format v0 with null key and value: the shortest entry there is.
 const ENTRY_BYTES_MIN: usize = 26;
 
@@ -25,6 +30,8 @@ pub struct SetScan {
     pub next_offset: Option<i64>,
     /// The leader's epoch in the last whole batch; -1 when it has none.
     pub leader_epoch: i32,
+    /// How the last whole batch is compressed.
+    pub codec: Option<Codec>,
     /// When even the first batch is cut: the least bytes that a fetch must ask for to get it whole.
     pub cut_first_bytes: Option<usize>,
 }
@@ -40,6 +47,7 @@ pub fn scan(records: &Bytes) -> Result<SetScan, RecordError> {
         batches: 0,
         next_offset: None,
         leader_epoch: -1,
+        codec: None,
         cut_first_bytes: None,
     };
     let mut rest = records.as_ref();
@@ -66,6 +74,7 @@ pub fn scan(records: &Bytes) -> Result<SetScan, RecordError> {
         found.batches = found.batches.saturating_add(1);
         found.next_offset = Some(last_offset.saturating_add(1));
         found.leader_epoch = leader_epoch;
+        found.codec = entry.codec();
         rest = entry.after;
     }
 }
@@ -93,6 +102,16 @@ pub(super) enum First<'a> {
 }
 
 impl<'a> Entry<'a> {
+    /// How it is compressed, as far as its header tells.
+    fn codec(&self) -> Option<Codec> {
+        let at = match self.magic {
+            2 => ATTRIBUTES_OFFSET,
+            _ => MESSAGE_ATTRIBUTES_OFFSET,
+        };
+        let attributes = self.bytes.get(at)?;
+        Codec::of_attributes(*attributes).ok().flatten()
+    }
+
     /// Takes the first entry of `set`; an error says what is wrong with its header.
     pub(super) fn first(set: &'a [u8]) -> Result<First<'a>, &'static str> {
         let mut input = Input::new(set);

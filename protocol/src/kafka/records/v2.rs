@@ -47,14 +47,7 @@ impl<'a> Batch<'a> {
     /// How the records are compressed, if they are; an error is the number of an unknown type.
     pub(super) fn codec(&self) -> Result<Option<Codec>, u8> {
         let [_, low] = self.attributes.to_be_bytes();
-        match low & 0x07 {
-            0 => Ok(None),
-            1 => Ok(Some(Codec::Gzip)),
-            2 => Ok(Some(Codec::Snappy)),
-            3 => Ok(Some(Codec::Lz4)),
-            4 => Ok(Some(Codec::Zstd)),
-            other => Err(other),
-        }
+        Codec::of_attributes(low)
     }
 
     /// Whether it belongs to a transaction.

@@ -1,11 +1,16 @@
 //! Records on their way to a broker: a batch of format v2 (KIP-98), or messages of format v1 (KIP-32) for brokers before
 //! 0.11.
 //!
-//! They are few and written once, so they are written plainly: whole, uncompressed, and their checksum last.
+//! They are few and written once, so they are written plainly: whole, and their checksum last.
 //!
 //! Invariant: what is written here reads as what was given, by our own reader and by Kafka's.
 
+mod compression;
+
 use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Codec;
+use compression::compress;
 
 /// A record to write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +47,12 @@ impl ProducerStamp {
 ///
 /// # Panics
 /// If there is no record, or the batch exceeds 2 GiB: whoever writes keeps far below that.
-pub fn write_batch(records: &[NewRecord], stamp: ProducerStamp, out: &mut BytesMut) {
+pub fn write_batch(
+    records: &[NewRecord],
+    stamp: ProducerStamp,
+    codec: Option<Codec>,
+    out: &mut BytesMut,
+) {
     let times = || records.iter().map(|record| record.timestamp);
     let (first, max) = (times().next(), times().max());
     let (first, max) = first.zip(max).expect("a batch has a record");
@@ -53,7 +63,7 @@ pub fn write_batch(records: &[NewRecord], stamp: ProducerStamp, out: &mut BytesM
     out.put_i8(2);
     out.put_u32(0);
     let checked = out.len();
-    out.put_i16(0);
+    out.put_i16(codec.map_or(0, Codec::number).into());
     out.put_i32(narrow(records.len() - 1));
     out.put_i64(first);
     out.put_i64(max);
@@ -61,6 +71,7 @@ pub fn write_batch(records: &[NewRecord], stamp: ProducerStamp, out: &mut BytesM
     out.put_i16(stamp.epoch);
     out.put_i32(stamp.base_sequence);
     out.put_i32(narrow(records.len()));
+    let mut plain = BytesMut::new();
     let mut body = BytesMut::new();
     for (delta, record) in (0_i64..).zip(records) {
         body.clear();
@@ -71,8 +82,12 @@ pub fn write_batch(records: &[NewRecord], stamp: ProducerStamp, out: &mut BytesM
         put_nullable(&mut body, record.value.as_ref());
         // No headers.
         put_varint(&mut body, 0);
-        put_varint(out, i64::from(narrow(body.len())));
-        out.put_slice(&body);
+        put_varint(&mut plain, i64::from(narrow(body.len())));
+        plain.put_slice(&body);
+    }
+    match codec {
+        Some(codec) => out.put_slice(&compress(codec, &plain)),
+        None => out.put_slice(&plain),
     }
     let (length, sum) = (
         narrow(out.len() - start - 12),
@@ -82,30 +97,48 @@ pub fn write_batch(records: &[NewRecord], stamp: ProducerStamp, out: &mut BytesM
     out[checked - 4..checked].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Appends one message of format v1 for each record.
+/// Appends one message of format v1 for each record; or one that wraps them all, compressed.
 ///
 /// # Panics
-/// If a message exceeds 2 GiB.
-pub fn write_messages(records: &[NewRecord], out: &mut BytesMut) {
-    for (offset, record) in (0_i64..).zip(records) {
-        let mut checked = BytesMut::new();
-        checked.put_i8(1);
-        checked.put_i8(0);
-        checked.put_i64(record.timestamp);
-        for bytes in [&record.key, &record.value] {
-            match bytes {
-                Some(bytes) => {
-                    checked.put_i32(narrow(bytes.len()));
-                    checked.put_slice(bytes);
-                }
-                None => checked.put_i32(-1),
-            }
+/// If a message exceeds 2 GiB, or the codec is zstd, which this format does not have.
+pub fn write_messages(records: &[NewRecord], codec: Option<Codec>, out: &mut BytesMut) {
+    let Some(codec) = codec else {
+        for (offset, record) in (0_i64..).zip(records) {
+            put_message(offset, record, 0, out);
         }
-        out.put_i64(offset);
-        out.put_i32(narrow(checked.len() + 4));
-        out.put_u32(crc32fast::hash(&checked));
-        out.put_slice(&checked);
+        return;
+    };
+    assert!(codec != Codec::Zstd, "messages are not compressed by zstd");
+    let mut plain = BytesMut::new();
+    write_messages(records, None, &mut plain);
+    // KIP-31, KIP-32: the wrapper has the offset and the time of the last of them.
+    let wrapper = NewRecord {
+        timestamp: records.iter().map(|it| it.timestamp).max().unwrap_or(-1),
+        key: None,
+        value: Some(compress(codec, &plain).into()),
+    };
+    let last = i64::from(narrow(records.len())) - 1;
+    put_message(last, &wrapper, codec.number(), out);
+}
+
+fn put_message(offset: i64, record: &NewRecord, attributes: u8, out: &mut BytesMut) {
+    let mut checked = BytesMut::new();
+    checked.put_i8(1);
+    checked.put_u8(attributes);
+    checked.put_i64(record.timestamp);
+    for bytes in [&record.key, &record.value] {
+        match bytes {
+            Some(bytes) => {
+                checked.put_i32(narrow(bytes.len()));
+                checked.put_slice(bytes);
+            }
+            None => checked.put_i32(-1),
+        }
     }
+    out.put_i64(offset);
+    out.put_i32(narrow(checked.len() + 4));
+    out.put_u32(crc32fast::hash(&checked));
+    out.put_slice(&checked);
 }
 
 fn put_nullable(out: &mut BytesMut, bytes: Option<&Bytes>) {
@@ -141,7 +174,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kafka::records::{Decompressor, RecordReader};
+    use crate::kafka::records::{Decompressor, RecordReader, scan};
+
+    const CODECS: [Option<Codec>; 5] = [
+        None,
+        Some(Codec::Gzip),
+        Some(Codec::Snappy),
+        Some(Codec::Lz4),
+        Some(Codec::Zstd),
+    ];
 
     prop_compose! {
         fn any_record()(
@@ -179,12 +220,39 @@ mod tests {
             records in proptest::collection::vec(any_record(), 1..20),
         ) {
             let expected: Vec<_> = (0_i64..).zip(records.iter().cloned()).collect();
+            for codec in CODECS {
+                let mut batch = BytesMut::new();
+                write_batch(&records, ProducerStamp::NONE, codec, &mut batch);
+                prop_assert_eq!(read(batch), expected.clone(), "{:?}", codec);
+                if codec != Some(Codec::Zstd) {
+                    let mut messages = BytesMut::new();
+                    write_messages(&records, codec, &mut messages);
+                    prop_assert_eq!(read(messages), expected.clone(), "{:?}", codec);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_records_are_compressed_in_many_blocks_that_kafka_protocol_reads() {
+        use kafka_protocol::records::RecordBatchDecoder;
+        // Half of it has a pattern, half of it has none.
+        let pattern = (0..100_000_u32).map(|at| (at % 7) as u8);
+        let noise = (0..200_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8);
+        let value = Bytes::from(pattern.chain(noise).collect::<Vec<u8>>());
+        let record = NewRecord {
+            timestamp: 7,
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(value.clone()),
+        };
+        for codec in CODECS {
             let mut batch = BytesMut::new();
-            write_batch(&records, ProducerStamp::NONE, &mut batch);
-            prop_assert_eq!(read(batch), expected.clone());
-            let mut messages = BytesMut::new();
-            write_messages(&records, &mut messages);
-            prop_assert_eq!(read(messages), expected);
+            let records = [record.clone(), record.clone()];
+            write_batch(&records, ProducerStamp::NONE, codec, &mut batch);
+            let set = RecordBatchDecoder::decode(&mut batch.clone().freeze()).unwrap();
+            assert_eq!(set.records.len(), 2, "{codec:?}");
+            assert!(set.records.iter().all(|it| it.value == Some(value.clone())));
+            assert_eq!(scan(&batch.freeze()).unwrap().codec, codec);
         }
     }
 
@@ -202,7 +270,7 @@ mod tests {
             value: Some(Bytes::from_static(value)),
         };
         let mut batch = BytesMut::new();
-        write_batch(&[record(b"a"), record(b"b")], stamp, &mut batch);
+        write_batch(&[record(b"a"), record(b"b")], stamp, None, &mut batch);
         let set = RecordBatchDecoder::decode(&mut batch.freeze()).unwrap();
         let told: Vec<_> = set
             .records
