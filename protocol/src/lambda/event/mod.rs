@@ -10,6 +10,7 @@
 //! is allocated per record.
 
 mod fragment;
+mod key;
 mod prefix;
 mod text;
 mod trailing;

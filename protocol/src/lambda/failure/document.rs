@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::time::UtcTime;
-use super::{Condition, FailedLane, Failure, FunctionResponse, RecordPosition, object_key};
+use super::{Condition, FailedLane, Failure, FunctionResponse, object_key};
 
 /// What a document says of the mapping, whatever failed.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +48,13 @@ impl Failure {
         document.text()
     }
 
-    /// The message of a topic of the same cluster: of one record alone, whose own event these pieces are.
+    /// The message of a topic of the same cluster: of one record alone, whose own event has that size. `event` is its
+    /// pieces; none where it is too large for the topic, or to be held: its place is told as queues are told it then.
     pub fn record_document(
         &self,
         origin: Origin<'_>,
-        record: RecordPosition,
+        record: &FailedLane,
+        event_bytes: usize,
         event: &[Bytes],
     ) -> String {
         let qualified = qualified(origin.function_arn);
@@ -67,15 +69,22 @@ impl Failure {
         }
         document.batch_info = BatchInfo {
             batch_size: 1,
-            payload_size: event.iter().map(Bytes::len).sum(),
-            records_info: None,
+            payload_size: event_bytes,
+            // Why: of the partition and the topic AWS's message tells in its event alone.
+            records_info: event
+                .is_empty()
+                .then(|| RecordsInfo(std::slice::from_ref(record))),
             record_info: Some(RecordInfo {
-                offset: record.offset.to_string(),
-                timestamp: UtcTime::of_unix_ms(record.timestamp),
+                offset: record.first.offset.to_string(),
+                timestamp: UtcTime::of_unix_ms(record.first.timestamp),
             }),
             ..document.batch_info
         };
         let mut text = document.text();
+        if event.is_empty() {
+            return text;
+        }
+        text.reserve(event_bytes + PAYLOAD.len() + 1);
         // The event is JSON already: it goes before the brace that closes the document.
         text.pop();
         text.push_str(PAYLOAD);

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::super::RecordPosition;
 use super::*;
 
 const ORIGIN: Origin<'_> = Origin {
@@ -15,6 +16,17 @@ const MAPPING: Uuid = Uuid::from_u128(0x11111111_2222_3333_4444_555555555555);
 
 fn position(offset: i64, timestamp: i64) -> RecordPosition {
     RecordPosition { offset, timestamp }
+}
+
+/// A record of partition 3 of the topic `orders`.
+fn record(offset: i64, timestamp: i64) -> FailedLane {
+    FailedLane {
+        topic: Arc::from("orders"),
+        partition: 3,
+        records: 1,
+        first: position(offset, timestamp),
+        last: position(offset, timestamp),
+    }
 }
 
 fn lane(topic: &str, partition: i32, records: usize, offsets: (i64, i64)) -> FailedLane {
@@ -201,7 +213,7 @@ fn texts_from_outside_break_no_json() {
 
 #[test]
 fn a_topic_gets_each_record_by_itself() {
-    let text = failure().record_document(ORIGIN, position(42, -1), &pieces());
+    let text = failure().record_document(ORIGIN, &record(42, -1), EVENT.len(), &pieces());
     let expected = format!(
         "{}{}{}{EVENT}}}",
         concat!(
@@ -240,10 +252,25 @@ fn a_topic_spells_one_condition_differently_and_keeps_a_qualifier() {
             function_arn: &live,
             ..ORIGIN
         };
-        let document = parsed(&failure.record_document(origin, position(1, 2), &pieces()));
+        let text = failure.record_document(origin, &record(1, 2), 9, &pieces());
+        let document = parsed(&text);
         assert_eq!(document["requestContext"]["condition"], name);
         assert_eq!(document["requestContext"]["functionArn"], live);
     }
+}
+
+#[test]
+fn a_record_that_its_topic_cannot_hold_leaves_where_it_stood() {
+    let text = failure().record_document(ORIGIN, &record(42, 7), 30_000_000, &[]);
+    let document = parsed(&text);
+    assert_eq!(document["KafkaBatchInfo"]["payloadSize"], 30_000_000);
+    assert_eq!(document["KafkaBatchInfo"]["recordInfo"]["offset"], "42");
+    let place = &document["KafkaBatchInfo"]["recordsInfo"]["orders-3"];
+    assert_eq!(
+        (&place["firstRecordOffset"], &place["lastRecordOffset"]),
+        (&"42".into(), &"42".into())
+    );
+    assert!(document.get("payload").is_none());
 }
 
 #[test]
