@@ -123,6 +123,8 @@ series! {
         "Records given up by the owner's rule, and written nowhere";
     RECORDS_DIVERTED = Counter "forebay_destination_delivered_records_total" ["mapping"]
         "Records given up that the destination has acknowledged";
+    DOCUMENTS_SHORTENED = Counter "forebay_destination_shortened_documents_total" ["mapping"]
+        "Documents that the destination has without their event, as it takes none of that size";
     DESTINATION_ERRORS = Counter "forebay_destination_errors_total" ["mapping"]
         "Writings to the destination that failed";
     RECORDS_LOST = Counter "forebay_retention_lost_records_total" ["mapping"]
@@ -165,7 +167,7 @@ series! {
 type Read = fn(&Counters) -> u64;
 
 /// The counters and the series that show them.
-pub(crate) const COUNTERS: [(Series, Read); 20] = [
+pub(crate) const COUNTERS: [(Series, Read); 21] = [
     (RECORDS_POLLED, |it| it.records_polled),
     (BYTES_FETCHED, |it| it.bytes_fetched),
     (RECORDS_FILTERED, |it| it.records_filtered),
@@ -175,6 +177,7 @@ pub(crate) const COUNTERS: [(Series, Read); 20] = [
     (RECORDS_DROPPED, |it| it.records_dropped),
     (RECORDS_DIVERTED, |it| it.records_diverted),
     (DESTINATION_ERRORS, |it| it.destination_errors),
+    (DOCUMENTS_SHORTENED, |it| it.documents_shortened),
     (RECORDS_LOST, |it| it.records_lost_to_retention),
     (OFFSETS_COMMITTED, |it| it.offsets_committed),
     (CALLS, |it| it.calls),

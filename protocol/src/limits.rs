@@ -227,6 +227,13 @@ pub const DESTINATION_BACKOFF: Duration = Duration::from_secs(1);
 /// Writings to the destination that one consumer has under way at most.
 pub const DIVERSIONS_MAX: usize = 4;
 
+/// What one request carries to a topic of failed records, before it is compressed: more only if one record alone is larger.
+/// Kafka's own producer stops there too (`max.request.size`).
+pub const PRODUCE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The same of one partition: below `message.max.bytes` as brokers have it by default.
+pub const PRODUCE_BATCH_BYTES_MAX: usize = PRODUCE_BYTES_MAX / 2;
+
 /// A writing whose end is not told within it has failed.
 pub const DIVERSION_OVERDUE: Duration = Duration::from_secs(180);
 

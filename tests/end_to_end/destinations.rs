@@ -412,10 +412,6 @@ fn what_is_no_destination_is_refused_with_its_line() {
     for (destination, expected) in [
         ("OnSuccess.Destination = \"\"", unsupported),
         (
-            "OnFailure.Destination = \"kafka://failed\"",
-            "is not carried out by this version",
-        ),
-        (
             "OnFailure.Destination = \"kafka://orders\"",
             "is the mapping's own topic",
         ),
@@ -481,4 +477,108 @@ async fn a_node_writes_what_its_function_cannot_digest_and_commits_it() {
     }
     assert_eq!(told, 2, "{documents:?}");
     node.shutdown().await;
+}
+
+/// The documents in a topic of failed records.
+async fn documents(stage: &Stage, topic: &'static str) -> Vec<(Option<String>, Value)> {
+    let records = stage
+        .on_kafka(move |kafka| {
+            let partitions = 0..kafka.partition_count(topic);
+            let records = partitions.flat_map(|it| kafka.records(topic, it));
+            records.collect::<Vec<_>>()
+        })
+        .await;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
+    records
+        .into_iter()
+        .map(|record| {
+            let value = record.value.expect("a document has text");
+            let document = serde_json::from_slice(&value).expect("it is JSON");
+            (record.key.as_deref().map(text), document)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_node_writes_to_a_topic_of_the_same_cluster_without_any_keys() {
+    let stage = Stage::new();
+    stage
+        .on_kafka(|kafka| {
+            kafka.create_topic("orders", 1);
+            kafka.create_topic("failed", 2);
+            for key in ["a", "b", "c"] {
+                let record = NewRecord::value("poison").with_key(key);
+                kafka.append("orders", 0, &[record.at(1_700_000_000_000)]);
+            }
+        })
+        .await;
+    stage
+        .on_lambda(|functions| functions.always("orders", Reply::function_error()))
+        .await;
+    let mut site = stage.site();
+    let members = "DestinationConfig.OnFailure.Destination = \"kafka://failed\"\n\
+                   MaximumRetryAttempts = 0\nMaximumBatchingWindowInSeconds = 0\n";
+    site.declare(&Declared::new("orders").with(members));
+    let node = site.start().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 3);
+    node.shutdown().await;
+    let mut found = documents(&stage, "failed").await;
+    found.sort_by_key(|(key, _)| key.clone());
+    let keys: Vec<_> = found.iter().filter_map(|(key, _)| key.as_deref()).collect();
+    assert_eq!(keys, ["a", "b", "c"]);
+    for (at, (_, document)) in found.iter().enumerate() {
+        assert_eq!(document["requestContext"]["condition"], "RetriesExhausted");
+        let records = &document["payload"]["records"]["orders-0"];
+        assert_eq!(records[0]["offset"], at);
+    }
+}
+
+#[tokio::test]
+async fn a_topic_is_looked_for_and_tried_out() {
+    let stage = Stage::new();
+    stage
+        .on_kafka(|kafka| kafka.create_topic("orders", 1))
+        .await;
+    let mut site = stage.site();
+    let members = "DestinationConfig.OnFailure.Destination = \"kafka://failed\"\n";
+    site.declare(&Declared::new("orders").with(members));
+    let said = async |probes: bool| {
+        let config = site.config();
+        let set = forebay::control::load(&config).expect("it is right");
+        let findings = match probes {
+            true => forebay::control::check::probe(&config, &set).await,
+            false => forebay::control::check::outside(&config, &set).await,
+        };
+        let lines = findings.iter().map(ToString::to_string);
+        lines
+            .filter(|line| line.contains("destination kafka://failed"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    for probes in [false, true] {
+        let line = said(probes).await;
+        assert!(
+            line.starts_with("problem: ") && line.contains("does not exist; create it"),
+            "{line}"
+        );
+    }
+    stage
+        .on_kafka(|kafka| kafka.create_topic("failed", 1))
+        .await;
+    let line = said(false).await;
+    assert!(
+        line.starts_with("right: ") && line.contains("exists"),
+        "{line}"
+    );
+    assert!(
+        documents(&stage, "failed").await.is_empty(),
+        "nobody asked for more"
+    );
+    let line = said(true).await;
+    assert!(
+        line.starts_with("right: ") && line.contains("condition is Probe"),
+        "{line}"
+    );
+    let found = documents(&stage, "failed").await;
+    assert_eq!(found[0].1["requestContext"]["condition"], "Probe");
 }

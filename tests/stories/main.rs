@@ -15,5 +15,6 @@ mod racks;
 mod requests;
 mod retrying;
 mod start;
+mod topic;
 mod versions;
 mod watchdog;

@@ -4,6 +4,7 @@
 //! written to destinations but by [`probe`], which is asked for.
 
 mod destination;
+mod failed_topic;
 mod node;
 mod running;
 mod secrets;
@@ -307,6 +308,7 @@ async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
     match metadata(&mut probe, &mapping.topic).await {
         Ok(metadata) => {
             topic(mapping, &metadata, report);
+            failed_topic::look(mapping, &mut probe, report).await;
             advertised(mapping, way, &metadata, report).await;
             start::at_timestamp(mapping, way, &mut probe, &metadata, report).await;
         }

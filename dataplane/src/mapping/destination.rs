@@ -28,7 +28,7 @@ const REGION_ANYWHERE: &str = "us-east-1";
 const ON_SUCCESS: &str =
     "Unsupported DestinationConfig parameter for given event source mapping type.";
 const OTHER_SERVICE: &str = "cannot be a failure destination; name a queue (arn:aws:sqs:REGION:ACCOUNT:NAME), a topic \
-     (arn:aws:sns:REGION:ACCOUNT:NAME) or a bucket (arn:aws:s3:::NAME)";
+     of SNS (arn:aws:sns:REGION:ACCOUNT:NAME), a bucket (arn:aws:s3:::NAME) or a topic of the same cluster (kafka://NAME)";
 const QUEUE: &str = "is no queue; write arn:aws:sqs:REGION:ACCOUNT:NAME";
 const NOTIFICATIONS: &str = "is no topic; write arn:aws:sns:REGION:ACCOUNT:NAME";
 const BUCKET: &str =
@@ -38,8 +38,6 @@ const FIFO: &str =
 const NO_REGION: &str =
     "has no region to be asked in; set region in forebay.toml or AWS_REGION or in the AWS profile";
 const SOURCE_TOPIC: &str = "is the mapping's own topic; name another one";
-const KAFKA_LATER: &str =
-    "is not carried out by this version; name a queue, a topic of SNS or a bucket";
 
 /// Where failed records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,13 +147,7 @@ pub(super) fn destination(
         false => parse(text, beside),
     };
     let refuse = |message: String| findings.at(given.span(), MEMBER, text, message);
-    match parsed {
-        // Here and nowhere else topics of the cluster are kept out, as long as no consumer writes to them.
-        Ok(Destination::Topic(_)) => Err(KAFKA_LATER.to_owned()),
-        other => other,
-    }
-    .map_err(refuse)
-    .ok()
+    parsed.map_err(refuse).ok()
 }
 
 fn parse(text: &str, beside: Beside<'_>) -> Result<Destination, String> {

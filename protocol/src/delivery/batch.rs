@@ -116,6 +116,16 @@ pub(super) struct LastAnswer {
     pub(super) response: FunctionResponse,
 }
 
+/// A record that leaves alone.
+#[derive(Debug)]
+pub(super) struct LeavingRecord {
+    pub(super) place: FailedLane,
+    pub(super) key: Option<Bytes>,
+    /// Its own event; none of one that is too large to be held.
+    pub(super) event: Vec<Bytes>,
+    pub(super) event_bytes: usize,
+}
+
 impl Batch {
     /// A batch of these parts, framed.
     pub(super) fn new(parts: Vec<Part>, shape: &EventShape) -> Self {
@@ -420,6 +430,59 @@ impl Batch {
         let event = frame(&self.parts, Part::leaving, shape);
         let event_bytes = event.iter().map(Bytes::len).sum();
         (event, event_bytes)
+    }
+
+    /// How many records leave it.
+    pub(super) fn leaving_count(&self) -> u64 {
+        let records = self.parts.iter().map(Part::leaving_records);
+        records.sum::<usize>() as u64
+    }
+
+    /// What leaves it, by partition and offset, each record with its key.
+    pub(super) fn leaving_records(&self) -> impl Iterator<Item = (i32, i64, Option<Bytes>)> {
+        self.parts.iter().flat_map(|part| {
+            let marks = part.leaving().iter().cloned().flatten();
+            marks
+                .zip(part.leaving_marks())
+                .map(|(at, mark)| (part.partition, mark.offset, part.body.sealed.key(at)))
+        })
+    }
+
+    /// One record that leaves it, by itself.
+    pub(super) fn leaving_record(
+        &self,
+        topic: &Arc<str>,
+        (partition, offset): (i32, i64),
+        shape: &EventShape,
+    ) -> Option<LeavingRecord> {
+        let mut parts = self.parts.iter();
+        let part = parts.find(|part| part.partition == partition)?;
+        let at = part.leaving_at(offset)?;
+        let sealed = &part.body.sealed;
+        let (event, event_bytes) = match part.body.oversized {
+            Some(_) => self.leaving_event(shape),
+            None => {
+                let event = frame_event(shape, &[(sealed, at..at + 1)]);
+                let bytes = event.iter().map(Bytes::len).sum();
+                (event, bytes)
+            }
+        };
+        let position = RecordPosition {
+            offset,
+            timestamp: sealed.records().get(at)?.timestamp,
+        };
+        Some(LeavingRecord {
+            place: FailedLane {
+                topic: Arc::clone(topic),
+                partition,
+                records: 1,
+                first: position,
+                last: position,
+            },
+            key: sealed.key(at),
+            event,
+            event_bytes,
+        })
     }
 
     /// What leaves it, by lane.

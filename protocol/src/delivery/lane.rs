@@ -28,7 +28,7 @@ use uuid::Uuid;
 pub(super) use self::encoding::{Encoded, Workbench};
 use super::memory::Hold;
 use super::part::{Body, Part};
-use crate::kafka::records::RecordReader;
+use crate::kafka::records::{Codec, RecordReader};
 use crate::lambda::event::Fragment;
 use crate::limits;
 use crate::time::Instant;
@@ -151,6 +151,8 @@ pub(super) struct Lane {
     pub(super) corrupt_fetches: u32,
     /// Fetches in a row that its broker answered with an error.
     pub(super) fetch_failures: u32,
+    /// How the newest records of it are compressed.
+    pub(super) codec: Option<Codec>,
     /// Where it stood when it was last looked at, and since when.
     still: (Mark, Instant),
 }
@@ -200,6 +202,7 @@ impl Lane {
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
             corrupt_fetches: 0,
             fetch_failures: 0,
+            codec: None,
             still: (Mark::default(), now),
         }
     }

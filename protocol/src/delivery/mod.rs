@@ -75,7 +75,16 @@ pub enum Destination {
     /// A service of AWS: the shell writes to it.
     Service,
     /// A topic of the same cluster: the consumer writes to it itself.
-    Topic(String),
+    Topic(TopicDestination),
+}
+
+/// A topic of the same cluster, and what its documents say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDestination {
+    /// The topic; not the one that is read.
+    pub topic: String,
+    /// The function's ARN as the mapping has it.
+    pub function_arn: String,
 }
 
 /// Everything a consumer is told once.
@@ -269,6 +278,7 @@ mod lane;
 mod links;
 mod memory;
 mod part;
+mod producer;
 pub mod status;
 
 pub use consumer::Consumer;

@@ -102,6 +102,20 @@ impl Part {
         count(&self.leaving)
     }
 
+    /// Those that are given up.
+    pub(super) fn leaving_marks(&self) -> impl Iterator<Item = RecordMark> {
+        let leaving = self.leaving.iter().cloned().flatten();
+        leaving.map(|at| self.marks()[at])
+    }
+
+    /// Which of the body's records is given up and has that offset.
+    pub(super) fn leaving_at(&self, offset: i64) -> Option<usize> {
+        let found = self.marks().binary_search_by_key(&offset, |it| it.offset);
+        let at = found.ok()?;
+        let leaves = self.leaving.iter().any(|range| range.contains(&at));
+        leaves.then_some(at)
+    }
+
     /// The first and the last that is given up.
     pub(super) fn leaving_ends(&self) -> Option<(RecordMark, RecordMark)> {
         let (first, last) = (self.leaving.first()?, self.leaving.last()?);
@@ -125,6 +139,23 @@ impl Part {
         let leaving = std::mem::take(&mut self.leaving);
         let mut leaving = leaving.into_iter().flatten().peekable();
         self.live = select(&self.live, |at| leaving.next_if_eq(&at).is_none());
+        !self.live.is_empty()
+    }
+
+    /// The same of those of which that holds; others that were given up still leave.
+    pub(super) fn end_leaving_of(&mut self, mut ended: impl FnMut(&RecordMark) -> bool) -> bool {
+        let others = select(&self.leaving, |at| !ended(&self.marks()[at]));
+        let mut still = others.iter().cloned().flatten().peekable();
+        let mut leaving = std::mem::take(&mut self.leaving).into_iter().flatten();
+        let mut leaves = leaving.next();
+        self.live = select(&self.live, |at| {
+            if leaves != Some(at) {
+                return true;
+            }
+            leaves = leaving.next();
+            still.next_if_eq(&at).is_some()
+        });
+        self.leaving = others;
         !self.live.is_empty()
     }
 
@@ -233,6 +264,22 @@ mod tests {
         assert_eq!((live(&part), part.leaving_records()), (vec![1, 3], 0));
         assert!(part.leave(|_, _| true));
         assert!(!part.end_leaving());
+    }
+
+    #[test]
+    fn of_what_leaves_some_may_end_before_the_others() {
+        let mut part = part(&[1, 2, 3, 4]);
+        part.leave(|_, mark| mark.offset != 1);
+        assert!(part.end_leaving_of(|mark| mark.offset == 1 || mark.offset == 3));
+        assert_eq!(live(&part), [1, 2, 4]);
+        let leaving: Vec<i64> = part.leaving_marks().map(|it| it.offset).collect();
+        assert_eq!(leaving, [2, 4]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|offset| part.leaving_at(offset)),
+            [None, Some(1), None, Some(3)]
+        );
+        assert!(part.end_leaving());
+        assert_eq!(live(&part), [1]);
     }
 
     #[test]

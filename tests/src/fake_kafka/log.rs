@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::records::RecordBatchDecoder;
+use forebay_protocol::kafka::error::ErrorCode;
+use kafka_protocol::records::{Record, RecordBatchDecoder};
 
 use super::batch::{BatchHead, marker_commits};
 
@@ -23,8 +24,18 @@ pub(super) struct Log {
     /// First offset of each open transaction, by producer.
     open: BTreeMap<i64, i64>,
     aborted: Vec<Aborted>,
-    /// Sequence and base offset of each producer's last batch.
-    sequences: BTreeMap<i64, (i32, i64)>,
+    /// Each producer's last batch.
+    sequences: BTreeMap<i64, LastBatch>,
+    /// `max.message.bytes`, if it is bounded.
+    pub(super) max_message_bytes: Option<usize>,
+}
+
+/// The numbers of a producer's last batch, and where it stands.
+#[derive(Clone, Copy, Debug)]
+struct LastBatch {
+    first: i32,
+    records: i32,
+    base: i64,
 }
 
 #[derive(Debug)]
@@ -137,7 +148,7 @@ impl Log {
         self.epochs.retain(|(_, start)| *start < end);
         self.open.retain(|_, first| *first < end);
         self.aborted.retain(|aborted| aborted.last < end);
-        self.sequences.retain(|_, (_, base)| *base < end);
+        self.sequences.retain(|_, last| last.base < end);
     }
 
     pub(super) fn start(&self) -> i64 {
@@ -265,8 +276,41 @@ impl Log {
         if head.producer.id < 0 || head.producer.sequence < 0 {
             return None;
         }
-        let (sequence, base) = self.sequences.get(&head.producer.id)?;
-        (*sequence == head.producer.sequence).then_some(*base)
+        let last = self.sequences.get(&head.producer.id)?;
+        (last.first == head.producer.sequence).then_some(last.base)
+    }
+
+    /// Why a producer's batch is not taken.
+    pub(super) fn refuses(&self, raw: &[u8]) -> ErrorCode {
+        let Some(head) = BatchHead::parse(raw) else {
+            return ErrorCode::CORRUPT_MESSAGE;
+        };
+        if self.max_message_bytes.is_some_and(|max| raw.len() > max) {
+            return ErrorCode::MESSAGE_TOO_LARGE;
+        }
+        let producer = head.producer;
+        if producer.id < 0 || producer.sequence < 0 {
+            return ErrorCode::NONE;
+        }
+        let is_next = match self.sequences.get(&producer.id) {
+            None => producer.sequence == 0,
+            Some(last) => {
+                let again = (last.first, last.records) == (producer.sequence, head.records);
+                again || last.first.wrapping_add(last.records) & i32::MAX == producer.sequence
+            }
+        };
+        match is_next {
+            true => ErrorCode::NONE,
+            false => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
+        }
+    }
+
+    /// Every record that it holds, as it was sent.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let batches = self.batches.iter();
+        let sets = batches.map(|batch| RecordBatchDecoder::decode(&mut Bytes::clone(&batch.bytes)));
+        sets.flat_map(|set| set.expect("a batch can be read").records)
+            .collect()
     }
 
     fn note_producer(&mut self, head: &BatchHead, bytes: &[u8]) {
@@ -275,8 +319,12 @@ impl Log {
             return;
         }
         if producer.sequence >= 0 {
-            let latest = (producer.sequence, head.base_offset);
-            self.sequences.insert(producer.id, latest);
+            let last = LastBatch {
+                first: producer.sequence,
+                records: head.records,
+                base: head.base_offset,
+            };
+            self.sequences.insert(producer.id, last);
         }
         if !head.is_control() {
             if head.is_transactional() {

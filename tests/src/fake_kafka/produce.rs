@@ -1,5 +1,5 @@
 //! Produce (key 0), v3 to v13. Batches are stored as sent; a batch that an idempotent producer sends
-//! again gets its first offset again. v13 topics by id. `acks=0` has no answer.
+//! again gets its first offset again, and one whose numbers do not follow is refused. v13 topics by id. `acks=0` has no answer.
 
 use forebay_protocol::kafka::error::ErrorCode;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -60,6 +60,11 @@ impl FakeKafka {
                 }
                 let epoch = partition.epoch;
                 let raw = data.records.unwrap_or_default();
+                let code = partition.log.refuses(&raw);
+                answer.error_code = code.0;
+                if !code.is_ok() {
+                    continue;
+                }
                 match partition.log.append(raw, epoch, Offsets::Assign) {
                     Some(base) => answer.base_offset = base,
                     None => answer.error_code = ErrorCode::CORRUPT_MESSAGE.0,

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use forebay_protocol::kafka::error::ErrorCode;
+use kafka_protocol::records::Record;
 use uuid::Uuid;
 
 use super::FakeKafka;
@@ -157,6 +158,19 @@ impl FakeKafka {
     pub fn bounds(&self, topic: &str, partition: i32) -> (i64, i64) {
         let log = &self.topics[topic].partitions[partition as usize].log;
         (log.start(), log.end())
+    }
+
+    /// Every record that a partition holds, as it was sent.
+    pub fn records(&self, topic: &str, partition: i32) -> Vec<Record> {
+        let found = self.find_partition(topic, partition);
+        found.map(|it| it.log.records()).unwrap_or_default()
+    }
+
+    /// `max.message.bytes` of a topic.
+    pub fn set_max_message_bytes(&mut self, topic: &str, bytes: usize) {
+        for partition in 0..self.partition_count(topic) {
+            self.partition(topic, partition).log.max_message_bytes = Some(bytes);
+        }
     }
 
     /// A topic's id.

@@ -257,6 +257,7 @@ impl World {
                 self.kafka.move_leader(TOPIC, partition, Some(1));
             }
         }
+        self.heal_topic();
         for node in 0..self.schedule.nodes {
             self.nodes[node].cut_until = self.now;
             if self.nodes[node].consumer.is_none() {

@@ -17,14 +17,15 @@ mod ledger;
 mod network;
 mod report;
 mod schedule;
+mod topic;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Destination, DiversionId, Duty, Effect,
-    Endpoint, GroupProtocol, Input, OnOversized, RetryPolicy, StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, DiversionId, Duty, Effect, Endpoint,
+    GroupProtocol, Input, OnOversized, RetryPolicy, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
@@ -135,6 +136,7 @@ pub struct World {
     endings: endings::Endings,
     /// How often the destination has refused what a node wrote.
     refused: HashMap<(NodeRef, Vec<Delivered>), u32>,
+    topic_seen: topic::Seen,
     commits_seen: usize,
     group_events_seen: usize,
     broker_wake: Option<Instant>,
@@ -175,6 +177,7 @@ impl World {
             ledger: Ledger::default(),
             endings: endings::Endings::default(),
             refused: HashMap::new(),
+            topic_seen: topic::Seen::new(),
             commits_seen: 0,
             group_events_seen: 0,
             broker_wake: None,
@@ -187,6 +190,7 @@ impl World {
             let gives_up = world.schedule.giving_up.is_some();
             world.ledger.declare(partition, gives_up);
         }
+        world.prepare_topic();
         for node in 0..world.schedule.nodes {
             let after = world.random_micros(0, 3_000_000);
             world.after(after, Event::Start { node });
@@ -359,7 +363,7 @@ impl World {
                 .giving_up
                 .as_ref()
                 .map_or_else(RetryPolicy::default, |it| it.retry.clone()),
-            destination: schedule.giving_up.as_ref().map(|_| Destination::Service),
+            destination: self.destination(),
             drop_undelivered: schedule
                 .giving_up
                 .as_ref()
@@ -493,6 +497,7 @@ impl World {
     /// Carries the broker's answers, and checks what it accepted.
     fn observe_broker(&mut self) -> Result<(), Violation> {
         self.carry_outputs();
+        self.observe_topic()?;
         let fresh: Vec<(i32, i64)> = self.kafka.commits()[self.commits_seen..]
             .iter()
             .map(|commit| (commit.partition, commit.offset))

@@ -99,12 +99,15 @@ pub struct GivingUp {
     pub destination_fails_one_in: u64,
     /// Records that it refuses too often are dropped.
     pub drop_undelivered: bool,
+    /// It is a topic of the same cluster, and nothing is dropped.
+    pub to_topic: bool,
 }
 
 impl GivingUp {
     fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x6ea7);
         let mut below = |bound| random.below(bound);
+        let to_topic = seed.is_multiple_of(2);
         Self {
             retry: RetryPolicy {
                 max_attempts: [None, Some(0), Some(1), Some(4)][below(4) as usize],
@@ -114,7 +117,8 @@ impl GivingUp {
             },
             poison_one_in: [3, 10, 50][below(3) as usize],
             destination_fails_one_in: [2, 4, 1_000][below(3) as usize],
-            drop_undelivered: below(4) == 0,
+            drop_undelivered: below(4) == 0 && !to_topic,
+            to_topic,
         }
     }
 }

@@ -2,30 +2,47 @@
 //!
 //! Invariant: who may only write, as AWS's own role does, has no problem because of that.
 
-use super::{Finding, Report, Severity};
+use std::sync::Arc;
+
+use super::{Finding, Report, Severity, failed_topic};
 use crate::config::Config;
-use crate::control::aws::{Settings, credentials};
+use crate::control::aws::{Aws, Keys, Settings, credentials};
 use crate::control::destinations::{Seen, Writer};
-use crate::mapping::{Declared, Mapping};
+use crate::mapping::{Declared, Destination, Mapping};
+
+/// What a destination has done that was tried out.
+pub(super) const TAKEN: &str =
+    "has taken a document whose condition is Probe and that tells of no record";
 
 /// Writes to the destination of each mapping that is enabled, what tells of no record and says so.
 pub async fn probe(config: &Config, set: &[Declared]) -> Vec<Finding> {
     let mut report = Report::default();
-    let writing = || {
-        let all = set.iter();
-        all.filter(|declared| declared.mapping.writes_to_service())
+    let of = |declared: &&Declared| {
+        let destination = declared.mapping.destination.as_ref();
+        destination.filter(|_| declared.mapping.enabled).cloned()
     };
-    if writing().next().is_none() {
+    let writing: Vec<(&Declared, Destination)> = set
+        .iter()
+        .filter_map(|declared| Some((declared, of(&declared)?)))
+        .collect();
+    if writing.is_empty() {
         let message = "no mapping that is enabled has one that could be tried";
         report.add(Severity::Note, "destinations", message);
         return report.0;
     }
     // That there are none is said where the world is asked.
     let keys = credentials::fetch(&Settings::of(config)).await.ok();
-    let writer = Writer::new(config, keys.map(|(keys, _)| keys));
-    for declared in writing() {
-        let mut own = Report::default();
-        try_out(&writer, &declared.mapping, &mut own).await;
+    let keys = Keys::fixed(keys.map(|(keys, _)| keys));
+    let aws = Arc::new(Aws::new(Settings::of(config), keys));
+    let writer = Writer::over(Arc::clone(&aws));
+    for (declared, destination) in writing {
+        let (mapping, mut own) = (&declared.mapping, Report::default());
+        match &destination {
+            Destination::Topic(topic) => {
+                failed_topic::try_out(&aws, mapping, topic, &mut own).await;
+            }
+            _ => try_out(&writer, mapping, &mut own).await,
+        }
         report.take(&[&declared.name()], own);
     }
     report.0
@@ -48,16 +65,13 @@ pub(super) async fn look(writer: &Writer, mapping: &Mapping, report: &mut Report
 
 async fn try_out(writer: &Writer, mapping: &Mapping, report: &mut Report) {
     let (severity, message) = match writer.probe(mapping).await {
-        Ok(()) => (
-            Severity::Right,
-            "has taken a document whose condition is Probe and that tells of no record".to_owned(),
-        ),
+        Ok(()) => (Severity::Right, TAKEN.to_owned()),
         Err(reason) => (Severity::Problem, reason),
     };
     report.add(severity, subject(mapping), message);
 }
 
-fn subject(mapping: &Mapping) -> String {
+pub(super) fn subject(mapping: &Mapping) -> String {
     match &mapping.destination {
         Some(destination) => format!("destination {destination}"),
         None => "destination".to_owned(),

@@ -305,13 +305,13 @@ async fn in_time(writing: impl Future<Output = Result<(), Refused>>) -> Result<(
     }
 }
 
-fn origin(mapping: &Mapping) -> Origin<'_> {
+pub(super) fn origin(mapping: &Mapping) -> Origin<'_> {
     Origin {
         function_arn: &mapping.function.arn,
         bootstrap_servers: &mapping.bootstrap_servers,
     }
 }
 
-fn unix_ms() -> i64 {
+pub(super) fn unix_ms() -> i64 {
     i64::try_from(clock::unix_now().as_millis()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{self, ConsumerConfig, Duty};
+use forebay_protocol::delivery::{self, ConsumerConfig, Duty, TopicDestination};
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::limits::DEFAULT_WINDOW;
 use uuid::Uuid;
@@ -39,7 +39,10 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         on_oversized: mapping.on_oversized,
         retry: mapping.retry.clone(),
         destination: mapping.destination.as_ref().map(|to| match to {
-            Destination::Topic(topic) => delivery::Destination::Topic(topic.clone()),
+            Destination::Topic(topic) => delivery::Destination::Topic(TopicDestination {
+                topic: topic.clone(),
+                function_arn: mapping.function.arn.clone(),
+            }),
             Destination::Queue(_) | Destination::Notifications(_) | Destination::Bucket(_) => {
                 delivery::Destination::Service
             }

@@ -225,6 +225,7 @@ impl Consumer {
 
     /// Lanes that are being given up leave the batches that wait between two attempts.
     pub(super) fn release_waiting_parts(&mut self) {
+        self.forget_unsent_tries();
         let waiting: Vec<u64> = self
             .batches
             .iter()

@@ -89,12 +89,12 @@ impl Consumer {
             "Records were given up and discarded",
             format!("condition={condition:?} {lanes}"),
         );
-        self.counters.records_dropped += leaving_records(&batch);
+        self.counters.records_dropped += batch.leaving_count();
         self.end_leaving(batch);
     }
 
     /// What leaves the batch has ended; it goes on with what is left.
-    fn end_leaving(&mut self, mut batch: Batch) {
+    pub(super) fn end_leaving(&mut self, mut batch: Batch) {
         let mut kept = Vec::new();
         for mut part in batch.take_parts() {
             match part.end_leaving() {
@@ -152,9 +152,14 @@ impl Consumer {
             lanes: batch.leaving_lanes(&self.topic),
         };
         self.diversions.insert(diversion, id);
-        let diversion_of = Diversion { failure, event };
-        self.effects
-            .push_back(Effect::Divert(diversion, diversion_of));
+        match self.producer {
+            Some(_) => self.begin_producing(diversion, id, failure),
+            None => {
+                let diversion_of = Diversion { failure, event };
+                let effect = Effect::Divert(diversion, diversion_of);
+                self.effects.push_back(effect);
+            }
+        }
     }
 
     pub(super) fn handle_diverted(&mut self, of: DiversionId, result: Result<(), Undelivered>) {
@@ -170,7 +175,7 @@ impl Consumer {
         match result {
             Ok(()) => {
                 self.faults.destination = None;
-                self.counters.records_diverted += leaving_records(&batch);
+                self.counters.records_diverted += batch.leaving_count();
                 self.end_leaving(batch);
             }
             Err(undelivered) => {
@@ -196,7 +201,8 @@ impl Consumer {
 
     /// What is under way is given up: nobody hears of its end.
     pub(super) fn forget_diversions(&mut self) {
-        for id in std::mem::take(&mut self.diversions).into_values() {
+        for (of, id) in std::mem::take(&mut self.diversions) {
+            self.forget_try(of);
             if let Some(mut batch) = self.batches.remove(&id) {
                 if let BatchState::Leaving(writing) = &mut batch.state {
                     writing.open = None;
@@ -215,12 +221,13 @@ impl Consumer {
         let overdue = overdue.filter(|(_, since)| self.now >= *since + limits::DIVERSION_OVERDUE);
         let overdue: Vec<DiversionId> = overdue.map(|(id, _)| id).collect();
         for id in overdue {
+            self.forget_try(id);
             let reason = "its end was never told".to_owned();
             self.handle_diverted(id, Err(Undelivered { reason }));
         }
     }
 
-    fn destination_fault(&mut self, reason: String) {
+    pub(super) fn destination_fault(&mut self, reason: String) {
         if self.faults.destination.is_none() {
             self.notice(
                 Severity::Error,
@@ -281,11 +288,6 @@ fn tells_answer(condition: Condition) -> bool {
     }
 }
 
-fn leaving_records(batch: &Batch) -> u64 {
-    let records = batch.parts().iter().map(Part::leaving_records);
-    records.sum::<usize>() as u64
-}
-
 /// Which records leave, for the log.
 fn describe(batch: &Batch) -> String {
     let lanes = batch.parts().iter().filter_map(|part| {
@@ -294,5 +296,5 @@ fn describe(batch: &Batch) -> String {
         Some(format!("{}@{from}-{to}", part.partition))
     });
     let lanes: Vec<String> = lanes.collect();
-    format!("records={} offsets={lanes:?}", leaving_records(batch))
+    format!("records={} offsets={lanes:?}", batch.leaving_count())
 }

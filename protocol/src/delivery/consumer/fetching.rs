@@ -290,6 +290,7 @@ impl Consumer {
             fetched.aborted_transactions,
             read_committed,
         );
+        lane.codec = found.codec;
         lane.take_fetched(reader, answer, next_offset, found.leader_epoch);
         self.queue_encoding(of.partition);
     }

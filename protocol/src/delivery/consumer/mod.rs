@@ -25,6 +25,7 @@ mod group;
 mod keeping;
 mod places;
 mod positions;
+mod producing;
 mod reporting;
 mod seeding;
 mod suspecting;
@@ -45,6 +46,7 @@ use super::cluster::Cluster;
 use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Refusal, Role};
 use super::memory::Account;
+use super::producer::Producer;
 use super::status::Counters;
 use super::{Budget, CallId, ConsumerConfig, DiversionId, Effect, Fault, Input, Notice, Severity};
 use crate::filter::Scratch;
@@ -84,6 +86,14 @@ enum Ticket {
         sent: Vec<committing::Committing>,
     },
     Fetch(fetching::Fetching),
+    /// The view of the topic that failed records go to.
+    ViewOfDestination,
+    ProducerId,
+    Produce {
+        node: i32,
+        view: u64,
+        partitions: Vec<i32>,
+    },
 }
 
 /// Faults by what they are about; the first that stands is shown.
@@ -162,6 +172,8 @@ pub struct Consumer {
     /// Writings to the destination, and the batches that they are of.
     diversions: BTreeMap<DiversionId, u64>,
     next_diversion: u64,
+    /// Where failed records go to a topic.
+    producer: Option<Producer>,
     concurrency: concurrency::Concurrency,
     scan_from: i32,
 
@@ -222,6 +234,7 @@ impl Consumer {
             called_partitions: BTreeSet::new(),
             diversions: BTreeMap::new(),
             next_diversion: 0,
+            producer: producing::producer(&config, now),
             concurrency: concurrency::Concurrency::new(config.max_in_flight, now),
             scan_from: 0,
             commits: Commits::new(now),
@@ -323,6 +336,7 @@ impl Consumer {
             self.lanes_timeout(),
             self.calls_timeout(),
             self.diversions_timeout(),
+            self.producer.as_ref().and_then(Producer::poll_timeout),
             self.expiring_timeout(),
             self.commit_timeout(),
             self.ending.poll_timeout(),
@@ -363,6 +377,7 @@ impl Consumer {
                 self.pressure = false;
             }
         }
+        self.pump_producing();
         self.pump_commit();
         self.pump_release();
         self.links.probe(self.now, &mut self.effects);
@@ -401,6 +416,18 @@ impl Consumer {
                 self.handle_commit(generation, &sent, &r);
             }
             (Ticket::Fetch(fetching), Response::Fetch(r)) => self.handle_fetch(fetching, r),
+            (Ticket::ViewOfDestination, Response::Metadata(r)) => {
+                self.handle_view_of_destination(&r);
+            }
+            (Ticket::ProducerId, Response::InitProducerId(r)) => self.handle_identity(&r),
+            (
+                Ticket::Produce {
+                    node,
+                    view,
+                    partitions,
+                },
+                Response::Produce(r),
+            ) => self.handle_produced(node, view, &partitions, &r),
             (ticket, response) => {
                 unreachable!("the connection pairs {ticket:?} with {response:?} by correlation id")
             }
@@ -419,6 +446,7 @@ impl Consumer {
             Role::Seed => self.handle_seed_broken(&endpoint, &reason, advises),
             Role::Join | Role::Coordinator => self.coordinator.forget(self.now),
             Role::Fetch(_) => self.cluster.invalidate(self.cluster.view(), self.now),
+            Role::Produce(node) => self.handle_produce_broken(node, &reason),
         }
     }
 
@@ -487,6 +515,11 @@ impl Consumer {
                 self.fetched.sub(fetching.reserved);
                 self.counters.fetch_errors += 1;
             }
+            Ticket::ViewOfDestination => self.handle_no_view_of_destination(),
+            Ticket::ProducerId => self.handle_no_identity(),
+            Ticket::Produce {
+                node, partitions, ..
+            } => self.handle_not_produced(node, &partitions),
         }
     }
 

@@ -115,11 +115,7 @@ impl Consumer {
         if !self.is_ready(Role::Seed, &seed) {
             return;
         }
-        // Before that version naming a topic may create it: ask for the whole list instead.
-        let by_name = self
-            .links
-            .version(Role::Seed, ApiKey::Metadata)
-            .is_some_and(|version| version >= METADATA_NO_CREATION);
+        let by_name = self.may_ask_by_name();
         if wants_view {
             let topics = by_name.then(|| vec![self.config.topic.clone()]);
             let request = Request::Metadata(MetadataRequest { topics });
@@ -142,6 +138,13 @@ impl Consumer {
             let request = Request::Metadata(MetadataRequest { topics });
             self.counts_asked = self.send(Role::Seed, &request, Ticket::PartitionCounts);
         }
+    }
+
+    /// Whether the seed, which is ready, can be asked for topics by name: before that version naming one may create it,
+    /// and the whole list is asked for.
+    pub(super) fn may_ask_by_name(&self) -> bool {
+        let version = self.links.version(Role::Seed, ApiKey::Metadata);
+        version.is_some_and(|version| version >= METADATA_NO_CREATION)
     }
 
     /// While a join waits, or the coordinator owes an answer, it may have become another.

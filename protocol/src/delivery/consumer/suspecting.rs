@@ -20,7 +20,8 @@ impl Consumer {
         let late = self.links.late(self.now);
         let nodes = late.into_iter().filter_map(|(role, since)| match role {
             Role::Fetch(node) => Some((node, since)),
-            Role::Seed | Role::Join | Role::Coordinator => None,
+            // What a destination owes has its whole time: a record may be written twice if it is asked again.
+            Role::Seed | Role::Join | Role::Coordinator | Role::Produce(_) => None,
         });
         let nodes: Vec<(i32, Instant)> = nodes.collect();
         if !nodes.is_empty() && self.now >= self.doubt_again {
@@ -67,8 +68,12 @@ impl Consumer {
                 Role::Join | Role::Coordinator if self.needs_coordinator() => {
                     "the coordinator of the group"
                 }
-                // What is wrong with the configured ones is a fault of the whole cluster.
-                Role::Fetch(_) | Role::Join | Role::Coordinator | Role::Seed => return None,
+                // What is wrong with the configured ones is a fault of the whole cluster, and the destination has one of its own.
+                Role::Fetch(_)
+                | Role::Join
+                | Role::Coordinator
+                | Role::Produce(_)
+                | Role::Seed => return None,
             };
             let (host, port) = (&endpoint.host, endpoint.port);
             let text = format!(

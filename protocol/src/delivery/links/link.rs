@@ -28,6 +28,8 @@ pub(in crate::delivery) enum Role {
     Coordinator,
     /// Fetch and ListOffsets, at that broker.
     Fetch(i32),
+    /// Produce and InitProducerId, at that broker.
+    Produce(i32),
 }
 
 impl fmt::Display for Role {
@@ -37,6 +39,7 @@ impl fmt::Display for Role {
             Self::Join => f.write_str("join"),
             Self::Coordinator => f.write_str("coordinator"),
             Self::Fetch(node) => write!(f, "fetch-{node}"),
+            Self::Produce(node) => write!(f, "produce-{node}"),
         }
     }
 }

@@ -25,7 +25,9 @@ impl<T> Links<T> {
         match role {
             // Any broker knows the answer: none is worth waiting long for.
             Role::Seed => self.seed_patience,
-            Role::Join | Role::Coordinator | Role::Fetch(_) => self.request_timeout,
+            Role::Join | Role::Coordinator | Role::Fetch(_) | Role::Produce(_) => {
+                self.request_timeout
+            }
         }
     }
 
@@ -33,7 +35,9 @@ impl<T> Links<T> {
     pub(super) fn connecting_patience(&self, role: Role) -> Duration {
         match role {
             Role::Seed => self.seed_patience,
-            Role::Join | Role::Coordinator | Role::Fetch(_) => limits::CONNECTING_MAX,
+            Role::Join | Role::Coordinator | Role::Fetch(_) | Role::Produce(_) => {
+                limits::CONNECTING_MAX
+            }
         }
     }
 
