@@ -173,8 +173,28 @@ fn without_idempotence_every_record_stands_there_all_the_same() {
     assert!(told.was_said(
         "Failed records are written without idempotence: the mapping's user may not IDEMPOTENT_WRITE"
     ));
+}
+
+#[test]
+fn brokers_that_are_starting_are_asked_again_and_not_complained_of() {
+    let mut story = story();
     let loading = Fault::Error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS.0);
-    story(Config::new(1), &[loading, Fault::Drop]);
+    let scripted = std::iter::repeat_n(loading.clone(), 30);
+    story.kafka.script(ApiKey::InitProducerId, scripted);
+    produce(&mut story, 0, &["a"]);
+    story.until("it is committed", |story| story.committed(0) == Some(1));
+    let errors = |story: &Story| story.consumer(0).status().counters.destination_errors;
+    assert_eq!(errors(&story), 0);
+
+    let mut story = self::story();
+    let scripted = std::iter::repeat_n(loading, 60).chain([Fault::Drop]);
+    story.kafka.script(ApiKey::InitProducerId, scripted);
+    produce(&mut story, 0, &["a"]);
+    story.until("it is told", |story| {
+        fault(story).contains("no producer id")
+    });
+    story.until("it is committed", |story| story.committed(0) == Some(1));
+    assert_eq!(errors(&story), 2);
 }
 
 #[test]

@@ -24,9 +24,10 @@ mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use self::outbox::{Idempotence, Identity, Outbox, Sent};
-use self::refusal::{forgets_us, is_stale_view, refusal};
+use self::refusal::{forgets_us, is_stale_view, is_starting, refusal};
 use super::cluster::{Cluster, Seen};
 use super::{DiversionId, Endpoint};
 use crate::kafka::error::ErrorCode;
@@ -35,6 +36,12 @@ use crate::kafka::records::Codec;
 use crate::kafka::records::write::ProducerStamp;
 use crate::lambda::failure::Failure;
 use crate::time::Instant;
+
+/// A broker that is still getting ready is asked for an id this often in a row, before it is told.
+const IDENTITY_TRIES: u32 = 50;
+
+/// Between two of these.
+const IDENTITY_BACKOFF: Duration = Duration::from_millis(100);
 
 /// A record to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +120,9 @@ pub(super) struct Producer {
     /// Why the topic cannot be written to, as the newest view has it.
     amiss: Option<String>,
     idempotence: Idempotence,
+    /// Brokers in a row that could not give an id yet, and when the next is asked.
+    identity_failures: u32,
+    ask_identity_at: Instant,
     tries: BTreeMap<DiversionId, Try>,
     unplaced: Vec<Item>,
     outboxes: BTreeMap<i32, Outbox>,
@@ -131,6 +141,8 @@ impl Producer {
             cluster: Cluster::new(bootstrap, now),
             amiss: None,
             idempotence: Idempotence::Unknown,
+            identity_failures: 0,
+            ask_identity_at: now,
             tries: BTreeMap::new(),
             unplaced: Vec::new(),
             outboxes: BTreeMap::new(),
@@ -210,9 +222,15 @@ impl Producer {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.cluster
-            .poll_timeout()
-            .filter(|_| self.has_reason_to_look())
+        let view = self.cluster.poll_timeout();
+        let asks = self.idempotence == Idempotence::Unknown && !self.tries.is_empty();
+        [
+            view.filter(|_| self.has_reason_to_look()),
+            asks.then_some(self.ask_identity_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     pub(super) fn topic(&self) -> &str {
@@ -404,8 +422,8 @@ impl Producer {
     }
 
     /// Whether a producer id is to be asked for.
-    pub(super) fn wants_identity(&self) -> bool {
-        self.idempotence == Idempotence::Unknown
+    pub(super) fn wants_identity(&self, now: Instant) -> bool {
+        self.idempotence == Idempotence::Unknown && now >= self.ask_identity_at
     }
 
     pub(super) fn asked_for_identity(&mut self) {
@@ -417,25 +435,34 @@ impl Producer {
         self.idempotence = Idempotence::Without;
     }
 
-    /// A broker's answer, if it is an id.
+    /// A broker's answer, if it is an id; while it is still getting ready, it is asked again.
     ///
     /// # Errors
     /// What the broker says instead; it is asked again by the next try, unless it does not let us.
     pub(super) fn handle_identity(
         &mut self,
         answer: &InitProducerIdResponse,
+        now: Instant,
     ) -> Result<(), ErrorCode> {
         if answer.error.is_ok() {
+            self.identity_failures = 0;
             self.idempotence = Idempotence::Known(Identity {
                 id: answer.producer_id,
                 epoch: answer.producer_epoch,
             });
             return Ok(());
         }
-        self.idempotence = match answer.error {
-            ErrorCode::CLUSTER_AUTHORIZATION_FAILED => Idempotence::Without,
-            _ => Idempotence::Unknown,
-        };
+        if answer.error == ErrorCode::CLUSTER_AUTHORIZATION_FAILED {
+            self.idempotence = Idempotence::Without;
+            return Err(answer.error);
+        }
+        self.idempotence = Idempotence::Unknown;
+        self.ask_identity_at = now + IDENTITY_BACKOFF;
+        if is_starting(answer.error) && self.identity_failures < IDENTITY_TRIES {
+            self.identity_failures += 1;
+            return Ok(());
+        }
+        self.identity_failures = 0;
         Err(answer.error)
     }
 

@@ -143,7 +143,7 @@ impl Consumer {
         if !can {
             // As long as any of them is so old, nobody tells what repeats.
             producer.go_without_identity();
-        } else if producer.wants_identity() {
+        } else if producer.wants_identity(self.now) {
             producer.asked_for_identity();
             self.send(role, &Request::InitProducerId, Ticket::ProducerId);
             return false;
@@ -304,7 +304,7 @@ impl Consumer {
         let Some(producer) = &mut self.producer else {
             return;
         };
-        let Err(error) = producer.handle_identity(response) else {
+        let Err(error) = producer.handle_identity(response, self.now) else {
             return;
         };
         match producer.has_identity() {

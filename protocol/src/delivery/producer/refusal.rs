@@ -15,6 +15,17 @@ pub(super) fn is_stale_view(error: ErrorCode) -> bool {
     )
 }
 
+/// Whether an error says that the broker is not ready yet, as after its start.
+pub(super) fn is_starting(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+            | ErrorCode::COORDINATOR_NOT_AVAILABLE
+            | ErrorCode::NOT_COORDINATOR
+            | ErrorCode::REQUEST_TIMED_OUT
+    )
+}
+
 /// Whether an error says that our numbers mean nothing to the broker.
 pub(super) fn forgets_us(error: ErrorCode) -> bool {
     matches!(

@@ -47,14 +47,14 @@ fn producer(partitions: i32) -> Producer {
 }
 
 fn give_identity(producer: &mut Producer, id: i64) {
-    assert!(producer.wants_identity());
+    assert!(producer.wants_identity(Instant::ZERO));
     let answer = InitProducerIdResponse {
         throttle_ms: 0,
         error: ErrorCode::NONE,
         producer_id: id,
         producer_epoch: 0,
     };
-    assert_eq!(producer.handle_identity(&answer), Ok(()));
+    assert_eq!(producer.handle_identity(&answer, Instant::ZERO), Ok(()));
 }
 
 fn failure() -> Failure {
