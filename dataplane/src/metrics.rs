@@ -110,6 +110,10 @@ series! {
         "Since when calls of its next records fail; absent while none does";
     PARTITION_RETRY_CALLS = Gauge "forebay_partition_retry_calls" ["mapping,topic,partition,shard"]
         "How many calls of them have failed; absent while none does";
+    TOPIC_LAG = Gauge "forebay_topic_lag_records" ["mapping,topic"]
+        "The lags of the partitions that this node owns, in all";
+    TOPIC_LAG_MAX = Gauge "forebay_topic_lag_max_records" ["mapping,topic"]
+        "The largest of them";
     RECORDS_POLLED = Counter "forebay_polled_records_total" ["mapping"] "Records read from Kafka";
     BYTES_FETCHED = Counter "forebay_fetched_bytes_total" ["mapping"] "Bytes of record sets fetched";
     RECORDS_FILTERED = Counter "forebay_filtered_records_total" ["mapping"]

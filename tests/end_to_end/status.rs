@@ -201,6 +201,12 @@ async fn what_is_retried_is_told_with_its_offset_in_document_and_metrics() {
     assert!((retry.age_seconds - (document(&site).await.time - retry.since)).abs() < 5.0);
     assert!(metric(&node, "forebay_partition_retry_calls{").await >= Some(2.0));
     assert!(metric(&node, "forebay_partition_retry_age_seconds{").await > Some(0.0));
+    for lag in [
+        "forebay_topic_lag_records{",
+        "forebay_topic_lag_max_records{",
+    ] {
+        eventually!(metric(&node, lag).await == Some(2.0));
+    }
     stage
         .on_lambda(|functions| functions.always("orders", Reply::ok()))
         .await;

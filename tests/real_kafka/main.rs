@@ -6,6 +6,7 @@ mod authorization;
 mod cluster;
 mod consumer_group;
 mod equality;
+mod giving_up;
 mod keys;
 mod kill;
 mod node;

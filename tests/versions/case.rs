@@ -19,6 +19,8 @@ pub(crate) enum Case {
     FormatV1,
     /// A topic whose timestamps are the broker's.
     AppendTime,
+    /// The function fails, and every record goes to another topic.
+    ToTopic,
 }
 
 /// A version, and what it has.
@@ -29,13 +31,15 @@ pub(crate) struct Row {
     in_short: &'static [Case],
 }
 
-const OLDEST: &[Case] = &[Plaintext, Tls, MutualTls, Plain, FormatV0, AppendTime];
+const OLDEST: &[Case] = &[
+    Plaintext, Tls, MutualTls, Plain, FormatV0, AppendTime, ToTopic,
+];
 const OLDER: &[Case] = &[
-    Plaintext, Tls, MutualTls, Plain, Scram256, Scram512, FormatV0, FormatV1, AppendTime,
+    Plaintext, Tls, MutualTls, Plain, Scram256, Scram512, FormatV0, FormatV1, AppendTime, ToTopic,
 ];
 /// From 3.0 on what is written is of format v2 alone.
 const NEWER: &[Case] = &[
-    Plaintext, Tls, MutualTls, Plain, Scram256, Scram512, AppendTime,
+    Plaintext, Tls, MutualTls, Plain, Scram256, Scram512, AppendTime, ToTopic,
 ];
 
 /// The slowest first.
@@ -47,7 +51,7 @@ pub(crate) const ROWS: [Row; 8] = [
     Row::new("3.9.2", NEWER, &[Plaintext, Scram256]),
     Row::new("2.0.1", OLDER, &[Plaintext, Plain]),
     Row::new("1.1.1", OLDER, &[Plaintext, MutualTls]),
-    Row::new("0.11.0.3", OLDER, &[Plaintext, Scram512]),
+    Row::new("0.11.0.3", OLDER, &[Plaintext, Scram512, ToTopic]),
 ];
 
 impl Row {
@@ -95,8 +99,9 @@ impl Row {
 
 impl Case {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Plaintext, Tls, MutualTls, Plain, Scram256, Scram512, FormatV0, FormatV1, AppendTime,
+        ToTopic,
     ];
 
     /// The ways in.
@@ -113,6 +118,7 @@ impl Case {
             FormatV0 => "format v0",
             FormatV1 => "format v1",
             AppendTime => "append time",
+            ToTopic => "to a topic",
         }
     }
 
@@ -125,7 +131,7 @@ impl Case {
     ) {
         const ROOT: (&str, &str) = ("SERVER_ROOT_CA_CERTIFICATE", "root");
         match self {
-            Plaintext | FormatV0 | FormatV1 | AppendTime => (None, &[]),
+            Plaintext | FormatV0 | FormatV1 | AppendTime | ToTopic => (None, &[]),
             Tls => (Some("TLS"), &[ROOT]),
             MutualTls => (
                 Some("MTLS"),
@@ -143,7 +149,7 @@ impl Case {
             FormatV0 => Some("message.format.version=0.9.0"),
             FormatV1 => Some("message.format.version=0.10.1"),
             AppendTime => Some("message.timestamp.type=LogAppendTime"),
-            Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 => None,
+            Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 | ToTopic => None,
         }
     }
 
@@ -151,7 +157,7 @@ impl Case {
     pub(crate) fn lacks(self, broker: &Broker) -> Vec<&str> {
         match self {
             FormatV0 | FormatV1 => vec!["headers", "transactions", "zstd"],
-            Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 | AppendTime => {
+            Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 | AppendTime | ToTopic => {
                 broker.lacks()
             }
         }
@@ -162,7 +168,9 @@ impl Case {
         let kind = match self {
             FormatV0 => "NO_TIMESTAMP_TYPE",
             AppendTime => "LOG_APPEND_TIME",
-            FormatV1 | Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 => "CREATE_TIME",
+            FormatV1 | Plaintext | Tls | MutualTls | Plain | Scram256 | Scram512 | ToTopic => {
+                "CREATE_TIME"
+            }
         };
         assert!(
             expected.all_have("timestampType", kind),

@@ -13,7 +13,7 @@
 mod case;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::Write;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -148,6 +148,9 @@ impl Stage {
 
     async fn check(&self, case: Case) {
         let group = case.name().replace(' ', "-");
+        if case == Case::ToTopic {
+            return self.give_up(&group).await;
+        }
         let Some(config) = case.topic_config() else {
             return self.deliver("mixed", &group, case, &self.mixed).await;
         };
@@ -156,6 +159,34 @@ impl Stage {
         let expected = write(&self.broker, &group, &without).await;
         case.assert_shown_by(&expected);
         self.deliver(&group, &group, case, &expected).await;
+    }
+
+    /// Every record stands once in a topic of the same cluster, as Kafka's own consumer reads it, and is committed.
+    async fn give_up(&self, group: &str) {
+        const FAILED: &str = "failed";
+        // A document is a third larger than its record.
+        let room = ["max.message.bytes=4000000"];
+        self.broker.topic(FAILED, PARTITIONS, &room).await;
+        let sink = Sink::new();
+        sink.set_failing(true);
+        let settings = Settings {
+            batch_size: 1000,
+            failed_topic: Some(FAILED),
+            bisects: false,
+            ..Settings::new("mixed", group, sink.listen().await)
+        };
+        let mut forebay = Forebay::start(&self.broker, &settings);
+        self.broker.await_no_lag(group, PARTITIONS as usize).await;
+        forebay.assert_running();
+        let (status, log) = forebay.terminate(Duration::from_secs(30)).await;
+        assert!(status.success(), "{log}");
+        let documents = self.broker.expected(FAILED).await.documents();
+        for document in &documents {
+            self.mixed.assert_is(document);
+        }
+        let places: BTreeSet<(i32, i64)> = documents.iter().map(|it| it.place).collect();
+        assert_eq!(places.len(), documents.len(), "none stands there twice");
+        assert!(self.mixed.places().eq(places), "each stands there");
     }
 
     /// Once each, in order, as Kafka's own consumer reads them, and committed.

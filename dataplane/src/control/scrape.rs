@@ -72,6 +72,17 @@ impl Scrape {
         values
     }
 
+    /// The lags of each topic's partitions, taken together.
+    fn lags(&self, together: fn(f64, f64) -> f64) -> Vec<(Labels, f64)> {
+        let mut topics: BTreeMap<Labels, f64> = BTreeMap::new();
+        for (mut labels, lag) in self.partitions(lag) {
+            labels.retain(|(name, _)| matches!(*name, "mapping" | "topic"));
+            let whole = topics.entry(labels).or_default();
+            *whole = together(*whole, lag);
+        }
+        topics.into_iter().collect()
+    }
+
     fn consumers(&self, of: &Mapping, faulty: bool) -> usize {
         let shards = self.0.shards.iter();
         let all = shards.flat_map(|shard| &shard.status.consumers);
@@ -123,10 +134,7 @@ impl Scrape {
 
     fn encode_partitions(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let partitions = [
-            (
-                metrics::PARTITION_LAG,
-                self.partitions(|it, _| Some(it.lag_records()? as f64)),
-            ),
+            (metrics::PARTITION_LAG, self.partitions(lag)),
             (
                 metrics::PARTITION_FETCHED,
                 self.partitions(|it, _| known(it.fetched_offset)),
@@ -154,12 +162,18 @@ impl Scrape {
                 metrics::PARTITION_RETRY_CALLS,
                 self.partitions(|it, _| Some(f64::from(it.retry.as_ref()?.failed_calls))),
             ),
+            (metrics::TOPIC_LAG, self.lags(|one, other| one + other)),
+            (metrics::TOPIC_LAG_MAX, self.lags(f64::max)),
         ];
         for (series, values) in partitions {
             numbers(to, series, values)?;
         }
         Ok(())
     }
+}
+
+fn lag(of: &PartitionStatus, _: Moment) -> Option<f64> {
+    Some(of.lag_records()? as f64)
 }
 
 fn known(offset: i64) -> Option<f64> {

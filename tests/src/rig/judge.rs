@@ -20,6 +20,17 @@ struct Expectation {
     text: Box<str>,
 }
 
+/// A document in a topic of failed records.
+#[derive(Debug)]
+pub struct Document {
+    /// Where its record stands: the partition and the offset.
+    pub place: (i32, i64),
+    /// The record as the event has it, as JSON with sorted members.
+    record: String,
+    /// The message's own key, as base64.
+    key: Option<String>,
+}
+
 /// What a ledger came to.
 #[derive(Debug, Default)]
 pub struct Verdict {
@@ -73,6 +84,25 @@ enum By {
     Foreign,
 }
 
+impl Document {
+    /// Of a message, as `Verify` prints it.
+    fn of(message: &str) -> Self {
+        let message: Value = serde_json::from_str(message).expect("Verify writes JSON");
+        let value = message["value"].as_str().expect("a document has text");
+        let value = base64_simd::STANDARD.decode_to_vec(value);
+        let value = value.expect("it is base64");
+        let document: Value = serde_json::from_slice(&value).expect("it is JSON");
+        let lanes = document["payload"]["records"].as_object();
+        let mut lanes = lanes.expect("a document has its event").values();
+        let record = &lanes.next().expect("an event has a lane")[0];
+        Self {
+            place: place(record),
+            record: record.to_string(),
+            key: message["key"].as_str().map(str::to_owned),
+        }
+    }
+}
+
 impl Expected {
     /// Reads what `Verify` prints: a record a line, as the event shows it.
     pub fn parse(lines: &str) -> Self {
@@ -86,6 +116,32 @@ impl Expected {
             records.push(Expectation { offset, text });
         }
         Self { partitions }
+    }
+
+    /// The documents that its records are.
+    pub fn documents(&self) -> Vec<Document> {
+        let all = self.partitions.values().flatten();
+        all.map(|message| Document::of(&message.text)).collect()
+    }
+
+    /// The partition and offset of each record.
+    pub fn places(&self) -> impl Iterator<Item = (i32, i64)> {
+        let partitions = self.partitions.iter();
+        partitions.flat_map(|(partition, records)| records.iter().map(|it| (*partition, it.offset)))
+    }
+
+    /// Holds a document against the record that it is of: as the event would show it, under its own key.
+    ///
+    /// # Panics
+    /// If it is another.
+    pub fn assert_is(&self, document: &Document) {
+        let (partition, offset) = document.place;
+        let all = &self.partitions[&partition];
+        let found = all.binary_search_by_key(&offset, |it| it.offset);
+        let expected = &all[found.expect("the record is there to be read")].text;
+        assert_eq!(document.record, **expected);
+        let record: Value = serde_json::from_str(expected).expect("it is JSON");
+        assert_eq!(document.key.as_deref(), record["key"].as_str());
     }
 
     /// How many records there are.

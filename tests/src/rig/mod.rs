@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use broker::{Broker, file_uri};
 pub use clients::{Claim, Load, Member, Produced, Producer, Said};
 pub use cluster::{Cluster, Cut, NODES, Site};
-pub use judge::{Expected, Redelivery, Verdict, skips};
+pub use judge::{Document, Expected, Redelivery, Verdict, skips};
 pub use process::{Forebay, Settings};
 pub use sink::{Call, Ledger, Sink};
 

@@ -32,6 +32,11 @@ pub struct Settings {
     pub window_seconds: Option<u32>,
     /// The one pattern of `FilterCriteria`.
     pub filter: Option<&'static str>,
+    /// The topic of the same cluster that records go to with their first failure; the function may report which of a
+    /// batch have failed.
+    pub failed_topic: Option<&'static str>,
+    /// `BisectBatchOnFunctionError`, where records go to a topic.
+    pub bisects: bool,
     /// Whether calls are signed.
     pub signed: bool,
     /// How many shards.
@@ -74,6 +79,8 @@ impl Settings {
             batch_size: 100,
             window_seconds: Some(0),
             filter: None,
+            failed_topic: None,
+            bisects: true,
             signed: false,
             shards: 1,
             pollers: None,
@@ -131,6 +138,16 @@ impl Settings {
         if let Some(pattern) = self.filter {
             let filters = format!("Filters = [{{ Pattern = '{pattern}' }}]");
             writeln!(toml, "FilterCriteria = {{ {filters} }}").expect("a string takes all");
+        }
+        if let Some(topic) = self.failed_topic {
+            writeln!(
+                toml,
+                "MaximumRetryAttempts = 0\nBisectBatchOnFunctionError = {}\n\
+                 FunctionResponseTypes = [\"ReportBatchItemFailures\"]\n\
+                 DestinationConfig.OnFailure.Destination = \"kafka://{topic}\"",
+                self.bisects
+            )
+            .expect("a string takes all");
         }
         if let Some(pollers) = self.pollers {
             let config = format!("MinimumPollers = {pollers}, MaximumPollers = {pollers}");
