@@ -109,6 +109,7 @@ fn document(mapping: &Mapping) -> NewRecord {
         // A topic that is compacted takes none without a key.
         key: Some(id.into()),
         value: Some(text.into()),
+        headers: Vec::new(),
     }
 }
 

@@ -230,6 +230,7 @@ impl Consumer {
             timestamp: chunk.failure.at_unix_ms,
             key: record.key,
             value: Some(document.into()),
+            headers: Vec::new(),
         })
     }
 

@@ -275,7 +275,7 @@ pub(super) mod tests {
             partitions in proptest::collection::vec((any::<i32>(), any::<(i64, i16, u16)>()), 1..4),
             value in blob(),
         ) {
-            let record = NewRecord { timestamp: 5, key: None, value: Some(value.clone()) };
+            let record = NewRecord { timestamp: 5, value: Some(value.clone()), ..NewRecord::default() };
             let request = ProduceRequest {
                 topic: TOPIC.to_owned(),
                 timeout_ms: 1234,
@@ -316,8 +316,8 @@ pub(super) mod tests {
     fn brokers_before_batches_get_messages() {
         let record = NewRecord {
             timestamp: 5,
-            key: None,
             value: Some(Bytes::from_static(b"v")),
+            ..NewRecord::default()
         };
         let request = ProduceRequest {
             topic: TOPIC.to_owned(),

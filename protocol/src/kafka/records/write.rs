@@ -21,6 +21,8 @@ pub struct NewRecord {
     pub key: Option<Bytes>,
     /// The value; `None` is null.
     pub value: Option<Bytes>,
+    /// The headers, each with its name and its value (`None` is null). Format v1 has none.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
 /// Who writes a batch, so that the broker knows one that comes again (idempotence).
@@ -80,8 +82,11 @@ pub fn write_batch(
         put_varint(&mut body, delta);
         put_nullable(&mut body, record.key.as_ref());
         put_nullable(&mut body, record.value.as_ref());
-        // No headers.
-        put_varint(&mut body, 0);
+        put_varint(&mut body, i64::from(narrow(record.headers.len())));
+        for (name, value) in &record.headers {
+            put_nullable(&mut body, Some(name));
+            put_nullable(&mut body, value.as_ref());
+        }
         put_varint(&mut plain, i64::from(narrow(body.len())));
         plain.put_slice(&body);
     }
@@ -97,7 +102,7 @@ pub fn write_batch(
     out[checked - 4..checked].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// Appends one message of format v1 for each record; or one that wraps them all, compressed.
+/// Appends one message of format v1 for each record, without its headers; or one that wraps them all, compressed.
 ///
 /// # Panics
 /// If a message exceeds 2 GiB, or the codec is zstd, which this format does not have.
@@ -116,6 +121,7 @@ pub fn write_messages(records: &[NewRecord], codec: Option<Codec>, out: &mut Byt
         timestamp: records.iter().map(|it| it.timestamp).max().unwrap_or(-1),
         key: None,
         value: Some(compress(codec, &plain).into()),
+        headers: Vec::new(),
     };
     let last = i64::from(narrow(records.len())) - 1;
     put_message(last, &wrapper, codec.number(), out);
@@ -189,8 +195,18 @@ mod tests {
             timestamp in prop_oneof![0_i64..2_000_000_000_000, Just(-1)],
             key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
             value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
+            headers in proptest::collection::vec((any::<u8>(), proptest::option::of(any::<u64>())), 0..4),
         ) -> NewRecord {
-            NewRecord { timestamp, key: key.map(Bytes::from), value: value.map(Bytes::from) }
+            let header = |(name, value): (u8, Option<u64>)| {
+                let value = value.map(|value| Bytes::copy_from_slice(&value.to_be_bytes()));
+                (Bytes::copy_from_slice(&[name]), value)
+            };
+            NewRecord {
+                timestamp,
+                key: key.map(Bytes::from),
+                value: value.map(Bytes::from),
+                headers: headers.into_iter().map(header).collect(),
+            }
         }
     }
 
@@ -201,13 +217,15 @@ mod tests {
         let mut records = Vec::new();
         while let Some(record) = reader.next(&mut decompressor).unwrap() {
             let copy = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
-            assert_eq!(record.headers.iter().count(), 0);
+            let headers = record.headers.iter();
+            let headers = headers.map(|(name, value)| (Bytes::copy_from_slice(name), copy(value)));
             records.push((
                 record.offset,
                 NewRecord {
                     timestamp: record.timestamp,
                     key: copy(record.key),
                     value: copy(record.value),
+                    headers: headers.collect(),
                 },
             ));
         }
@@ -220,6 +238,8 @@ mod tests {
             records in proptest::collection::vec(any_record(), 1..20),
         ) {
             let expected: Vec<_> = (0_i64..).zip(records.iter().cloned()).collect();
+            let mut without_headers = expected.clone();
+            without_headers.iter_mut().for_each(|(_, record)| record.headers.clear());
             for codec in CODECS {
                 let mut batch = BytesMut::new();
                 write_batch(&records, ProducerStamp::NONE, codec, &mut batch);
@@ -227,7 +247,7 @@ mod tests {
                 if codec != Some(Codec::Zstd) {
                     let mut messages = BytesMut::new();
                     write_messages(&records, codec, &mut messages);
-                    prop_assert_eq!(read(messages), expected.clone(), "{:?}", codec);
+                    prop_assert_eq!(read(messages), without_headers.clone(), "{:?}", codec);
                 }
             }
         }
@@ -244,6 +264,7 @@ mod tests {
             timestamp: 7,
             key: Some(Bytes::from_static(b"k")),
             value: Some(value.clone()),
+            headers: Vec::new(),
         };
         for codec in CODECS {
             let mut batch = BytesMut::new();
@@ -268,6 +289,7 @@ mod tests {
             timestamp: 7,
             key: None,
             value: Some(Bytes::from_static(value)),
+            headers: Vec::new(),
         };
         let mut batch = BytesMut::new();
         write_batch(&[record(b"a"), record(b"b")], stamp, None, &mut batch);
