@@ -1,6 +1,7 @@
 //! What failed records leave at the mapping's destination (contract 5.3 to 5.5; decisions 8, 14, 16 to 18).
 //!
-//! A [`Failure`] is what is known of them; how it is written depends on the destination.
+//! A [`Failure`] is what is known of them; how it is written depends on the destination. A [`FailureDocument`] is what is
+//! read there again.
 //!
 //! Source: the AWS Lambda Developer Guide, "Capturing discarded batches for a self-managed Apache Kafka event
 //! source".
@@ -8,13 +9,15 @@
 //! Invariant: every record that it speaks of is within the first and the last offset of its lane.
 
 mod document;
+mod reading;
 mod time;
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-pub use document::{Origin, probe, probe_key, text_bytes};
+pub use document::{Origin, probe, probe_key, qualified, text_bytes};
+pub use reading::{FailureDocument, LaneRange, NoDocument};
 use time::UtcTime;
 
 /// Records of one call, or of none, that go to the destination.
@@ -121,8 +124,19 @@ impl Failure {
     }
 }
 
+/// A Unix time in milliseconds as documents have it: UTC, ISO 8601.
+pub fn iso_utc(unix_ms: i64) -> String {
+    UtcTime::of_unix_ms(unix_ms).to_string()
+}
+
+/// The folder of a mapping in a bucket.
+pub fn folder(mapping: Uuid) -> String {
+    format!("aws/lambda/{mapping}/")
+}
+
 /// `aws/lambda/<mapping>/<topic>-<partition>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<unique>`.
 fn object_key(mapping: Uuid, lane: &str, at: UtcTime, unique: Uuid) -> String {
     let (day, second) = (at.day_path(), at.second_name());
-    format!("aws/lambda/{mapping}/{lane}/{day}/{second}-{unique}")
+    let folder = folder(mapping);
+    format!("{folder}{lane}/{day}/{second}-{unique}")
 }

@@ -2,7 +2,8 @@
 //!
 //! A lane's records are encoded into a [`Fragment`] as they arrive; sealed, it is the body of a call of
 //! its own. [`frame_event`] makes the event of any records of any lanes out of sealed fragments, without
-//! encoding again: for joint batches, halves and partial retries.
+//! encoding again: for joint batches, halves and partial retries. [`EventText`] is the way back, from an event to its
+//! records.
 //!
 //! Source: the AWS Lambda Developer Guide, "Using Lambda with self-managed Apache Kafka".
 //!
@@ -12,6 +13,7 @@
 mod fragment;
 mod key;
 mod prefix;
+mod reading;
 mod text;
 mod trailing;
 
@@ -22,6 +24,7 @@ use bytes::Bytes;
 use crate::sigv4::PayloadDigest;
 
 pub use fragment::{Buffer, Fragment, Push};
+pub use reading::{EventRecord, EventText, NoEvent};
 
 /// What ends every event.
 const TAIL: &[u8; 3] = b"]}}";

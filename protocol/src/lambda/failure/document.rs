@@ -28,7 +28,7 @@ pub struct Origin<'a> {
 const VERSION: &str = "1.0";
 
 /// What stands where a condition does in the document that only tries a destination.
-const PROBE: &str = "Probe";
+pub(super) const PROBE: &str = "Probe";
 
 /// Between the last member of a document and an event that is put behind it.
 const PAYLOAD: &str = ",\"payload\":";
@@ -294,7 +294,7 @@ fn as_text(piece: &Bytes) -> &str {
 }
 
 /// The ARN with a qualifier: `$LATEST`, where it has none.
-fn qualified(function_arn: &str) -> String {
+pub fn qualified(function_arn: &str) -> String {
     /// `arn:aws:lambda:region:account:function:name`.
     const PARTS_UNQUALIFIED: usize = 7;
     match function_arn.split(':').count() {
@@ -304,4 +304,4 @@ fn qualified(function_arn: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -40,7 +40,7 @@ fn lane(topic: &str, partition: i32, records: usize, offsets: (i64, i64)) -> Fai
 }
 
 /// The contract's example.
-fn failure() -> Failure {
+pub(in crate::lambda::failure) fn failure() -> Failure {
     Failure {
         condition: Condition::RetryAttemptsExhausted,
         request_id: "0b1".to_owned(),
