@@ -18,8 +18,8 @@ use std::time::Duration;
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::kafka::messages::{
-    ApiKey, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, MetadataRequest,
-    MetadataResponse, Request, Response,
+    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, MetadataResponse, Request,
+    Response,
 };
 
 use super::access::{self, Read};
@@ -305,7 +305,7 @@ async fn kafka(mapping: &Mapping, read: &[Read], report: &mut Report) {
     let Some((mut probe, endpoint)) = first else {
         return;
     };
-    match metadata(&mut probe, &mapping.topic).await {
+    match probe.metadata(&mapping.topic).await {
         Ok(metadata) => {
             topic(mapping, &metadata, report);
             failed_topic::look(mapping, &mut probe, report).await;
@@ -332,18 +332,6 @@ struct Way<'a> {
 impl Way<'_> {
     async fn open(self, endpoint: &Endpoint) -> Result<Probe, Unfit> {
         Probe::open(endpoint, self.access, self.timeout).await
-    }
-}
-
-async fn metadata(probe: &mut Probe, topic: &str) -> Result<MetadataResponse, String> {
-    // Before version 4 a question by name may create the topic: then all are asked for.
-    let by_name = probe.version(ApiKey::Metadata).is_some_and(|it| it >= 4);
-    let request = Request::Metadata(MetadataRequest {
-        topics: by_name.then(|| vec![topic.to_owned()]),
-    });
-    match probe.ask(&request).await? {
-        Response::Metadata(metadata) => Ok(metadata),
-        other => Err(format!("another answer than Metadata: {other:?}")),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::mapping::SecretSource;
 use crate::trust::{self, CLOSED_IN_HANDSHAKE, Roots, TlsError};
 
 /// An answer of the control side's calls is at most this long.
-const ANSWER_BYTES_MAX: usize = 1 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Addresses that nobody listens at (the instance's metadata, off EC2) must not hold up the chain.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -76,9 +76,20 @@ impl Answer {
 
     /// The text of the first element of that name, where the body is XML.
     pub(super) fn element(&self, name: &str) -> Option<String> {
+        self.elements(name).into_iter().next()
+    }
+
+    /// The texts of all elements of that name, where the body is XML and none stands in another.
+    pub(super) fn elements(&self, name: &str) -> Vec<String> {
+        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
         let text = String::from_utf8_lossy(&self.body);
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        let (inside, _) = rest.split_once(&format!("</{name}>"))?;
+        let inside = text.split(&open).skip(1);
+        let inside = inside.filter_map(|rest| rest.split_once(&close));
+        inside.map(|(inside, _)| Self::plain(inside)).collect()
+    }
+
+    /// XML's text, as it reads.
+    fn plain(inside: &str) -> String {
         let entities = [
             ("&lt;", "<"),
             ("&gt;", ">"),
@@ -87,7 +98,7 @@ impl Answer {
         ];
         let plain = |text: String, (entity, char): (&str, &str)| text.replace(entity, char);
         let inside = entities.into_iter().fold(inside.to_owned(), plain);
-        Some(inside.replace("&amp;", "&"))
+        inside.replace("&amp;", "&")
     }
 
     /// A header, if it is text.
@@ -165,12 +176,21 @@ pub(super) enum Failure {
 
 /// Sends a request and reads its whole answer, up to the limit.
 pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+    exchange_within(request, ANSWER_BYTES_MAX).await
+}
+
+/// The same, where an answer may be longer or must be shorter.
+pub(super) async fn exchange_within(
+    request: reqwest::RequestBuilder,
+    answer_bytes_max: usize,
+) -> Result<Answer, Failure> {
     let sent = request.send().await;
     let mut response = sent.map_err(|error| match of_tls(&error) {
         Some(error) => Failure::Tls(error),
         None => Failure::Broken(causes(&error)),
     })?;
-    let body = read(&mut response).await.map_err(Failure::Broken)?;
+    let body = read(&mut response, answer_bytes_max).await;
+    let body = body.map_err(Failure::Broken)?;
     Ok(Answer {
         status: response.status().as_u16(),
         headers: std::mem::take(response.headers_mut()),
@@ -178,13 +198,11 @@ pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer,
     })
 }
 
-async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, String> {
+async fn read(response: &mut reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| causes(&error))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!(
-                "the answer is longer than {ANSWER_BYTES_MAX} bytes"
-            ));
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("the answer is longer than {bytes_max} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -280,7 +298,7 @@ async fn carry(
             true => ConnectorError::timeout(error.into()),
             false => ConnectorError::io(error.into()),
         })?;
-    let body = read(&mut response)
+    let body = read(&mut response, ANSWER_BYTES_MAX)
         .await
         .map_err(|message| ConnectorError::io(message.into()))?;
     let status = response

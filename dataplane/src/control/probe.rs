@@ -1,4 +1,4 @@
-//! One broker asked over a tokio socket, for `check`: it never joins a group nor changes anything.
+//! One broker asked over a tokio socket, for `check` and `redrive`: it joins no group.
 //!
 //! Invariant: every wait has a deadline, and a frame is at most what the protocol's limit allows.
 
@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::connection::{Connection, ConnectionError, Received};
-use forebay_protocol::kafka::messages::{ApiKey, Request, Response};
+use forebay_protocol::kafka::messages::{
+    ApiKey, MetadataRequest, MetadataResponse, Request, Response,
+};
 use forebay_protocol::kafka::sasl::Exchange;
 use forebay_protocol::kafka::stranger::{
     CLOSES_ON_VERSIONS, IS_HTTP, SILENT_ON_VERSIONS, WANTS_SASL, stranger,
@@ -195,6 +197,19 @@ impl Probe {
     /// The version that both sides speak.
     pub(super) fn version(&self, api: ApiKey) -> Option<i16> {
         self.connection.version(api)
+    }
+
+    /// The cluster, and that topic of it.
+    pub(super) async fn metadata(&mut self, topic: &str) -> Result<MetadataResponse, String> {
+        // Before version 4 a question by name may create the topic: then all are asked for.
+        let by_name = self.version(ApiKey::Metadata).is_some_and(|it| it >= 4);
+        let request = Request::Metadata(MetadataRequest {
+            topics: by_name.then(|| vec![topic.to_owned()]),
+        });
+        match self.ask(&request).await? {
+            Response::Metadata(metadata) => Ok(metadata),
+            other => Err(format!("another answer than Metadata: {other:?}")),
+        }
     }
 
     /// Asks and waits for the answer.

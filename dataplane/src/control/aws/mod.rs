@@ -66,6 +66,8 @@ pub(super) struct Call<'a> {
     pub(super) body: &'a Bytes,
     /// How long it may take.
     pub(super) timeout: Duration,
+    /// How long its answer may be.
+    pub(super) answer_bytes_max: usize,
 }
 
 /// Why there is no answer.
@@ -173,7 +175,7 @@ impl Keys {
     }
 
     /// The newest; while the chain is asked for the first ones it waits, as long as a call may take.
-    async fn newest(&self) -> Option<Arc<Credentials>> {
+    pub(super) async fn newest(&self) -> Option<Arc<Credentials>> {
         let (mut newest, mut absent) = (self.newest.clone(), self.absent.clone());
         let known = async {
             tokio::select! {
@@ -258,7 +260,7 @@ impl Aws {
         for (name, value) in signature {
             request = request.header(name, value);
         }
-        let answer = match http::exchange(request).await {
+        let answer = match http::exchange_within(request, call.answer_bytes_max).await {
             Ok(answer) => answer,
             Err(failure) => {
                 // Whoever mends its roots does not want to wait for them.

@@ -11,7 +11,7 @@ use forebay_protocol::kafka::records::write::{NewRecord, ProducerStamp};
 use forebay_protocol::lambda::failure;
 use uuid::Uuid;
 
-use super::{Report, Severity, Way, destination, metadata};
+use super::{Report, Severity, Way, destination};
 use crate::control::access;
 use crate::control::aws::Aws;
 use crate::control::destinations::{origin, unix_ms};
@@ -23,7 +23,7 @@ pub(super) async fn look(mapping: &Mapping, probe: &mut Probe, report: &mut Repo
     let Some(Destination::Topic(topic)) = &mapping.destination else {
         return;
     };
-    let (severity, message) = match metadata(probe, topic).await {
+    let (severity, message) = match probe.metadata(topic).await {
         Err(error) => (Severity::Problem, format!("is not told of ({error})")),
         Ok(metadata) => match error_of(&metadata, topic) {
             Some(error) => (Severity::Problem, words(error)),
@@ -62,7 +62,7 @@ async fn write(mapping: &Mapping, topic: &str, way: Way<'_>) -> Result<(), Strin
     for endpoint in &mapping.bootstrap {
         match way.open(endpoint).await {
             Ok(mut probe) => {
-                found = Some(metadata(&mut probe, topic).await?);
+                found = Some(probe.metadata(topic).await?);
                 break;
             }
             Err(error) => last = format!("no broker can be reached ({error})"),

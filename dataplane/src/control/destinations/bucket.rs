@@ -8,9 +8,9 @@
 use bytes::Bytes;
 use reqwest::Method;
 
-use super::{Refused, Way};
+use super::{Action, Call, Refused, Way};
 use crate::config::{EndpointUrl, Region, Service, url};
-use crate::control::http::Answer;
+use crate::control::http::{ANSWER_BYTES_MAX, Answer};
 use crate::mapping::Bucket;
 
 const CONTENT_TYPE: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -30,12 +30,13 @@ pub(super) async fn put(
         key,
         headers: &CONTENT_TYPE,
         body: document,
+        ..Request::default()
     };
     let answer = request.ask(way, bucket).await?;
     match (answer.status, answer.header("etag")) {
         (200, Some(_)) => Ok(()),
         (200, None) => Err(Refused::stranger(Service::S3, "PutObject")),
-        _ => Err(Refused::of(Service::S3, &answer, way)),
+        _ => Err(Refused::of(Action::writing(Service::S3), &answer, way)),
     }
 }
 
@@ -43,24 +44,45 @@ pub(super) async fn put(
 pub(super) async fn head(way: Way<'_>, bucket: &Bucket) -> Result<(Service, Answer), Refused> {
     let request = Request {
         method: Method::HEAD,
-        key: "",
-        headers: &[],
-        body: &Bytes::new(),
+        ..Request::default()
     };
     let answer = request.ask(way, bucket).await?;
     Ok((Service::S3, answer))
 }
 
-struct Request<'a> {
-    method: Method,
-    key: &'a str,
-    headers: &'a [(&'a str, &'a str)],
-    body: &'a Bytes,
+/// A request to a bucket, or to an object of it.
+pub(in crate::control) struct Request<'a> {
+    pub(in crate::control) method: Method,
+    /// The object's, encoded for a URL; empty for the bucket.
+    pub(in crate::control) key: &'a str,
+    /// Without `?`.
+    pub(in crate::control) query: &'a str,
+    pub(in crate::control) headers: &'a [(&'a str, &'a str)],
+    pub(in crate::control) body: &'a Bytes,
+    pub(in crate::control) answer_bytes_max: usize,
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        static NO_BYTES: Bytes = Bytes::new();
+        Self {
+            method: Method::GET,
+            key: "",
+            query: "",
+            headers: &[],
+            body: &NO_BYTES,
+            answer_bytes_max: ANSWER_BYTES_MAX,
+        }
+    }
 }
 
 impl Request<'_> {
     /// Asks where the bucket is said to be, and of AWS itself where S3 then says that it is.
-    async fn ask(&self, way: Way<'_>, bucket: &Bucket) -> Result<Answer, Refused> {
+    pub(in crate::control) async fn ask(
+        &self,
+        way: Way<'_>,
+        bucket: &Bucket,
+    ) -> Result<Answer, Refused> {
         let answer = self.ask_in(&bucket.region, way, bucket).await?;
         match elsewhere(&answer) {
             Some(region) if region != bucket.region && way.aws.stand_in(Service::S3).is_none() => {
@@ -73,8 +95,14 @@ impl Request<'_> {
     async fn ask_in(&self, region: &str, way: Way<'_>, bucket: &Bucket) -> Result<Answer, Refused> {
         let endpoint = way.aws.endpoint(Service::S3, region);
         let is_own = way.aws.stand_in(Service::S3).is_none();
-        let url = object_url(&endpoint, is_own, &bucket.name, self.key);
-        let call = way.call(Service::S3, region, self.headers, self.body);
+        let mut url = object_url(&endpoint, is_own, &bucket.name, self.key);
+        if !self.query.is_empty() {
+            url.extend(["?", self.query]);
+        }
+        let call = Call {
+            answer_bytes_max: self.answer_bytes_max,
+            ..way.call(Service::S3, region, self.headers, self.body)
+        };
         let sent = way.aws.send(self.method.clone(), &url, call).await;
         sent.map_err(|error| {
             // The key is another one each time, and says nothing of why there is no answer.

@@ -5,11 +5,11 @@
 //!
 //! Invariant: a failure counts as written only once the service has acknowledged all of it.
 
-mod bucket;
+pub(super) mod bucket;
 mod line;
 mod notifications;
-mod queue;
-mod refused;
+pub(super) mod queue;
+pub(super) mod refused;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,13 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::aws::{Aws, Call, Keys, Settings};
-use super::http::Answer;
+use super::http::{ANSWER_BYTES_MAX, Answer};
 use crate::clock;
 use crate::config::{Config, Service};
 use crate::contract::Credentials;
 use crate::mapping::{Bucket, Destination, Mapping, Notifications, Queue};
 pub(super) use line::{Destinations, Order};
-use refused::{Cause, Refused};
+use refused::{Action, Cause, Refused};
 
 /// Documents that have an event in them take no more memory than this, over all mappings: two of the largest. More
 /// wait for room.
@@ -136,7 +136,7 @@ impl Writer {
         match Cause::of(&answer) {
             _ if answer.status == 200 => Seen::There,
             Cause::Denied => Seen::Denied(answer.said()),
-            _ => Seen::Unfit(Refused::of(service, &answer, way).to_string()),
+            _ => Seen::Unfit(Refused::of(Action::writing(service), &answer, way).to_string()),
         }
     }
 
@@ -250,9 +250,9 @@ impl Mailbox<'_> {
 
 /// How a service is asked.
 #[derive(Clone, Copy)]
-struct Way<'a> {
-    aws: &'a Aws,
-    role_arn: Option<&'a str>,
+pub(super) struct Way<'a> {
+    pub(super) aws: &'a Aws,
+    pub(super) role_arn: Option<&'a str>,
 }
 
 impl<'a> Way<'a> {
@@ -285,6 +285,7 @@ impl<'a> Way<'a> {
             headers,
             body,
             timeout: REQUEST_TIMEOUT,
+            answer_bytes_max: ANSWER_BYTES_MAX,
         }
     }
 

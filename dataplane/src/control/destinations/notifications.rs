@@ -6,7 +6,7 @@
 
 use forebay_protocol::lambda::function::percent_encode;
 
-use super::{Refused, Way};
+use super::{Action, Refused, Way};
 use crate::config::Service;
 use crate::control::http::Answer;
 use crate::mapping::Notifications;
@@ -27,7 +27,7 @@ pub(super) async fn publish(
     match (answer.status, answer.element("MessageId")) {
         (200, Some(_)) => Ok(()),
         (200, None) => Err(Refused::stranger(Service::Sns, "Publish")),
-        _ => Err(Refused::of(Service::Sns, &answer, way)),
+        _ => Err(Refused::of(Action::writing(Service::Sns), &answer, way)),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Refused, Way};
+use super::{Action, Refused, Way};
 use crate::config::{Flavour, Service};
 use crate::control::http::Answer;
 use crate::mapping::Queue;
@@ -22,7 +22,7 @@ pub(super) async fn send(way: Way<'_>, queue: &Queue, text: &str) -> Result<(), 
     match (answer.status, &told["MessageId"]) {
         (200, Value::String(_)) => Ok(()),
         (200, _) => Err(Refused::stranger(Service::Sqs, "SendMessage")),
-        _ => Err(Refused::of(Service::Sqs, &answer, way)),
+        _ => Err(Refused::of(Action::writing(Service::Sqs), &answer, way)),
     }
 }
 
@@ -34,15 +34,21 @@ pub(super) async fn attributes(way: Way<'_>, queue: &Queue) -> Result<(Service, 
 }
 
 async fn ask(way: Way<'_>, queue: &Queue, target: &str, body: &Value) -> Result<Answer, Refused> {
-    let headers = [
-        ("content-type", "application/x-amz-json-1.0"),
-        ("x-amz-target", target),
-    ];
+    let headers = headers(target);
     way.post(Service::Sqs, &queue.region, &headers, body.to_string())
         .await
 }
 
-fn url(way: Way<'_>, queue: &Queue) -> String {
+/// What the JSON protocol has beside the body.
+pub(in crate::control) fn headers(target: &str) -> [(&str, &str); 2] {
+    [
+        ("content-type", "application/x-amz-json-1.0"),
+        ("x-amz-target", target),
+    ]
+}
+
+/// How requests name the queue.
+pub(in crate::control) fn url(way: Way<'_>, queue: &Queue) -> String {
     // Why: its name has neither FIPS nor IPv6 in it, whichever endpoint is asked.
     let own = || Service::Sqs.endpoint(&queue.region, Flavour::default());
     let endpoint = way.aws.stand_in(Service::Sqs).cloned().unwrap_or_else(own);

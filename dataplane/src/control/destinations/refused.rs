@@ -1,4 +1,4 @@
-//! Why a service has not taken a document, in its words, and what to do about it.
+//! Why a service has not done what it was asked for, in its words, and what to do about it.
 //!
 //! Source: the error tables of the Amazon SQS, SNS and S3 API References.
 //!
@@ -10,9 +10,21 @@ use crate::config::Service;
 use crate::control::aws::{AwsError, is_about_keys};
 use crate::control::http::Answer;
 
-/// Why a document was not taken.
+/// What a service is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::control) struct Action {
+    pub(in crate::control) service: Service,
+    /// What the caller must be allowed to do,
+    pub(in crate::control) permission: &'static str,
+    /// and on a key that encrypts what is there.
+    pub(in crate::control) on_key: &'static str,
+    /// What to correct where it is not there.
+    pub(in crate::control) named_by: &'static str,
+}
+
+/// Why it was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(in crate::control) enum Refused {
     /// For its size alone.
     #[error("{0}")]
     TooLarge(String),
@@ -23,7 +35,7 @@ pub(super) enum Refused {
 
 /// What is behind a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(in crate::control) enum Cause {
     /// Keys that are no good.
     Keys,
     /// The key that encrypts what it holds.
@@ -42,15 +54,35 @@ pub(super) enum Cause {
     Other,
 }
 
+impl Action {
+    /// A document is written.
+    pub(super) fn writing(service: Service) -> Self {
+        Self {
+            service,
+            permission: match service {
+                Service::Sqs => "sqs:SendMessage",
+                Service::Sns => "sns:Publish",
+                _ => "s3:PutObject",
+            },
+            on_key: match service {
+                Service::S3 => "kms:GenerateDataKey",
+                _ => "kms:GenerateDataKey and kms:Decrypt",
+            },
+            named_by: "DestinationConfig",
+        }
+    }
+}
+
 impl Refused {
     /// What a service has answered.
-    pub(super) fn of(service: Service, answer: &Answer, way: Way<'_>) -> Self {
+    pub(in crate::control) fn of(action: Action, answer: &Answer, way: Way<'_>) -> Self {
         let cause = Cause::of(answer);
+        let service = action.service;
         let advice = match (cause, elsewhere(answer)) {
             (Cause::Elsewhere, Some(region)) => format!(
                 "it is in {region}, where the endpoint is not; correct s3 in [endpoint_urls]"
             ),
-            _ => advice(service, cause, way.who()),
+            _ => advice(action, cause, way.who()),
         };
         let said = format!("{} answers {}; {advice}", service.title(), answer.said());
         match cause {
@@ -60,7 +92,7 @@ impl Refused {
     }
 
     /// There was no answer.
-    pub(super) fn unanswered(error: AwsError) -> Self {
+    pub(in crate::control) fn unanswered(error: AwsError) -> Self {
         Self::Otherwise(match error {
             AwsError::Unreachable(reason) => format!(
                 "{reason}; open the way to it, set HTTPS_PROXY, or name another endpoint in [endpoint_urls]"
@@ -72,7 +104,7 @@ impl Refused {
     }
 
     /// An answer that is well and is not the one that was to come.
-    pub(super) fn stranger(service: Service, action: &str) -> Self {
+    pub(in crate::control) fn stranger(service: Service, action: &str) -> Self {
         let service = service.title();
         Self::Otherwise(format!(
             "the answer is not {service}'s to {action}; correct [endpoint_urls] or the proxy"
@@ -81,7 +113,7 @@ impl Refused {
 }
 
 impl Cause {
-    pub(super) fn of(answer: &Answer) -> Self {
+    pub(in crate::control) fn of(answer: &Answer) -> Self {
         let refusal = answer.refusal();
         let (kind, message) = (refusal.kind(), refusal.message());
         let is_about_kms = |text: &str| text.to_ascii_lowercase().contains("kms");
@@ -117,16 +149,13 @@ impl Cause {
     }
 }
 
-fn advice(service: Service, cause: Cause, who: &str) -> String {
-    let action = match service {
-        Service::Sqs => "sqs:SendMessage",
-        Service::Sns => "sns:Publish",
-        _ => "s3:PutObject",
-    };
-    let on_key = match service {
-        Service::S3 => "kms:GenerateDataKey",
-        _ => "kms:GenerateDataKey and kms:Decrypt",
-    };
+fn advice(action: Action, cause: Cause, who: &str) -> String {
+    let Action {
+        service,
+        permission,
+        on_key,
+        named_by,
+    } = action;
     match cause {
         Cause::Keys => format!(
             "the keys of {who} are no good; renew them, and see that this machine's clock is right"
@@ -135,9 +164,9 @@ fn advice(service: Service, cause: Cause, who: &str) -> String {
             format!("allow {on_key} on the key that encrypts it to {who}, and enable that key")
         }
         Cause::Denied => {
-            format!("allow {action} on it to {who}, in its own policy as well if it has one")
+            format!("allow {permission} on it to {who}, in its own policy as well if it has one")
         }
-        Cause::Missing => "create it, or correct DestinationConfig".to_owned(),
+        Cause::Missing => format!("create it, or correct {named_by}"),
         Cause::Fifo => {
             "it is FIFO, which no failure destination can be; name a standard one".to_owned()
         }

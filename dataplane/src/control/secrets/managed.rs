@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::SecretError;
 use crate::config::Service;
 use crate::control::aws::{Aws, AwsError, Call, is_about_keys};
-use crate::control::http::{Answer, CALL_TIMEOUT};
+use crate::control::http::{ANSWER_BYTES_MAX, Answer, CALL_TIMEOUT};
 use crate::control::secret::document::SECRET_BYTES_MAX;
 use crate::mapping::ManagedSecret;
 
@@ -51,6 +51,7 @@ pub(super) async fn read(
         headers: &HEADERS,
         body: &body,
         timeout: CALL_TIMEOUT,
+        answer_bytes_max: ANSWER_BYTES_MAX,
     };
     let arn = &secret.arn;
     let mut answer = aws.post(call).await.map_err(|error| match error {
