@@ -4,6 +4,7 @@
 
 mod filter;
 mod log;
+mod redrive;
 mod show;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -71,6 +72,8 @@ enum Command {
     },
     /// Show how the node that runs stands, and what needs attention.
     Status(show::Question),
+    /// Send what failed to the function again, or back to its topic; a dry run, unless --execute is given.
+    Redrive(redrive::Asked),
     /// Try a pattern of FilterCriteria: whether it compiles, and what it does with a record.
     Filter(filter::Trial),
 }
@@ -97,6 +100,10 @@ fn main() -> ExitCode {
             offline,
             probe,
         } => with_config(&config, print, |config| check(config, offline, probe)),
+        Command::Redrive(asked) => {
+            let config = asked.config.clone();
+            with_config(&config, complain, |config| redrive::run(config, asked))
+        }
         Command::Status(question) => show::run(question),
         Command::Filter(trial) => filter::run(&trial),
     }

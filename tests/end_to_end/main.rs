@@ -13,6 +13,7 @@ mod logs;
 mod memory;
 mod node;
 mod ownership;
+mod redrive;
 mod retries;
 mod secrets;
 mod signing;

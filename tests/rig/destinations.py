@@ -3,7 +3,8 @@
     destinations.py moto|ministack FOREBAY
 
 The server checks signatures and permissions. The test binary `destinations` writes a failure that it knows to each kind of
-destination, and `forebay check --probe` a document of its own; what has come is compared with what stands here.
+destination, and `forebay check --probe` a document of its own; what has come is compared with what stands here. And `forebay redrive` reads
+and removes what was put there.
 """
 import json
 import os
@@ -12,9 +13,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import boto3
 
@@ -33,6 +36,8 @@ def policy(*actions, **more):
 
 # What systemd/README.md says that a node needs; for HeadBucket moto wants an action of that name, which AWS does not have.
 PERMISSIONS = policy("sqs:SendMessage", "sqs:GetQueueAttributes", "sns:Publish", "sns:GetTopicAttributes", "s3:PutObject", "s3:ListBucket", "s3:HeadBucket")
+# And what it says that a redrive does.
+REDRIVES = policy("s3:ListBucket", "s3:GetObject", "s3:DeleteObject", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
 EVERYTHING = policy("*")
 RANDOM = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
@@ -84,7 +89,8 @@ class Server:
         self.child = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         self.await_start()
         root = ("test", "test")
-        self.owner, self.node = [self.user(root, name, allowed) for name, allowed in (("owner", EVERYTHING), ("node", PERMISSIONS))]
+        users = (("owner", EVERYTHING), ("node", PERMISSIONS), ("redrive", REDRIVES))
+        self.owner, self.node, self.redrive = [self.user(root, name, allowed) for name, allowed in users]
         if kind == "moto":
             # From here on it checks.
             enough = urllib.request.Request(f"{self.url}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"})
@@ -220,6 +226,75 @@ def probes(server, destinations, forebay, folder):
     equal("key of a probe has its form", bool(re.fullmatch(rf"aws/lambda/[0-9a-f-]{{36}}/probe/\d{{4}}/\d\d/\d\d/\S+-{RANDOM}", key)), True)
 
 
+class Function:
+    """Takes every call, and keeps what it was called with."""
+
+    def __init__(self):
+        self.bodies = bodies = []
+
+        class Call(BaseHTTPRequestHandler):
+            def do_POST(self):
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.send_header("Content-Length", "4")
+                self.end_headers()
+                self.wfile.write(b"null")
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Call)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+def redriven(forebay, server, folder, *options):
+    """What a redrive says, if all of it succeeds."""
+    done = subprocess.run([forebay, "redrive", "--config", os.path.join(folder, "forebay.toml"), "orders", *options], env=environment(server, server.redrive),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    equal(f"exit code, and {done.stdout}", done.returncode, 0)
+    return done.stdout
+
+
+def redrives(server, destinations, forebay, folder):
+    """Documents of a bucket with more than one page, and of a queue; nobody serves the broker, so each has its event."""
+    function, folder, uuid = Function(), tempfile.mkdtemp(dir=folder), "11111111-2222-3333-4444-555555555555"
+    os.mkdir(os.path.join(folder, "mappings.d"))
+    with open(os.path.join(folder, "forebay.toml"), "w") as file:
+        file.write(f'mappings_dir = "mappings.d"\nstate_dir = "state"\n[functions.orders]\nsigning = "none"\nendpoint_url = "{function.url}"\n'
+                   'timeout_seconds = 5\n')
+    with open(os.path.join(folder, "mappings.d", "orders.toml"), "w") as file:
+        file.write(f'UUID = "{uuid}"\nFunctionName = "orders"\nTopics = ["orders"]\nDestinationConfig.OnFailure.Destination = "arn:aws:s3:::failed"\n'
+                   'SelfManagedEventSource.Endpoints.KAFKA_BOOTSTRAP_SERVERS = ["k1.example.net:9094"]\n')
+    one = '{"topic":"orders","partition":0,"offset":%d,"timestamp":1,"timestampType":"CREATE_TIME","value":"eA==","headers":[]}'
+    events = ['{"eventSource":"SelfManagedKafka","bootstrapServers":"k1.example.net:9094","records":{"orders-0":[' + one % offset + "]}}" for offset in range(3)]
+    documents = [json.dumps({**record([0]), "payload": event}) for event in events]
+    put = lambda key, text: destinations.s3.put_object(Bucket="failed", Key=f"aws/lambda/{uuid}/{key}", Body=text)
+    others = [f"other/{number:04}" for number in range(1001)]
+    for key in others:
+        put(key, "{}")
+    put("orders-0/a b+c&d/%2F\u00e9", documents[0])
+    put("zzz", documents[1])
+    counted = f"{len(others) + 2} documents: 2"
+    equal("dry run", f"{counted} would be sent, 2 records in all, {len(others)} left alone" in redriven(forebay, server, folder), True)
+    equal("calls of a dry run", function.bodies, [])
+    said = redriven(forebay, server, folder, "--execute", "--remove")
+    equal(f"summary of {said[-1000:]}", f"{counted} sent, 2 records sent, {len(others)} left alone, 2 removed" in said, True)
+    equal("calls", function.bodies, events[:2])
+    pages = destinations.s3.get_paginator("list_objects_v2").paginate(Bucket="failed", Prefix=f"aws/lambda/{uuid}/")
+    equal("keys that are left", [it["Key"].split("/", 3)[3] for page in pages for it in page["Contents"]], others)
+
+    url, arn = destinations.queue
+    destinations.sqs.send_message(QueueUrl=url, MessageBody=documents[2])
+    destinations.sqs.send_message(QueueUrl=url, MessageBody="hello")
+    equal("dry run", "2 documents: 1 would be sent, 1 record in all, 1 left alone" in redriven(forebay, server, folder, "--from", arn), True)
+    said = redriven(forebay, server, folder, "--from", arn, "--execute", "--remove")
+    equal(f"summary of {said}", "2 documents: 1 sent, 1 record sent, 1 left alone, 1 removed" in said, True)
+    equal("calls", function.bodies, events)
+    equal("messages that are left", destinations.messages(destinations.queue), ["hello"])
+    function.server.shutdown()
+
+
 def main(kind, forebay):
     with tempfile.TemporaryDirectory() as folder:
         server = Server(kind, folder)
@@ -227,6 +302,7 @@ def main(kind, forebay):
             destinations = Destinations(server)
             failures(server, destinations)
             probes(server, destinations, forebay, folder)
+            redrives(server, destinations, forebay, folder)
         finally:
             server.stop()
     print(f"{kind}: every document is as it should be")

@@ -6,9 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::http::ResponseError;
-use forebay_protocol::limits::{CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN};
+use forebay_protocol::limits::{
+    CALL_DEADLINE_DEFAULT, CALL_DEADLINE_MARGIN, RESPONSE_BODY_BYTES_MAX,
+};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -189,7 +192,9 @@ pub(super) async fn ask(
         method: reqwest::Method::GET,
         path: &format!("{named}/configuration"),
         headers: &[],
-        body: &[],
+        body: &Bytes::new(),
+        timeout: http::CALL_TIMEOUT,
+        answer_bytes_max: http::ANSWER_BYTES_MAX,
     };
     match question.send(client, function, credentials).await {
         Ok(answer) => read(&answer),
@@ -234,10 +239,31 @@ pub(super) async fn refusal(
         method: reqwest::Method::POST,
         path: &function.target.path,
         headers: &[("x-amz-invocation-type", "DryRun")],
-        body: b"{}",
+        body: &Bytes::from_static(b"{}"),
+        timeout: http::CALL_TIMEOUT,
+        answer_bytes_max: http::ANSWER_BYTES_MAX,
     };
     let answer = question.send(client, function, credentials).await.ok()?;
     (answer.status == 403).then(|| message(&answer))
+}
+
+/// Calls the function with an event, as shards do. `deadline` is the call's.
+pub(super) async fn invoke(
+    client: &reqwest::Client,
+    function: &Function,
+    credentials: Option<&Credentials>,
+    event: &Bytes,
+    deadline: Duration,
+) -> Result<http::Answer, Unanswered> {
+    let question = Question {
+        method: reqwest::Method::POST,
+        path: &function.target.path,
+        headers: &[],
+        body: event,
+        timeout: deadline,
+        answer_bytes_max: RESPONSE_BODY_BYTES_MAX,
+    };
+    question.send(client, function, credentials).await
 }
 
 /// A request of the control side to a function's endpoint.
@@ -245,11 +271,19 @@ struct Question<'a> {
     method: reqwest::Method,
     path: &'a str,
     headers: &'a [(&'a str, &'a str)],
-    body: &'a [u8],
+    body: &'a Bytes,
+    timeout: Duration,
+    answer_bytes_max: usize,
 }
 
-enum Unanswered {
+/// Why a function's endpoint has not answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// The request cannot be signed, and was not sent.
+    #[error("{0}")]
     NotSigned(String),
+    /// It may have been sent.
+    #[error("{0}")]
     Failed(http::Failure),
 }
 
@@ -268,7 +302,8 @@ impl Question<'_> {
         }
         let mut request = client
             .request(self.method.clone(), &url)
-            .body(self.body.to_vec());
+            .timeout(self.timeout)
+            .body(self.body.clone());
         for (name, value) in self.headers {
             request = request.header(*name, *value);
         }
@@ -286,7 +321,8 @@ impl Question<'_> {
                 request = request.header(name, value);
             }
         }
-        http::exchange(request).await.map_err(Unanswered::Failed)
+        let answered = http::exchange_within(request, self.answer_bytes_max).await;
+        answered.map_err(Unanswered::Failed)
     }
 }
 

@@ -24,6 +24,7 @@ mod plan;
 mod probe;
 mod publish;
 mod reading;
+pub mod redrive;
 mod region;
 mod rereading;
 mod scrape;

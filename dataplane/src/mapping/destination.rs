@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::Mapping;
 use super::constraint::{length_constraint, violation};
 use super::file::DestinationsFile;
 use crate::config::{Config, Findings, Region, Service};
@@ -148,6 +149,16 @@ pub(super) fn destination(
     };
     let refuse = |message: String| findings.at(given.span(), MEMBER, text, message);
     parsed.map_err(refuse).ok()
+}
+
+/// The same of a text that stands in no file: one that such a mapping could have.
+pub(crate) fn named(text: &str, mapping: &Mapping, config: &Config) -> Result<Destination, String> {
+    let beside = Beside {
+        config,
+        topic: Some(&mapping.topic),
+        region: mapping.function.key.region.as_deref(),
+    };
+    parse(text, beside)
 }
 
 fn parse(text: &str, beside: Beside<'_>) -> Result<Destination, String> {

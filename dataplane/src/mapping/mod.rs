@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 pub use access::{Access, Authentication, ManagedSecret, SecretSource};
 pub use declared::initial_call_deadline;
+pub(crate) use destination::named as destination_named;
 pub use destination::{Bucket, Destination, Notifications, Queue};
 pub use filters::is_foreign;
 pub use forebay_protocol::lambda::function::InvokeTarget;

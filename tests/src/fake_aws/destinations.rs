@@ -1,4 +1,6 @@
-//! Queues of SQS, topics of SNS and buckets of S3, as far as failed records are written to them.
+//! Queues of SQS, topics of SNS and buckets of S3, as far as failed records are written to them and read there again.
+//!
+//! Messages of a queue are told apart by what they say, and stay received until they are let go or deleted.
 //!
 //! Invariant: what is kept was signed by someone who may write it, and is what the request's body says.
 
@@ -17,6 +19,8 @@ use crate::fake_lambda::Head;
 pub struct Destinations {
     /// The messages of each queue, by the path of its URL: `/123456789012/failed`.
     pub queues: BTreeMap<String, Vec<String>>,
+    /// Those of them that somebody has received: path and message, by receipt.
+    pub received: BTreeMap<String, (String, String)>,
     /// The messages of each topic, by its ARN.
     pub topics: BTreeMap<String, Vec<String>>,
     /// The objects of each bucket, by their keys: content type and body.
@@ -72,6 +76,9 @@ impl Destinations {
         let text = json["MessageBody"].as_str().map(str::to_owned);
         let queue = path.clone();
         let written = move |all: &mut Self| {
+            if let Some(answer) = all.reading(&target, &queue, &json) {
+                return answer;
+            }
             let allowed = all.message_bytes_max.unwrap_or(1_048_576);
             let Some(messages) = all.queues.get_mut(&queue) else {
                 let message = "The specified queue does not exist.";
@@ -93,6 +100,49 @@ impl Destinations {
             }
         };
         (path, Box::new(written))
+    }
+
+    /// What reads a queue; `None` if the request does not.
+    fn reading(&mut self, target: &str, path: &str, json: &serde_json::Value) -> Option<Response> {
+        let receipt = json["ReceiptHandle"].as_str().unwrap_or_default();
+        match target {
+            "AmazonSQS.ReceiveMessage" => {
+                let most = json["MaxNumberOfMessages"].as_u64().unwrap_or(1);
+                let most = usize::try_from(most).expect("a small number");
+                let messages = self.queues.get_mut(path)?;
+                let some: Vec<String> = messages.drain(..most.min(messages.len())).collect();
+                let told: Vec<_> = some
+                    .into_iter()
+                    .map(|text| {
+                        let id = hash(text.as_bytes());
+                        let message = serde_json::json!({
+                            "MessageId": id, "ReceiptHandle": format!("receipt-{id}"), "Body": text,
+                        });
+                        let receipt = format!("receipt-{id}");
+                        self.received.insert(receipt, (path.to_owned(), text));
+                        message
+                    })
+                    .collect();
+                let answer = match told.is_empty() {
+                    true => serde_json::json!({}),
+                    false => serde_json::json!({ "Messages": told }),
+                };
+                Some(answer.to_string().into_response())
+            }
+            "AmazonSQS.DeleteMessage" => {
+                self.received.remove(receipt);
+                Some("{}".into_response())
+            }
+            "AmazonSQS.ChangeMessageVisibility" => {
+                if json["VisibilityTimeout"].as_u64() == Some(0)
+                    && let Some((path, text)) = self.received.remove(receipt)
+                {
+                    self.queues.entry(path).or_default().push(text);
+                }
+                Some("{}".into_response())
+            }
+            _ => None,
+        }
     }
 
     /// The query protocol of SNS.
@@ -127,16 +177,13 @@ impl Destinations {
         let path = head.path.trim_start_matches('/');
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let (of, key) = (bucket.to_owned(), key.to_owned());
-        let hash: String = Sha256::digest(body)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let is_hashed = head.header("x-amz-content-sha256") == Some(hash.as_str());
+        let is_hashed = head.header("x-amz-content-sha256") == Some(hash(body).as_str());
         let kind = head.header("content-type").unwrap_or_default().to_owned();
         let (method, text) = (
             head.method.clone(),
             String::from_utf8_lossy(body).into_owned(),
         );
+        let query = form(&Bytes::from(head.query.clone()));
         let written = move |all: &mut Self| {
             let Some(objects) = all.buckets.get_mut(&of) else {
                 return wrong(404, "NoSuchBucket", "The specified bucket does not exist");
@@ -144,6 +191,15 @@ impl Destinations {
             match method.as_str() {
                 _ if !is_hashed => wrong(400, "XAmzContentSHA256Mismatch", "The hash is another"),
                 "HEAD" => StatusCode::OK.into_response(),
+                "GET" if key.is_empty() => list(objects, &query),
+                "GET" => match objects.get(&key) {
+                    Some((_, text)) => text.clone().into_response(),
+                    None => wrong(404, "NoSuchKey", "The specified key does not exist."),
+                },
+                "DELETE" => {
+                    objects.remove(&key);
+                    StatusCode::NO_CONTENT.into_response()
+                }
                 "PUT" => {
                     objects.insert(key, (kind, text));
                     ([("etag", "\"0b1\"")], "").into_response()
@@ -153,6 +209,43 @@ impl Destinations {
         };
         (bucket.to_owned(), Box::new(written))
     }
+}
+
+/// Keys of one answer to ListObjectsV2: few, so that there are several.
+const LISTED_MAX: usize = 3;
+
+/// A page of ListObjectsV2.
+fn list(
+    objects: &BTreeMap<String, (String, String)>,
+    query: &BTreeMap<String, String>,
+) -> Response {
+    let field = |name: &str| query.get(name).cloned().unwrap_or_default();
+    let (prefix, after) = (field("prefix"), field("continuation-token"));
+    let keys = objects.keys();
+    let mut keys = keys.filter(|key| key.starts_with(&prefix) && **key > after);
+    let page: Vec<&String> = keys.by_ref().take(LISTED_MAX).collect();
+    let is_truncated = keys.next().is_some();
+    let contents: String = page
+        .iter()
+        .map(|key| {
+            format!(
+                "<Contents><Key>{}</Key></Contents>",
+                key.replace('&', "&amp;")
+            )
+        })
+        .collect();
+    let token = match (is_truncated, page.last()) {
+        (true, Some(last)) => format!("<NextContinuationToken>{last}</NextContinuationToken>"),
+        _ => String::new(),
+    };
+    format!("<ListBucketResult>{contents}<IsTruncated>{is_truncated}</IsTruncated>{token}</ListBucketResult>")
+        .into_response()
+}
+
+/// SHA-256, in hexadecimal digits.
+fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An error in XML, as SNS and S3 have it.

@@ -175,6 +175,11 @@ impl Functions {
         self.standing.insert(function.to_owned(), reply);
     }
 
+    /// Forgets what every call of `function` was to get.
+    pub fn forget(&mut self, function: &str) {
+        self.standing.remove(function);
+    }
+
     /// What every call gets that neither a script nor [`Self::always`] speaks for.
     pub fn otherwise(&mut self, reply: Reply) {
         self.otherwise = Some(reply);
