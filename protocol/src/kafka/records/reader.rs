@@ -148,6 +148,24 @@ impl RecordReader {
         self.leader_epoch
     }
 
+    /// The offset behind the entry that could not be read on, as far as its header and that of the one after it tell.
+    pub fn entry_end(&self) -> Option<i64> {
+        let is_entered = self.run.left > 0 || self.run.at != self.run.end;
+        let set = self.records.get(self.position..).unwrap_or_default();
+        let (told, after) = match (is_entered, Entry::first(set)) {
+            (true, _) => (Some(self.run.last_offset), set),
+            (false, Ok(First::Whole(entry))) => (entry.last_offset(), entry.after),
+            (false, _) => (None, set),
+        };
+        let next = match Entry::first(after) {
+            Ok(First::Whole(entry)) => entry.first_offset(),
+            _ => None,
+        };
+        let end = told?.saturating_add(1);
+        let end = next.map_or(end, |next| next.min(end));
+        (end > self.next_offset).then_some(end)
+    }
+
     /// The memory that it holds: the record set (of which nothing can go before the end) and the
     /// buffer with what is decompressed of it. 0 at the end.
     pub fn remaining_bytes(&self) -> usize {

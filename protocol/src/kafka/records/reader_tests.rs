@@ -468,6 +468,41 @@ fn a_scan_tells_what_follows_the_last_whole_batch() {
 }
 
 #[test]
+fn a_scan_ends_before_a_header_that_makes_no_sense() {
+    let mut bad = batch(3..5).encode();
+    bad[16] = 9;
+    let set = [batch(0..3).encode(), bad.clone()].concat();
+    let scanned = scan(&Bytes::from(set)).unwrap();
+    assert_eq!((scanned.batches, scanned.next_offset), (1, Some(3)));
+    assert!(scan(&Bytes::from(bad)).is_err());
+}
+
+#[test]
+fn what_cannot_be_read_tells_where_it_ends() {
+    let ends = |set: Vec<u8>| {
+        let mut reader = reader(set, 0);
+        assert!(drain(&mut reader).1.is_some());
+        reader.entry_end()
+    };
+    let mut bad = batch(3..5).encode();
+    let last = bad.len() - 1;
+    bad[last] ^= 1;
+    let good = batch(0..3).encode();
+    let after = batch(5..6).encode();
+    assert_eq!(ends([good.clone(), bad.clone()].concat()), Some(5));
+    assert_eq!(
+        ends([good.clone(), bad.clone(), after.clone()].concat()),
+        Some(5)
+    );
+    // Its own word is not taken where another batch contradicts it.
+    bad[26] = 9;
+    assert_eq!(ends([good.clone(), bad, after].concat()), Some(5));
+    let mut newer = batch(3..5).encode();
+    newer[16] = 9;
+    assert_eq!(ends([good, newer].concat()), None);
+}
+
+#[test]
 fn a_turn_is_bounded_by_the_bytes_it_passed() {
     let set = [batch(0..100).encode(), batch(100..200).encode()].concat();
     let total = set.len();

@@ -40,8 +40,8 @@ pub struct SetScan {
 ///
 /// # Errors
 ///
-/// When a header makes no sense. The checksums are not looked at: what this says is a forecast, and
-/// the reader has the last word.
+/// When the first header makes no sense; the walk ends before a later one that does not. The checksums are not looked
+/// at: what this says is a forecast, and the reader has the last word.
 pub fn scan(records: &Bytes) -> Result<SetScan, RecordError> {
     let mut found = SetScan {
         batches: 0,
@@ -50,7 +50,15 @@ pub fn scan(records: &Bytes) -> Result<SetScan, RecordError> {
         codec: None,
         cut_first_bytes: None,
     };
-    let mut rest = records.as_ref();
+    match walk(records, &mut found) {
+        Err(error) if found.batches == 0 => Err(error),
+        Ok(()) | Err(_) => Ok(found),
+    }
+}
+
+/// Walks as far as headers make sense.
+fn walk(records: &[u8], found: &mut SetScan) -> Result<(), RecordError> {
+    let mut rest = records;
     loop {
         let offset = found.next_offset.unwrap_or(-1);
         let entry = match Entry::first(rest) {
@@ -59,7 +67,7 @@ pub fn scan(records: &Bytes) -> Result<SetScan, RecordError> {
                 if found.batches == 0 && !rest.is_empty() {
                     found.cut_first_bytes = Some(bytes);
                 }
-                return Ok(found);
+                return Ok(());
             }
             Err(what) => return Err(RecordError::Corrupt { offset, what }),
         };
@@ -110,6 +118,20 @@ impl<'a> Entry<'a> {
         };
         let attributes = self.bytes.get(at)?;
         Codec::of_attributes(*attributes).ok().flatten()
+    }
+
+    /// The last offset that it accounts for, as its header tells.
+    pub(super) fn last_offset(&self) -> Option<i64> {
+        match self.magic {
+            0 | 1 => Some(self.offset),
+            2 => v2::last_offset_and_epoch(self.bytes).map(|(offset, _)| offset),
+            _ => None,
+        }
+    }
+
+    /// The first offset that it may account for; a message's wrapper tells its last alone.
+    pub(super) fn first_offset(&self) -> Option<i64> {
+        (self.magic == 2).then_some(self.offset)
     }
 
     /// Takes the first entry of `set`; an error says what is wrong with its header.
