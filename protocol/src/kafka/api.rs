@@ -22,17 +22,19 @@ pub enum ApiKey {
     Heartbeat = 12,
     LeaveGroup = 13,
     SyncGroup = 14,
+    DescribeGroups = 15,
     SaslHandshake = 17,
     ApiVersions = 18,
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     SaslAuthenticate = 36,
     ConsumerGroupHeartbeat = 68,
+    ConsumerGroupDescribe = 69,
 }
 
 impl ApiKey {
     /// All of them; the fuzzer's seeds name them by their place.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Fetch,
         Self::ListOffsets,
         Self::Metadata,
@@ -50,6 +52,8 @@ impl ApiKey {
         Self::SaslAuthenticate,
         Self::Produce,
         Self::InitProducerId,
+        Self::DescribeGroups,
+        Self::ConsumerGroupDescribe,
     ];
 
     /// Whether that version has compact lengths and tagged fields.
@@ -60,9 +64,10 @@ impl ApiKey {
             Self::OffsetCommit => 8,
             Self::ListOffsets | Self::OffsetFetch | Self::JoinGroup => 6,
             Self::Heartbeat | Self::LeaveGroup | Self::SyncGroup | Self::OffsetForLeaderEpoch => 4,
+            Self::DescribeGroups => 5,
             Self::FindCoordinator | Self::ApiVersions => 3,
             Self::SaslAuthenticate | Self::InitProducerId => 2,
-            Self::ConsumerGroupHeartbeat => 0,
+            Self::ConsumerGroupHeartbeat | Self::ConsumerGroupDescribe => 0,
             // Whoever reads it does not know yet what the other side speaks (KIP-482).
             Self::SaslHandshake => i16::MAX,
         };

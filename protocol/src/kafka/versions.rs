@@ -135,7 +135,10 @@ pub const fn spoken(api: ApiKey) -> VersionRange {
         ApiKey::Heartbeat | ApiKey::ApiVersions => VersionRange::new(0, 4),
         ApiKey::LeaveGroup | ApiKey::SyncGroup => VersionRange::new(0, 5),
         ApiKey::OffsetForLeaderEpoch => VersionRange::new(2, 4),
-        ApiKey::ConsumerGroupHeartbeat | ApiKey::SaslHandshake => VersionRange::new(0, 1),
+        ApiKey::ConsumerGroupHeartbeat | ApiKey::ConsumerGroupDescribe | ApiKey::SaslHandshake => {
+            VersionRange::new(0, 1)
+        }
+        ApiKey::DescribeGroups => VersionRange::new(0, 6),
         ApiKey::SaslAuthenticate => VersionRange::new(0, 2),
     }
 }
@@ -167,7 +170,9 @@ pub(super) fn able(request: &Request) -> VersionRange {
         | Request::SaslHandshake(_)
         | Request::SaslAuthenticate(_)
         | Request::Produce(_)
-        | Request::InitProducerId => {}
+        | Request::InitProducerId
+        | Request::DescribeGroups(_)
+        | Request::ConsumerGroupDescribe(_) => {}
     }
     VersionRange { min, max }
 }
@@ -180,6 +185,8 @@ pub const fn is_optional(api: ApiKey) -> bool {
             | ApiKey::Produce
             | ApiKey::InitProducerId
             | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::DescribeGroups
+            | ApiKey::ConsumerGroupDescribe
             | ApiKey::SaslHandshake
             | ApiKey::SaslAuthenticate
     )

@@ -9,7 +9,7 @@ use kafka_protocol::protocol::VersionRange;
 use super::{Call, FakeKafka};
 
 /// What this broker can speak at most: where the crate's request and response schemas both reach.
-const SPOKEN: [ApiKey; 17] = [
+const SPOKEN: [ApiKey; 19] = [
     ApiKey::Produce,
     ApiKey::Fetch,
     ApiKey::ListOffsets,
@@ -21,10 +21,12 @@ const SPOKEN: [ApiKey; 17] = [
     ApiKey::Heartbeat,
     ApiKey::LeaveGroup,
     ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
     ApiKey::ApiVersions,
     ApiKey::InitProducerId,
     ApiKey::OffsetForLeaderEpoch,
     ApiKey::ConsumerGroupHeartbeat,
+    ApiKey::ConsumerGroupDescribe,
     ApiKey::SaslHandshake,
     ApiKey::SaslAuthenticate,
 ];

@@ -26,7 +26,9 @@ mod api_versions;
 pub mod batch;
 mod cluster;
 mod consumer_group;
+mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod describe_groups;
 mod events;
 mod faults;
 mod fetch;
@@ -453,6 +455,8 @@ impl FakeKafka {
             ApiKey::SaslHandshake => serve!(sasl_handshake),
             ApiKey::SaslAuthenticate => serve!(sasl_authenticate),
             ApiKey::InitProducerId => serve!(init_producer_id),
+            ApiKey::DescribeGroups => serve!(describe_groups),
+            ApiKey::ConsumerGroupDescribe => serve!(consumer_group_describe),
             _ => self.close(call.connection),
         }
     }

@@ -351,6 +351,8 @@ pub(super) fn throttle(response: &Response) -> Duration {
         Response::ConsumerGroupHeartbeat(r) => r.throttle_ms,
         Response::Produce(r) => r.throttle_ms,
         Response::InitProducerId(r) => r.throttle_ms,
+        Response::DescribeGroups(r) => r.throttle_ms,
+        Response::ConsumerGroupDescribe(r) => r.throttle_ms,
         Response::SaslHandshake(_) | Response::SaslAuthenticate(_) => 0,
     };
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))

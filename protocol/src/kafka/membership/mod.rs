@@ -186,7 +186,9 @@ impl Membership {
             | Response::SaslHandshake(_)
             | Response::SaslAuthenticate(_)
             | Response::Produce(_)
-            | Response::InitProducerId(_) => {}
+            | Response::InitProducerId(_)
+            | Response::DescribeGroups(_)
+            | Response::ConsumerGroupDescribe(_) => {}
         }
     }
 

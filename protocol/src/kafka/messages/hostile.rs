@@ -10,9 +10,10 @@ use proptest::test_runner::TestRunner;
 
 use super::testing::{asked, versions};
 use super::{
-    ApiKey, Response, api_versions, consumer_group_heartbeat, fetch, find_coordinator, heartbeat,
-    init_producer_id, join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch,
-    offset_for_leader_epoch, produce, sasl_authenticate, sasl_handshake, sync_group,
+    ApiKey, Response, api_versions, consumer_group_describe, consumer_group_heartbeat,
+    describe_groups, fetch, find_coordinator, heartbeat, init_producer_id, join_group, leave_group,
+    list_offsets, metadata, offset_commit, offset_fetch, offset_for_leader_epoch, produce,
+    sasl_authenticate, sasl_handshake, sync_group,
 };
 use crate::kafka::wire::DecodeError;
 
@@ -36,6 +37,8 @@ fn answers(api: ApiKey, version: i16) -> BoxedStrategy<Bytes> {
         ApiKey::SaslAuthenticate => sasl_authenticate::tests::answers(version),
         ApiKey::Produce => produce::tests::answers(version),
         ApiKey::InitProducerId => init_producer_id::tests::answers(version),
+        ApiKey::DescribeGroups => describe_groups::tests::answers(version),
+        ApiKey::ConsumerGroupDescribe => consumer_group_describe::tests::answers(version),
     }
 }
 

@@ -5,7 +5,9 @@
 //! A mapping reads one topic, so requests about partitions name one topic.
 
 mod api_versions;
+mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod describe_groups;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -28,9 +30,13 @@ mod hostile;
 mod testing;
 
 pub use api_versions::{ApiRange, ApiVersionsResponse};
+pub use consumer_group_describe::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, DescribedConsumer,
+};
 pub use consumer_group_heartbeat::{
     ConsumerGroupAssignment, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
 };
+pub use describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse, DescribedMember};
 pub use fetch::{
     AbortedTransaction, FetchPartition, FetchRequest, FetchResponse, FetchedPartition,
 };
@@ -88,6 +94,8 @@ pub enum Request {
     Produce(ProduceRequest),
     /// Idempotence, without a transaction.
     InitProducerId,
+    DescribeGroups(DescribeGroupsRequest),
+    ConsumerGroupDescribe(ConsumerGroupDescribeRequest),
 }
 
 /// Any answer that Forebay reads.
@@ -111,6 +119,8 @@ pub enum Response {
     SaslAuthenticate(SaslAuthenticateResponse),
     Produce(ProduceResponse),
     InitProducerId(InitProducerIdResponse),
+    DescribeGroups(DescribeGroupsResponse),
+    ConsumerGroupDescribe(ConsumerGroupDescribeResponse),
 }
 
 impl Request {
@@ -134,6 +144,8 @@ impl Request {
             Self::SaslAuthenticate(_) => ApiKey::SaslAuthenticate,
             Self::Produce(_) => ApiKey::Produce,
             Self::InitProducerId => ApiKey::InitProducerId,
+            Self::DescribeGroups(_) => ApiKey::DescribeGroups,
+            Self::ConsumerGroupDescribe(_) => ApiKey::ConsumerGroupDescribe,
         }
     }
 
@@ -157,6 +169,8 @@ impl Request {
             Self::SaslAuthenticate(request) => request.encode(version, out),
             Self::Produce(request) => request.encode(version, out),
             Self::InitProducerId => init_producer_id::encode(version, out),
+            Self::DescribeGroups(request) => request.encode(version, out),
+            Self::ConsumerGroupDescribe(request) => request.encode(version, out),
         }
     }
 
@@ -164,6 +178,8 @@ impl Request {
     pub fn asked(&self, version: i16) -> Asked {
         let (group_id, topic, topic_id) = match self {
             Self::FindCoordinator(request) => (request.group_id.as_str(), "", Uuid::nil()),
+            Self::DescribeGroups(request) => (&*request.group_id, "", Uuid::nil()),
+            Self::ConsumerGroupDescribe(request) => (&*request.group_id, "", Uuid::nil()),
             Self::OffsetFetch(request) => (&*request.group_id, &*request.topic, Uuid::nil()),
             Self::OffsetCommit(request) => ("", &*request.topic, request.topic_id),
             Self::ListOffsets(request) => ("", &*request.topic, Uuid::nil()),
@@ -251,6 +267,12 @@ impl Response {
             }
             ApiKey::Produce => Self::Produce(ProduceResponse::decode(asked, reader)?),
             ApiKey::InitProducerId => Self::InitProducerId(InitProducerIdResponse::decode(reader)?),
+            ApiKey::DescribeGroups => {
+                Self::DescribeGroups(DescribeGroupsResponse::decode(asked, reader)?)
+            }
+            ApiKey::ConsumerGroupDescribe => {
+                Self::ConsumerGroupDescribe(ConsumerGroupDescribeResponse::decode(asked, reader)?)
+            }
         })
     }
 }
@@ -277,6 +299,18 @@ fn port(field: &'static str, value: i32) -> Result<u16, DecodeError> {
         field,
         value: i64::from(value),
     })
+}
+
+/// Reads a group's id, which must be the one that was asked for.
+fn group(asked: &Asked, reader: &mut Reader) -> Result<(), DecodeError> {
+    let found = reader.string("group_id")?;
+    match found == asked.group_id {
+        true => Ok(()),
+        false => Err(DecodeError::NotAsked {
+            field: "group_id",
+            found,
+        }),
+    }
 }
 
 /// Reads an array of topics, each of which must be the one that was asked for, and returns their
