@@ -264,6 +264,9 @@ pub const ABORT_GRACE: Duration = Duration::from_secs(3);
 /// Notices that may wait for the shell; more are dropped, since the shell drains them after each step.
 pub const NOTICES_MAX: usize = 256;
 
+/// Offsets that operators may want one consumer to pass over at once.
+pub const SKIPS_MAX: usize = 16;
+
 /// Bytes of one lane decoded before the next lane has its turn.
 pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
 

@@ -14,6 +14,7 @@ mod positions;
 mod racks;
 mod requests;
 mod retrying;
+mod skipping;
 mod start;
 mod topic;
 mod versions;

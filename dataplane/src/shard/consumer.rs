@@ -365,6 +365,7 @@ impl EventLoop {
             Input::Credentials(_)
             | Input::MakeAnew
             | Input::Derived(..)
+            | Input::Skips(_)
             | Input::UnixTime(_)
             | Input::MaxInFlight(_)
             | Input::CallDeadline(_)

@@ -255,6 +255,11 @@ impl Batch {
         self.trouble.is_some()
     }
 
+    /// Why its last call, or its last writing, failed.
+    pub(super) fn error(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref().map(|trouble| &trouble.error)
+    }
+
     /// Remembers why the call that has just ended failed.
     pub(super) fn note_failure(&mut self, error: Arc<str>, now: Instant) {
         let before = self.trouble.take();

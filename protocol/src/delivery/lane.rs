@@ -71,9 +71,30 @@ pub(super) enum Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Halt {
     pub(super) offset: i64,
+    pub(super) obstacle: Obstacle,
     pub(super) reason: String,
     /// When the next probe is due.
     pub(super) retry_at: Instant,
+}
+
+/// What a lane stands still at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// A record that no call may carry.
+    Record,
+    /// A batch that does not decode, and the offset behind it, if its header tells.
+    Batch { end: Option<i64> },
+}
+
+impl Halt {
+    /// The last offset that is to be passed over to go on. Of a batch that does not tell its end it is the first:
+    /// the lane halts at the next then.
+    pub(super) fn last_offset(&self) -> i64 {
+        match self.obstacle {
+            Obstacle::Batch { end: Some(end) } => self.offset.max(end - 1),
+            Obstacle::Record | Obstacle::Batch { end: None } => self.offset,
+        }
+    }
 }
 
 /// A record set, with what stands for the answer that it is a slice of.
@@ -97,6 +118,8 @@ pub(super) struct Lane {
     /// Nothing is asked or fetched before then.
     pub(super) not_before: Instant,
     pub(super) halted: Option<Halt>,
+    /// It was halted there and looks once more.
+    probing: Option<i64>,
     /// Once it holds no record, another offset is looked for.
     pub(super) reposition: Option<Search>,
     /// It is being given up: no new call, no fetch.
@@ -170,6 +193,7 @@ impl Lane {
             asked: false,
             not_before: now,
             halted: None,
+            probing: None,
             reposition: None,
             revoking: false,
             fetched: 0,
@@ -455,6 +479,33 @@ impl Lane {
             oversized: self.oversized.take(),
         });
         Some(Part::whole(self.partition, self.ownership, body))
+    }
+
+    /// Looks once more at what it was halted at.
+    pub(super) fn probe(&mut self) {
+        self.probing = self.halted.take().map(|halt| halt.offset);
+    }
+
+    /// Whether it was halted at that offset, and has not found yet whether it still is.
+    pub(super) fn is_probing(&self, offset: i64) -> bool {
+        self.halted.is_none() && self.probing == Some(offset) && self.encoded <= offset
+    }
+
+    /// What it is halted at, if all that lies before has been read.
+    pub(super) fn obstacle(&self) -> Option<&Halt> {
+        let halt = self.halted.as_ref();
+        halt.filter(|halt| self.encoded >= halt.offset)
+    }
+
+    /// Passes over what it is halted at, up to that offset. It must hold nothing that was fetched.
+    pub(super) fn pass_over(&mut self, last_offset: i64) {
+        assert!(self.pending.is_empty(), "a halted lane keeps nothing");
+        assert!(last_offset >= self.encoded, "it never goes back");
+        self.encoded = last_offset + 1;
+        self.fetched = self.encoded;
+        self.halted = None;
+        self.corrupt_fetches = 0;
+        self.settle();
     }
 
     /// The first records of this part have ended; the batch goes on with the others.

@@ -203,6 +203,9 @@ pub enum Input {
     CallEnded(CallId, Outcome),
     /// The destination has acknowledged what was written to it, or has not. Each writing ends exactly once.
     Diverted(DiversionId, Result<(), Undelivered>),
+    /// What an operator wants passed over: all of it. What is not named any more is wanted no longer; how the rest
+    /// stands, the status tells.
+    Skips(Vec<Skip>),
     /// What Unix time it was at the origin of [`Instant`], in milliseconds; again whenever that clock was set.
     UnixTime(i64),
     /// Calls in flight at once, from now on.
@@ -279,9 +282,11 @@ mod links;
 mod memory;
 mod part;
 mod producer;
+mod skip;
 pub mod status;
 
 pub use consumer::Consumer;
+pub use skip::{Skip, SkipId, SkipStatus};
 pub use status::{
     CallStatus, ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase, RetryStatus,
 };

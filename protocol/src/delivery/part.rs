@@ -172,6 +172,13 @@ impl Part {
         found.is_ok_and(|at| self.live.iter().any(|range| range.contains(&at)))
     }
 
+    /// Whether a record at that offset is one of its own and has ended.
+    pub(super) fn has_ended(&self, offset: i64) -> bool {
+        let marks = &self.marks()[self.range.clone()];
+        let found = marks.binary_search_by_key(&offset, |mark| mark.offset);
+        found.is_ok() && !self.has_live(offset)
+    }
+
     /// Two of one, at the middle record of those that have not ended; there are two at least.
     pub(super) fn split(self) -> (Self, Self) {
         let half = self.records() / 2;
@@ -280,6 +287,8 @@ mod tests {
         );
         assert!(part.end_leaving());
         assert_eq!(live(&part), [1]);
+        assert!(part.has_ended(2) && part.has_ended(3) && !part.has_ended(1));
+        assert!(!part.has_ended(5), "it has no such record");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::skip::{SkipId, SkipStatus};
 use crate::lambda::failure::Condition;
 use crate::time::Instant;
 
@@ -130,6 +131,8 @@ pub struct CallStatus {
 pub struct HaltStatus {
     /// The offset that it stands at.
     pub offset: i64,
+    /// The last of the offsets that it cannot read there, as far as is known.
+    pub last_offset: i64,
     /// Why.
     pub reason: String,
     /// When it is looked at again.
@@ -219,6 +222,8 @@ pub struct ConsumerStatus {
     pub topic_partitions: Option<u32>,
     /// The partitions it owns, ascending.
     pub partitions: Vec<PartitionStatus>,
+    /// How what an operator wants passed over stands, in the order in which it was told.
+    pub skips: Vec<(SkipId, SkipStatus)>,
     /// Bytes it holds of the memory budget.
     pub memory_bytes: usize,
     /// Counts since it began.

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::super::batch::{Batch, BatchState, Fate, Verdict};
-use super::super::lane::Lane;
+use super::super::lane::{Lane, Obstacle};
 use super::super::part::Part;
 use super::super::{CallId, Fault, OnOversized, Severity};
 use super::Consumer;
@@ -297,7 +297,7 @@ impl Consumer {
                 self.rewind_lane(partition);
                 let reason =
                     format!("the endpoint refuses the record at offset {offset} for its size");
-                self.halt_lane(partition, offset, reason);
+                self.halt_lane(partition, offset, Obstacle::Record, reason);
             }
         }
     }

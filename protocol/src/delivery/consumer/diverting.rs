@@ -25,16 +25,29 @@ impl Consumer {
         condition: Condition,
         given_up: impl Fn(&Self, &Part, &RecordMark) -> bool,
     ) -> bool {
+        let leaving = self.take_out(id, given_up);
+        let is_touched = leaving.is_some();
+        if let Some(leaving) = leaving {
+            self.give_up(leaving, condition);
+        }
+        is_touched
+    }
+
+    /// Takes those records out of a batch that waits, as a batch of their own whose records leave. What their lanes
+    /// have else goes along, and waits for them.
+    pub(super) fn take_out(
+        &mut self,
+        id: u64,
+        given_up: impl Fn(&Self, &Part, &RecordMark) -> bool,
+    ) -> Option<Batch> {
         let is_touched = self.batches.get(&id).is_some_and(|batch| {
             let mut parts = batch.parts().iter();
             parts.any(|part| part.any_live(|mark| given_up(self, part, mark)))
         });
         if !is_touched {
-            return false;
+            return None;
         }
-        let Some(mut batch) = self.batches.remove(&id) else {
-            return false;
-        };
+        let mut batch = self.batches.remove(&id)?;
         let (mut leaving, mut staying) = (Vec::new(), Vec::new());
         for mut part in batch.take_parts() {
             match part.leave(|part, mark| given_up(self, part, mark)) {
@@ -47,8 +60,7 @@ impl Consumer {
             batch.reframe(staying, &self.shape);
             self.batches.insert(id, batch);
         }
-        self.give_up(leaving, condition);
-        true
+        Some(leaving)
     }
 
     /// Gives up all records of those parts, which are what is left of that batch.
@@ -66,7 +78,7 @@ impl Consumer {
     }
 
     /// Gives up what leaves the batch.
-    fn give_up(&mut self, mut batch: Batch, condition: Condition) {
+    pub(super) fn give_up(&mut self, mut batch: Batch, condition: Condition) {
         if !self.has_destination() {
             self.discard(batch, condition);
             return;
@@ -82,7 +94,7 @@ impl Consumer {
     }
 
     /// What leaves the batch has ended without being written anywhere.
-    fn discard(&mut self, batch: Batch, condition: Condition) {
+    pub(super) fn discard(&mut self, batch: Batch, condition: Condition) {
         let lanes = describe(&batch);
         self.notice(
             Severity::Error,
@@ -90,6 +102,7 @@ impl Consumer {
             format!("condition={condition:?} {lanes}"),
         );
         self.counters.records_dropped += batch.leaving_count();
+        self.note_discarded(&batch, |_, _| true);
         self.end_leaving(batch);
     }
 
@@ -110,7 +123,11 @@ impl Consumer {
             batch.reframe(kept, &self.shape);
             self.insert_batch(batch);
         }
-        // What the function failed with is gone: nothing is in the way any more.
+        self.settle_function_fault();
+    }
+
+    /// Once what the function failed with is gone, nothing is in the way any more.
+    pub(super) fn settle_function_fault(&mut self) {
         if !self.batches.values().any(Batch::is_failing) {
             self.faults.function = None;
         }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::super::OnOversized;
 use super::super::Severity;
-use super::super::lane::{Encoded, Halt, Workbench};
+use super::super::lane::{Encoded, Halt, Obstacle, Workbench};
 use super::super::links::Role;
 use super::super::part::Part;
 use super::Consumer;
@@ -94,8 +94,8 @@ impl Consumer {
             Encoded::Oversized { offset, body_bytes } => {
                 self.handle_oversized(partition, offset, body_bytes);
             }
-            Encoded::Corrupt { offset, error } => {
-                self.handle_corrupt(partition, offset, &error.to_string());
+            Encoded::Corrupt { offset, end, error } => {
+                self.handle_corrupt(partition, offset, end, &error.to_string());
             }
         }
     }
@@ -140,7 +140,7 @@ impl Consumer {
                     "Record too large for any body halts its lane",
                     detail,
                 );
-                self.halt_lane(partition, offset, reason);
+                self.halt_lane(partition, offset, Obstacle::Record, reason);
             }
         }
     }
@@ -170,8 +170,14 @@ impl Consumer {
     }
 
     /// A batch that does not decode is fetched anew from another connection a few times; then its lane
-    /// halts, loudly. It is never passed over.
-    pub(super) fn handle_corrupt(&mut self, partition: i32, offset: i64, error: &str) {
+    /// halts, loudly. It is never passed over but by an operator; `end` is the offset behind it, if that is known.
+    pub(super) fn handle_corrupt(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        end: Option<i64>,
+        error: &str,
+    ) {
         self.counters.fetch_errors += 1;
         self.drop_pending(partition);
         let Some(lane) = self.lanes.get_mut(&partition) else {
@@ -179,6 +185,8 @@ impl Consumer {
         };
         lane.corrupt_fetches += 1;
         let halts = lane.corrupt_fetches > limits::CORRUPT_FETCHES_MAX;
+        // What it says of itself is not believed beyond what the partition holds.
+        let end = end.filter(|end| *end <= lane.high_watermark);
         self.notice(
             Severity::Error,
             if halts {
@@ -189,7 +197,7 @@ impl Consumer {
             format!("partition={partition} offset={offset} error={error:?}"),
         );
         if halts {
-            self.halt_lane(partition, offset, error.to_owned());
+            self.halt_lane(partition, offset, Obstacle::Batch { end }, error.to_owned());
         }
         let replica = self
             .lanes
@@ -209,12 +217,19 @@ impl Consumer {
 
     /// The lane stands before `offset` until it heals. It keeps no memory that others could use: what it
     /// fetched is fetched again.
-    pub(super) fn halt_lane(&mut self, partition: i32, offset: i64, reason: String) {
+    pub(super) fn halt_lane(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        obstacle: Obstacle,
+        reason: String,
+    ) {
         self.drop_pending(partition);
         let retry_at = self.now + limits::HALT_PROBE_INTERVAL;
         if let Some(lane) = self.lanes.get_mut(&partition) {
             lane.halted = Some(Halt {
                 offset,
+                obstacle,
                 reason,
                 retry_at,
             });
@@ -235,7 +250,7 @@ impl Consumer {
             .collect();
         for partition in due {
             if let Some(lane) = self.lanes.get_mut(&partition) {
-                lane.halted = None;
+                lane.probe();
             }
             self.queue_encoding(partition);
         }

@@ -258,7 +258,7 @@ impl Consumer {
         let found = match scan(&fetched.records) {
             Ok(found) => found,
             Err(error) => {
-                self.handle_corrupt(of.partition, asked, &error.to_string());
+                self.handle_corrupt(of.partition, asked, None, &error.to_string());
                 return;
             }
         };
@@ -280,6 +280,7 @@ impl Consumer {
             self.handle_corrupt(
                 of.partition,
                 asked,
+                None,
                 "the broker sent only what lies before the offset asked for",
             );
             return;
@@ -326,7 +327,8 @@ impl Consumer {
             }
             ErrorCode::CORRUPT_MESSAGE => {
                 let offset = lane.fetched();
-                self.handle_corrupt(of.partition, offset, "the broker says CORRUPT_MESSAGE");
+                let error = "the broker says CORRUPT_MESSAGE";
+                self.handle_corrupt(of.partition, offset, None, error);
             }
             // Everything else says that our view is stale, or that the broker is not ready.
             _ => self.cluster.invalidate(view, now),

@@ -28,6 +28,7 @@ mod positions;
 mod producing;
 mod reporting;
 mod seeding;
+mod skipping;
 mod suspecting;
 mod truncation;
 mod watching;
@@ -174,6 +175,8 @@ pub struct Consumer {
     next_diversion: u64,
     /// Where failed records go to a topic.
     producer: Option<Producer>,
+    /// What an operator wants passed over.
+    wishes: Vec<skipping::Wish>,
     concurrency: concurrency::Concurrency,
     scan_from: i32,
 
@@ -235,6 +238,7 @@ impl Consumer {
             diversions: BTreeMap::new(),
             next_diversion: 0,
             producer: producing::producer(&config, now),
+            wishes: Vec::new(),
             concurrency: concurrency::Concurrency::new(config.max_in_flight, now),
             scan_from: 0,
             commits: Commits::new(now),
@@ -271,6 +275,7 @@ impl Consumer {
             }
             Input::CallEnded(call, outcome) => self.handle_call_ended(call, outcome),
             Input::Diverted(id, result) => self.handle_diverted(id, result),
+            Input::Skips(skips) => self.take_wishes(skips),
             Input::UnixTime(origin) => self.unix_origin_ms = Some(origin),
             Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
             Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
@@ -369,6 +374,8 @@ impl Consumer {
         self.pump_watch();
         if self.ending.is_running() {
             self.pump_positions();
+            // Before calls: none starts with what is to be passed over.
+            self.pump_skips();
             self.pump_calls();
             self.pump_diversions();
             self.pump_fetch();

@@ -21,6 +21,7 @@ impl Consumer {
             processed_any: self.counters.records_succeeded > 0,
             generation: self.membership.generation(),
             partitions: self.partitions(),
+            skips: self.skip_statuses(),
             topic_partitions: u32::try_from(self.cluster.partitions())
                 .ok()
                 .filter(|n| *n > 0),
@@ -43,6 +44,7 @@ impl Consumer {
                 call: None,
                 halted: lane.halted.as_ref().map(|halt| HaltStatus {
                     offset: halt.offset,
+                    last_offset: halt.last_offset(),
                     reason: halt.reason.clone(),
                     next_try: halt.retry_at,
                 }),

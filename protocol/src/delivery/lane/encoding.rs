@@ -23,7 +23,12 @@ pub(in crate::delivery) enum Encoded {
     /// This record fits no body; the lane stands before it.
     Oversized { offset: i64, body_bytes: usize },
     /// The batch at this offset does not decode.
-    Corrupt { offset: i64, error: RecordError },
+    Corrupt {
+        offset: i64,
+        /// The offset behind it, as far as can be told.
+        end: Option<i64>,
+        error: RecordError,
+    },
 }
 
 /// What encoding needs beside the lane.
@@ -103,8 +108,12 @@ impl Lane {
                 }
                 Ok(None) => self.leave_record_set(),
                 Err(error) => {
+                    let offset = reader.next_offset();
+                    // All that lies before it was read.
+                    self.encoded = self.encoded.max(offset);
                     break Encoded::Corrupt {
-                        offset: reader.next_offset(),
+                        offset,
+                        end: reader.entry_end(),
                         error,
                     };
                 }
