@@ -88,6 +88,8 @@ fn rules_hold_in_every_schedule() {
         diverted > count / 2 && dropped > count / 1000,
         "{diverted} {dropped}"
     );
+    let skipped = sum(|r| r.skipped);
+    assert!(skipped > count / 500, "{skipped}");
     let (let_in, refused) = (sum(|r| r.authentications), sum(|r| r.refusals));
     assert!(
         let_in > 2 * count && refused > count / 20,

@@ -95,9 +95,17 @@ impl World {
         if !self.giving_up().drop_undelivered {
             return;
         }
-        let refused = self.refused.entry((of, records.to_vec())).or_default();
-        *refused += 1;
-        if *refused >= DIVERSION_TRIES_BEFORE_DROP {
+        // All of a writing have been refused as often; an operator may take one away between two.
+        let mut is_dropped = false;
+        for part in records {
+            for offset in &part.offsets {
+                let refused = self.refused.entry((of, part.partition, *offset));
+                let refused = refused.or_default();
+                *refused += 1;
+                is_dropped |= *refused >= DIVERSION_TRIES_BEFORE_DROP;
+            }
+        }
+        if is_dropped {
             self.report.dropped += 1;
             self.ledger.ended(records);
             self.told(records, Ending::Dropped);
@@ -116,7 +124,7 @@ impl World {
             Condition::RetryAttemptsExhausted => retry.max_attempts.is_some(),
             Condition::RecordAgeExceeded => retry.max_age.is_some() || self.schedule.retention,
             Condition::MaximumPayloadSizeExceeded => true,
-            Condition::SkippedByOperator => false,
+            Condition::SkippedByOperator => self.operator.has_wanted(records),
         };
         let says = failure.lanes.iter().map(|lane| {
             let ends = (lane.first.offset, lane.last.offset);

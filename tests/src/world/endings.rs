@@ -21,6 +21,8 @@ pub enum Ending {
     Diverted,
     /// The destination has not, and the owner chose that it is dropped then.
     Dropped,
+    /// An operator wanted it discarded.
+    Skipped,
 }
 
 /// The endings of one consumer's records.

@@ -17,6 +17,7 @@ mod ledger;
 mod network;
 mod report;
 mod schedule;
+mod skipping;
 mod topic;
 
 use std::collections::{BTreeMap, HashMap};
@@ -94,6 +95,7 @@ enum Event {
     Produce,
     Chaos,
     Retention,
+    Skip,
     Start {
         node: usize,
     },
@@ -134,8 +136,9 @@ pub struct World {
     function: function::Function,
     ledger: Ledger,
     endings: endings::Endings,
-    /// How often the destination has refused what a node wrote.
-    refused: HashMap<(NodeRef, Vec<Delivered>), u32>,
+    operator: skipping::Operator,
+    /// How often the destination has refused a record that a node wrote, by partition and offset.
+    refused: HashMap<(NodeRef, i32, i64), u32>,
     topic_seen: topic::Seen,
     commits_seen: usize,
     group_events_seen: usize,
@@ -176,6 +179,7 @@ impl World {
             function: function::Function::default(),
             ledger: Ledger::default(),
             endings: endings::Endings::default(),
+            operator: skipping::Operator::new(schedule.seed),
             refused: HashMap::new(),
             topic_seen: topic::Seen::new(),
             commits_seen: 0,
@@ -199,6 +203,9 @@ impl World {
         world.after(Duration::from_secs(2), Event::Chaos);
         if world.schedule.retention {
             world.after(Duration::from_secs(3), Event::Retention);
+        }
+        if world.schedule.has_operator {
+            world.after(Duration::from_secs(4), Event::Skip);
         }
         let heal = world.schedule.chaos_for;
         world.after(heal, Event::Heal);
@@ -301,6 +308,7 @@ impl World {
                 self.retain();
                 Ok(())
             }
+            Event::Skip => self.operate(),
             Event::Start { node } => self.start(node),
             Event::Heal => self.heal(),
         }
@@ -416,6 +424,10 @@ impl World {
         let mut ended = false;
         while let Some(consumer) = self.living(of) {
             let more = consumer.work(now);
+            self.note_skips(of);
+            let Some(consumer) = self.living(of) else {
+                break;
+            };
             let mut effects = Vec::new();
             while let Some(effect) = consumer.poll_effect() {
                 effects.push(effect);

@@ -37,6 +37,8 @@ pub struct Report {
     pub diverted: u64,
     /// Writings whose records were dropped for want of one.
     pub dropped: u64,
+    /// Records that were discarded as an operator wanted.
+    pub skipped: u64,
     /// Faults that struck.
     pub faults: u64,
     /// How often a broker has let a connection in.
@@ -54,6 +56,7 @@ impl AddAssign for Report {
         self.vanished += other.vanished;
         self.diverted += other.diverted;
         self.dropped += other.dropped;
+        self.skipped += other.skipped;
         self.faults += other.faults;
         self.authentications += other.authentications;
         self.refusals += other.refusals;

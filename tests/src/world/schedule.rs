@@ -82,6 +82,8 @@ pub struct Schedule {
     pub giving_up: Option<GivingUp>,
     /// No fault strikes the one node nor its cluster. A quarter of the schedules that give up.
     pub is_calm: bool,
+    /// Somebody has records passed over. A third of the schedules that give up.
+    pub has_operator: bool,
     /// The mapping has filters, and some records are not wanted. One schedule in four.
     pub is_filtered: bool,
     /// A deliberate fault of the shell.
@@ -165,6 +167,7 @@ impl Schedule {
             is_forgetful: seed % 11 == 5,
             giving_up: gives_up.then(|| GivingUp::from_seed(seed)),
             is_calm,
+            has_operator: gives_up && seed.is_multiple_of(3),
             is_filtered: seed % 4 == 3,
             mutation: None,
         }

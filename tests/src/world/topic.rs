@@ -121,6 +121,7 @@ impl World {
             Some("RetriesExhausted") => retry.max_attempts.is_some(),
             Some("RecordAgeExceeded") => retry.max_age.is_some() || self.schedule.retention,
             Some("MaximumPayloadSizeExceeded") => true,
+            Some("SkippedByOperator") => self.schedule.has_operator,
             _ => false,
         };
         let offset = &parsed["KafkaBatchInfo"]["recordInfo"]["offset"];
