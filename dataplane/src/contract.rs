@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{ConsumerStatus, Diversion, PartitionStatus, Undelivered};
+use forebay_protocol::delivery::{ConsumerStatus, Diversion, PartitionStatus, Skip, Undelivered};
 use forebay_protocol::kafka::sasl::{Derivation, DerivedKey, SaslCredentials};
 use rustls::ClientConfig;
 use uuid::Uuid;
@@ -49,6 +49,9 @@ pub struct ConsumerPlan {
     pub call_deadline: Duration,
     /// How its connections are made. A change of it holds for the next ones and restarts nothing.
     pub access: Arc<Access>,
+    /// What operators want passed over, as long as they wait for it. Each consumer of the mapping has all, and its
+    /// status says which were its own, and what has become of them.
+    pub skips: Arc<[Skip]>,
 }
 
 /// How brokers and functions are reached; `None` is without TLS.

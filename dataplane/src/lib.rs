@@ -1,6 +1,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod contract;
 pub mod control;
@@ -25,7 +26,7 @@ use contract::watch;
 pub use control::ShutdownReport;
 use control::{Control, Doors, Lifecycle, Orders, Progress, SpawnShard};
 use lock::Lock;
-use status::socket::{Guard, SocketError, StatusSocket};
+use status::socket::{Doors as UnixDoors, NodeSockets, SocketError};
 use tracing::warn;
 
 /// The whole node, running: tests, the bench and the binary start the same one.
@@ -120,7 +121,7 @@ impl Appliance {
         let metrics_addr = listener.local_addr().map_err(listen)?;
         let doors = Doors {
             metrics: listener,
-            status: status_door(&config)?,
+            unix: unix_doors(&config)?,
         };
         let lock = state_lock(&config)?;
         let (orders, orders_end) = watch::channel(Orders::default());
@@ -210,20 +211,18 @@ impl Appliance {
     }
 }
 
-/// The socket that the status is read from. A node that cannot make it serves its mappings all the same.
-fn status_door(config: &Config) -> Result<Option<(tokio::net::UnixListener, Guard)>, StartError> {
-    let made = StatusSocket::bind(&config.runtime_dir).and_then(|socket| {
+/// The sockets for the status and for commands. A node that cannot make them serves its mappings all the same.
+fn unix_doors(config: &Config) -> Result<Option<UnixDoors>, StartError> {
+    let made = NodeSockets::bind(&config.runtime_dir).and_then(|sockets| {
         let path = status::socket::path(&config.runtime_dir);
-        let (listener, guard) = socket.into_listener();
-        let listener = tokio::net::UnixListener::from_std(listener);
-        let listener = listener.map_err(|source| SocketError::Unusable { path, source })?;
-        Ok((listener, guard))
+        let doors = sockets.into_doors();
+        doors.map_err(|source| SocketError::Unusable { path, source })
     });
     match made {
-        Ok(door) => Ok(Some(door)),
+        Ok(doors) => Ok(Some(doors)),
         Err(taken @ SocketError::Taken { .. }) => Err(StartError::Status(taken)),
         Err(error @ SocketError::Unusable { .. }) => {
-            warn!(%error, "Status is not served; correct runtime_dir and restart");
+            warn!(%error, "Status is not served and no command is taken; correct runtime_dir and restart");
             Ok(None)
         }
     }

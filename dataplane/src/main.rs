@@ -6,6 +6,7 @@ mod filter;
 mod log;
 mod redrive;
 mod show;
+mod skip;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
@@ -74,6 +75,8 @@ enum Command {
     Status(show::Question),
     /// Send what failed to the function again, or back to its topic; a dry run, unless --execute is given.
     Redrive(redrive::Asked),
+    /// Pass over one record, or one batch, that holds up its partition: send it to the mapping's destination, or discard it.
+    Skip(skip::Wish),
     /// Try a pattern of FilterCriteria: whether it compiles, and what it does with a record.
     Filter(filter::Trial),
 }
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
             with_config(&config, complain, |config| redrive::run(config, asked))
         }
         Command::Status(question) => show::run(question),
+        Command::Skip(wish) => skip::run(wish),
         Command::Filter(trial) => filter::run(&trial),
     }
 }

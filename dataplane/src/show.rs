@@ -38,18 +38,13 @@ pub(crate) struct Question {
 
 /// Asks and prints.
 pub(crate) fn run(question: Question) -> ExitCode {
-    let path = match (&question.socket, &question.config) {
-        (Some(path), _) => path.clone(),
-        (None, Some(file)) => match Config::load(file) {
-            Ok(config) => socket::path(&config.runtime_dir),
-            Err(problems) => {
-                let code = refuse(&problems);
-                let advice = "a node that runs still answers at --socket PATH, status.sock in its runtime_dir or state_dir";
-                complain(&format_args!("forebay: {advice}"));
-                return code;
-            }
-        },
-        (None, None) => socket::path(&default_runtime_dir()),
+    let path = match place(
+        question.socket.as_deref(),
+        question.config.as_deref(),
+        socket::path,
+    ) {
+        Ok(path) => path,
+        Err(code) => return code,
     };
     let mut document = match asked(&path) {
         Ok(document) => document,
@@ -77,7 +72,36 @@ pub(crate) fn run(question: Question) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// The socket of the node that is meant.
+pub(crate) fn place(
+    socket: Option<&Path>,
+    config: Option<&Path>,
+    in_runtime_dir: fn(&Path) -> PathBuf,
+) -> Result<PathBuf, ExitCode> {
+    match (socket, config) {
+        (Some(path), _) => Ok(path.to_owned()),
+        (None, Some(file)) => match Config::load(file) {
+            Ok(config) => Ok(in_runtime_dir(&config.runtime_dir)),
+            Err(problems) => {
+                let code = refuse(&problems);
+                let name = in_runtime_dir(Path::new("")).display().to_string();
+                let advice = format_args!(
+                    "forebay: a node that runs still answers at --socket PATH, {name} in its runtime_dir or state_dir"
+                );
+                complain(&advice);
+                Err(code)
+            }
+        },
+        (None, None) => Ok(in_runtime_dir(&default_runtime_dir())),
+    }
+}
+
 fn asked(path: &Path) -> Result<Document, ExitCode> {
+    wait_for(ask(path))
+}
+
+/// Waits for a node's answer, or says why there is none.
+pub(crate) fn wait_for<T>(asked: impl Future<Output = Result<T, AskError>>) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -85,7 +109,7 @@ fn asked(path: &Path) -> Result<Document, ExitCode> {
         complain(&format_args!("forebay: nothing can be asked: {error}"));
         ExitCode::FAILURE
     })?;
-    runtime.block_on(ask(path)).map_err(|error| {
+    runtime.block_on(asked).map_err(|error| {
         complain(&format_args!("forebay: {error}"));
         let code = match error {
             AskError::NoNode { .. } => EX_UNAVAILABLE,

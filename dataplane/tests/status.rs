@@ -154,7 +154,7 @@ fn a_node_that_was_killed_leaves_nothing_in_the_way_of_the_next() {
     let mut site = Site::new("");
     let (code, text) = site.status(&[]);
     assert_eq!(code, Some(69), "{text}");
-    assert!(text.contains("no node serves its status at"), "{text}");
+    assert!(text.contains("no node listens at"), "{text}");
     site.start();
     let (code, text) = said(&mut site.forebay(&["run"]));
     assert_eq!(code, Some(69), "{text}");

@@ -17,14 +17,14 @@ use serde_json::Value;
 
 use crate::secrets::{is_inside, keys};
 
-const QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:failed";
-const QUEUE_PATH: &str = "/123456789012/failed";
+pub(crate) const QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:failed";
+pub(crate) const QUEUE_PATH: &str = "/123456789012/failed";
 const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:failed";
 const BUCKET: &str = "arn:aws:s3:::failed";
 const ROLE: &str = "arn:aws:iam::123456789012:role/orders";
 
 /// AWS with one destination of each kind.
-async fn aws() -> FakeAws {
+pub(crate) async fn aws() -> FakeAws {
     let aws = FakeAws::start(keys("node")).await;
     aws.with(|Account { destinations, .. }| {
         destinations
@@ -47,7 +47,7 @@ async fn answer_next(aws: &FakeAws, status: u16, body: &str) {
 }
 
 /// A node's directory with a mapping to that destination.
-fn site(aws: &FakeAws, stage: &Stage, destination: &str) -> Site {
+pub(crate) fn site(aws: &FakeAws, stage: &Stage, destination: &str) -> Site {
     let url = aws.url();
     let urls = format!("{{ sqs = {url:?}, sns = {url:?}, s3 = {url:?}, sts = {url:?} }}");
     let site = stage.site().key("region", "\"eu-central-1\"");

@@ -17,4 +17,5 @@ mod redrive;
 mod retries;
 mod secrets;
 mod signing;
+mod skipping;
 mod status;

@@ -414,7 +414,7 @@ async fn group(mapping: &Mapping, way: Way<'_>, probe: &mut Probe, report: &mut 
     }
 }
 
-async fn coordinator(
+pub(super) async fn coordinator(
     mapping: &Mapping,
     probe: &mut Probe,
 ) -> Result<FindCoordinatorResponse, String> {

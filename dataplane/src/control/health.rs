@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tracing::error;
 
 use super::scrape;
+use super::skips::Begun;
 use super::snapshot::Snapshot;
+use crate::command::{self, Outcome};
 use crate::contract::{mpsc, oneshot};
 
 /// What is asked of the control task.
@@ -24,6 +26,8 @@ pub(super) enum Ask {
     Ready(oneshot::Sender<bool>),
     /// The node as it stands.
     Snapshot(oneshot::Sender<Box<Snapshot>>),
+    /// To pass over what is in the way.
+    Skip(command::Skip, oneshot::Sender<Result<Begun, Outcome>>),
 }
 
 /// Questions that may wait at once; more are answered with 503.

@@ -9,6 +9,7 @@ mod access;
 mod attend;
 mod aws;
 pub mod check;
+mod commands;
 pub mod destinations;
 mod document;
 mod ending;
@@ -20,6 +21,7 @@ mod keys;
 mod memory;
 mod names;
 mod observe;
+mod owner;
 mod plan;
 mod probe;
 mod publish;
@@ -31,6 +33,7 @@ mod scrape;
 pub(crate) mod secret;
 mod secrets;
 pub(crate) mod shards;
+mod skips;
 mod snapshot;
 mod standing;
 mod store;
@@ -52,7 +55,7 @@ use crate::config::{Config, Problems};
 use crate::contract::{Credentials, REQUESTS_MAX, ShardStatus, Unfinished, mpsc, watch};
 use crate::crash;
 use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing};
-use crate::status::socket::Guard;
+use crate::status::socket::Doors as UnixDoors;
 use access::Accesses;
 use aws::{Aws, Keys, Settings, credentials};
 use expiry::Expiries;
@@ -64,6 +67,7 @@ use reading::Readings;
 use rereading::Rereading;
 use secrets::{Secrets, Unreadable};
 use shards::{STATUS_INTERVAL, Shards};
+use skips::Skips;
 use snapshot::Moment;
 use standing::Standings;
 use store::Store;
@@ -140,8 +144,8 @@ pub fn load(config: &Config) -> Result<Vec<Declared>, Problems> {
 /// Where the node is asked.
 pub(crate) struct Doors {
     pub(crate) metrics: tokio::net::TcpListener,
-    /// `None` where it could not be made.
-    pub(crate) status: Option<(tokio::net::UnixListener, Guard)>,
+    /// `None` where they could not be made.
+    pub(crate) unix: Option<UnixDoors>,
 }
 
 /// The one task that decides.
@@ -180,6 +184,7 @@ pub(crate) struct Control {
     standings: Standings,
     readings: Readings,
     removed: Removed,
+    skips: Skips,
     started: Moment,
     /// Raised when a shard has said something.
     news: Arc<Notify>,
@@ -208,6 +213,7 @@ impl Control {
             planner: Planner::new(config.shards),
             readings: Readings::first(&config, &declared),
             removed: Removed::default(),
+            skips: Skips::default(),
             store: Store::of(declared),
             spawn_shard,
             shards: Shards::default(),
@@ -297,8 +303,8 @@ impl Control {
                     helper_died = true;
                     break;
                 }
-                // A shard that dies brings no news of it.
-                () = tokio::time::sleep(STATUS_INTERVAL) => {}
+                // A shard that dies brings no news of it, nor does who waits no longer.
+                () = tokio::time::sleep(STATUS_INTERVAL) => self.settle_skips(),
             }
         }
         self.progress.send_modify(|progress| progress.ending = true);
@@ -310,8 +316,16 @@ impl Control {
     /// Starts what answers at the doors; what is asked comes out of the receiver.
     fn open(&mut self, doors: Doors) -> mpsc::Receiver<Ask> {
         let (asks_end, asks) = mpsc::channel(ASKS_MAX);
-        if let Some(status) = doors.status {
-            self.tasks.spawn(window::serve(status, asks_end.clone()));
+        if let Some(UnixDoors {
+            status,
+            commands,
+            guard,
+        }) = doors.unix
+        {
+            self.tasks
+                .spawn(window::serve((status, guard), asks_end.clone()));
+            self.tasks
+                .spawn(commands::serve(commands, asks_end.clone()));
         }
         self.tasks.spawn(health::serve(doors.metrics, asks_end));
         asks
@@ -377,6 +391,7 @@ impl Control {
     }
 
     fn take_news(&mut self) {
+        self.settle_skips();
         for (shard, generation) in self.shards.applied() {
             self.planner.acknowledge(shard, generation);
         }
@@ -421,7 +436,7 @@ impl Control {
     }
 
     /// Whoever asked may be gone; then nobody needs the answer.
-    fn answer(&self, ask: Ask) {
+    fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Ready(answer) => {
                 let Progress {
@@ -431,6 +446,7 @@ impl Control {
             }
             // The error is the snapshot itself.
             Ask::Snapshot(answer) => answer.send(Box::new(self.snapshot())).unwrap_or(()),
+            Ask::Skip(of, answer) => answer.send(self.begin_skip(&of)).map_or((), drop),
         }
     }
 }

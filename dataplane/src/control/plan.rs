@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_protocol::delivery::Skip;
 use forebay_protocol::limits::{CONSUMER_BODY_BYTES_MIN, CONSUMER_FETCH_BYTES_MIN};
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub(crate) struct Demand {
     pub(crate) access: Arc<Access>,
     /// How many partitions the topic has, if that is known.
     pub(crate) partitions: Option<u32>,
+    /// What operators want passed over.
+    pub(crate) skips: Arc<[Skip]>,
 }
 
 /// Deals consumers over shards, and remembers who may hold what.
@@ -92,6 +95,7 @@ impl Planner {
                     permits: 0,
                     call_deadline: demand.call_deadline,
                     access: Arc::clone(&demand.access),
+                    skips: Arc::clone(&demand.skips),
                 });
             }
             for ordinal in 0..*count {
@@ -106,6 +110,7 @@ impl Planner {
                     permits,
                     call_deadline: demand.call_deadline,
                     access: Arc::clone(&demand.access),
+                    skips: Arc::clone(&demand.skips),
                 });
             }
         }
@@ -267,6 +272,7 @@ pub fn capacity(config: &Config, set: &[Declared]) -> Vec<Problem> {
             call_deadline: Duration::ZERO,
             access: Arc::default(),
             partitions: None,
+            skips: Arc::default(),
         })
         .collect();
     let mut problems = Vec::new();

@@ -58,6 +58,7 @@ impl Control {
                     call_deadline: self.call_deadline(&mapping.function),
                     access: access?,
                     partitions: partitions(mapping.uuid),
+                    skips: self.skips.of(mapping.uuid),
                     mapping,
                 })
             })

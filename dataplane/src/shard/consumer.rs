@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use forebay_protocol::delivery::{
     CallId, ConnectionId, Consumer, ConsumerStatus, DiversionId, Effect, Fault, Input, Notice,
-    Phase, Severity,
+    Phase, Severity, Skip, SkipId, SkipStatus,
 };
 use forebay_protocol::limits::{INPUTS_PER_TURN, INPUTS_WAITING_MAX};
 use forebay_protocol::time::Instant;
@@ -61,6 +61,8 @@ struct Desk {
     applied: Cell<Wanted>,
     /// How the next connections are made.
     access: RefCell<Arc<Access>>,
+    /// What operators want passed over.
+    skips: RefCell<Arc<[Skip]>>,
     calls: Cell<usize>,
     ended: Cell<bool>,
     status: RefCell<Option<ConsumerStatus>>,
@@ -83,6 +85,7 @@ impl Running {
             wanted: Cell::new(wanted),
             applied: Cell::new(wanted),
             access: RefCell::new(Arc::clone(&plan.access)),
+            skips: RefCell::new(Arc::clone(&plan.skips)),
             calls: Cell::new(0),
             ended: Cell::new(false),
             status: RefCell::new(None),
@@ -99,6 +102,7 @@ impl Running {
             hashes_along: false,
             unix_origin_ms: None,
             access: Arc::default(),
+            skips: Arc::default(),
             mapping: Arc::clone(&plan.mapping),
             ordinal: plan.ordinal,
             caller: Rc::new(caller),
@@ -134,8 +138,9 @@ impl Running {
 
     /// Takes over what a plan may change while the consumer runs.
     pub(super) fn adjust(&self, plan: &ConsumerPlan) {
-        let old = self.desk.access.replace(Arc::clone(&plan.access));
-        if old != plan.access {
+        let access = self.desk.access.replace(Arc::clone(&plan.access));
+        let skips = self.desk.skips.replace(Arc::clone(&plan.skips));
+        if access != plan.access || skips != plan.skips {
             self.desk.inputs.nudge();
         }
         self.want(|wanted| {
@@ -206,6 +211,8 @@ struct EventLoop {
     /// Unix milliseconds at the origin of the monotonic clock, as the machine was told last.
     unix_origin_ms: Option<i64>,
     access: Arc<Access>,
+    /// As the machine was told last.
+    skips: Arc<[Skip]>,
     links: HashMap<ConnectionId, Link>,
     calls: HashMap<CallId, Call>,
     writings: HashMap<DiversionId, Writing>,
@@ -226,6 +233,7 @@ struct Shown {
     fault: Option<Fault>,
     generation: i32,
     partitions: Vec<i32>,
+    skips: Vec<(SkipId, SkipStatus)>,
 }
 
 impl EventLoop {
@@ -242,6 +250,7 @@ impl EventLoop {
             }
             self.apply_access(now);
             self.apply_wanted(now);
+            self.apply_skips(now);
             self.choose_hashing(now);
             self.take_inputs(now);
             if self.machine.poll_timeout().is_some_and(|due| due <= now) {
@@ -282,6 +291,16 @@ impl EventLoop {
         if access.sasl != told.sasl {
             let credentials = access.sasl.clone();
             self.machine.handle(Input::Credentials(credentials), now);
+        }
+    }
+
+    fn apply_skips(&mut self, now: Instant) {
+        let skips = Arc::clone(&self.desk.skips.borrow());
+        if skips != self.skips {
+            self.machine.handle(Input::Skips(skips.to_vec()), now);
+            self.skips = skips;
+            // What they come to is shown at once.
+            self.next_status = now;
         }
     }
 
@@ -466,6 +485,7 @@ impl EventLoop {
             fault: status.fault.clone(),
             generation: status.generation,
             partitions: status.partitions.iter().map(|p| p.partition).collect(),
+            skips: status.skips.clone(),
         });
         self.desk.status.replace(Some(status));
         if shown != self.shown {
@@ -490,6 +510,7 @@ impl EventLoop {
             if self.desk.inputs.poll_filled(cx).is_ready()
                 || self.desk.wanted.get() != self.desk.applied.get()
                 || *self.desk.access.borrow() != self.access
+                || *self.desk.skips.borrow() != self.skips
             {
                 return Poll::Ready(());
             }

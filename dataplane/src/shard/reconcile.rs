@@ -247,6 +247,7 @@ mod tests {
             permits: 1,
             call_deadline: CALL_DEADLINE_DEFAULT,
             access: Arc::default(),
+            skips: Arc::default(),
         });
         Arc::new(Plan {
             generation,

@@ -27,7 +27,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 pub enum AskError {
     /// Nobody listens.
     #[error(
-        "no node serves its status at {path}; start one (systemctl start forebay), or name the configuration of the \
+        "no node listens at {path}; start one (systemctl start forebay), or name the configuration of the \
          one that runs (--config FILE) or its socket (--socket PATH)"
     )]
     NoNode {
@@ -36,7 +36,7 @@ pub enum AskError {
     },
     /// It is somebody else's.
     #[error(
-        "{path} may be read by {owner} alone, not by user {user}; use sudo, or run as that user"
+        "{path} may be used by {owner} alone, not by user {user}; use sudo, or run as that user"
     )]
     Denied {
         /// The socket.
@@ -108,7 +108,7 @@ pub async fn ask(path: &Path) -> Result<Document, AskError> {
 }
 
 /// Connects, once there is room among those that wait: a unix socket refuses whoever is too many.
-async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -135,7 +135,7 @@ fn read(path: &Path, text: &[u8]) -> Result<Document, AskError> {
     serde_json::from_slice(text).map_err(silent)
 }
 
-fn refused(path: &Path, error: &io::Error) -> AskError {
+pub(crate) fn refused(path: &Path, error: &io::Error) -> AskError {
     let path = path.to_owned();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoNode { path },

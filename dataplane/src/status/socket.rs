@@ -1,10 +1,10 @@
-//! The unix socket that a node's status is read from.
+//! The unix sockets of a node: its status is read from the one, the other takes commands.
 //!
-//! A node holds a lock beside it as long as it lives. So who has the lock may replace the socket: nobody can be
-//! serving it.
+//! A node holds a lock beside them as long as it lives. So who has the lock may replace the sockets: nobody can be
+//! serving them.
 //!
-//! Invariant: from its first moment the socket is its owner's alone (mode 0600); that of a living node is
-//! never taken away.
+//! Invariant: from its first moment a socket is its owner's alone (mode 0600), which is all that keeps others from
+//! commanding; those of a living node are never taken away.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -20,7 +20,12 @@ use crate::lock::Lock;
 /// Clients that may wait until one of those that are served has ended.
 const BACKLOG: i32 = 64;
 
-/// The socket of a runtime directory.
+/// The socket of a runtime directory that takes commands.
+pub fn commands_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control.sock")
+}
+
+/// The socket of a runtime directory that the status is read from.
 pub fn path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("status.sock")
 }
@@ -46,16 +51,27 @@ pub enum SocketError {
     },
 }
 
-/// A socket that listens, as long as it is held.
+/// Sockets that listen, as long as they are held.
 #[derive(Debug)]
-pub struct StatusSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    lock: Lock,
+pub struct NodeSockets {
+    status: UnixListener,
+    commands: UnixListener,
+    guard: Guard,
 }
 
-impl StatusSocket {
-    /// Makes the socket, and the directory if it is not there.
+/// What connections come in by. The sockets themselves stay as long as the guard.
+#[derive(Debug)]
+pub struct Doors {
+    /// Tells the status.
+    pub status: tokio::net::UnixListener,
+    /// Takes commands.
+    pub commands: tokio::net::UnixListener,
+    /// Keeps them.
+    pub guard: Guard,
+}
+
+impl NodeSockets {
+    /// Makes the sockets, and the directory if it is not there.
     pub fn bind(runtime_dir: &Path) -> Result<Self, SocketError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
@@ -66,38 +82,47 @@ impl StatusSocket {
         directory
             .create(runtime_dir)
             .map_err(unusable(runtime_dir))?;
-        let path = path(runtime_dir);
-        let lock = lock(&path)?;
-        remove_stale(&path).map_err(unusable(&path))?;
-        let listener = listen(&path).map_err(unusable(&path))?;
+        let (status, commands) = (path(runtime_dir), commands_path(runtime_dir));
+        let mut guard = Guard {
+            paths: Vec::new(),
+            _lock: lock(&status)?,
+        };
+        let mut made = |path: PathBuf| {
+            remove_stale(&path).map_err(unusable(&path))?;
+            let listener = listen(&path).map_err(unusable(&path))?;
+            guard.paths.push(path);
+            Ok(listener)
+        };
         Ok(Self {
-            listener,
-            path,
-            lock,
+            status: made(status)?,
+            commands: made(commands)?,
+            guard,
         })
     }
 
-    /// What connections come in by. The socket itself stays as long as the guard.
-    pub fn into_listener(self) -> (UnixListener, Guard) {
-        let guard = Guard {
-            path: self.path,
-            _lock: self.lock,
-        };
-        (self.listener, guard)
+    /// What connections come in by, on the caller's runtime.
+    pub fn into_doors(self) -> io::Result<Doors> {
+        Ok(Doors {
+            status: tokio::net::UnixListener::from_std(self.status)?,
+            commands: tokio::net::UnixListener::from_std(self.commands)?,
+            guard: self.guard,
+        })
     }
 }
 
-/// Takes the socket away when it is dropped, and lets the next node have it then.
+/// Takes the sockets away when it is dropped, and lets the next node have them then.
 #[derive(Debug)]
 pub struct Guard {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     _lock: Lock,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // One that is left behind is replaced by the next start.
-        std::fs::remove_file(&self.path).unwrap_or_default();
+        for path in &self.paths {
+            // One that is left behind is replaced by the next start.
+            std::fs::remove_file(path).unwrap_or_default();
+        }
     }
 }
 
@@ -144,13 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn socket_and_directory_are_the_owners_alone_whatever_the_umask() {
+    fn sockets_and_directory_are_the_owners_alone_whatever_the_umask() {
         let dir = tempfile::tempdir().unwrap();
         let run = dir.path().join("run/forebay");
         let before = rustix::process::umask(Mode::empty());
-        let bound = StatusSocket::bind(&run).unwrap();
+        let bound = NodeSockets::bind(&run).unwrap();
         rustix::process::umask(before);
         assert_eq!(mode(&path(&run)), 0o600);
+        assert_eq!(mode(&commands_path(&run)), 0o600);
         assert_eq!(mode(&run), 0o700);
         drop(bound);
     }
@@ -158,29 +184,37 @@ mod tests {
     #[test]
     fn the_socket_of_a_living_node_is_not_taken_and_that_of_a_dead_one_is() {
         let dir = tempfile::tempdir().unwrap();
-        let (listener, guard) = StatusSocket::bind(dir.path()).unwrap().into_listener();
-        let taken = StatusSocket::bind(dir.path()).unwrap_err();
+        let NodeSockets {
+            status: listener,
+            commands,
+            guard,
+        } = NodeSockets::bind(dir.path()).unwrap();
+        let taken = NodeSockets::bind(dir.path()).unwrap_err();
         assert!(matches!(taken, SocketError::Taken { .. }), "{taken}");
         UnixStream::connect(path(dir.path())).unwrap();
         // Killed: the file stays, the lock does not.
         let copy = dir.path().join("kept");
         std::fs::rename(path(dir.path()), &copy).unwrap();
-        drop((listener, guard));
+        drop((listener, commands, guard));
         std::fs::rename(&copy, path(dir.path())).unwrap();
         let refused = UnixStream::connect(path(dir.path())).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        let next = StatusSocket::bind(dir.path()).unwrap();
+        let next = NodeSockets::bind(dir.path()).unwrap();
         UnixStream::connect(path(dir.path())).unwrap();
-        let (_, guard) = next.into_listener();
-        drop(guard);
-        assert!(!path(dir.path()).exists(), "an end in order leaves nothing");
+        UnixStream::connect(commands_path(dir.path())).unwrap();
+        drop(next);
+        let left = [path(dir.path()), commands_path(dir.path())];
+        assert!(
+            !left.iter().any(|path| path.exists()),
+            "an end in order leaves nothing"
+        );
     }
 
     #[test]
     fn what_is_no_socket_stays() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(path(dir.path()), "mine").unwrap();
-        let error = StatusSocket::bind(dir.path()).unwrap_err();
+        let error = NodeSockets::bind(dir.path()).unwrap_err();
         assert!(matches!(error, SocketError::Unusable { .. }), "{error}");
         assert_eq!(std::fs::read(path(dir.path())).unwrap(), b"mine");
     }

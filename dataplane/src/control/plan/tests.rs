@@ -29,6 +29,7 @@ fn demand_of(function: &str, dir: &Path, cap: Option<u32>, name: &str, more: &st
         call_deadline: Duration::from_secs(1),
         access: Arc::default(),
         partitions: None,
+        skips: Arc::default(),
     }
 }
 
