@@ -1,11 +1,14 @@
 //! Records that a function cannot digest: how often they are tried, and what goes on meanwhile.
 
+use std::time::Duration;
+
 use forebay::Appliance;
 use forebay_tests::clock::unix_millis;
 use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_lambda::{Invocation, Reply};
 use forebay_tests::harness::{Declared, Site, Stage};
+use kafka_protocol::messages::ApiKey;
 
 use crate::status::metric;
 
@@ -147,5 +150,49 @@ async fn a_limit_that_comes_with_a_reload_frees_what_was_tried_for_ever() {
     node.reload();
     node.reloaded().await;
     eventually!(stage.committed("orders", "orders", 0).await == 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_how_records_are_delivered_keeps_consumers_and_attempts() {
+    let stage = Stage::new();
+    poison(&stage, 0, Reply::function_error).await;
+    let (mut site, node) = serving(&stage, "", &values(1)).await;
+    eventually!(calls(&stage).await.len() >= 2);
+    let joins = async || {
+        let asked = stage.on_kafka(|kafka| kafka.requests(ApiKey::JoinGroup));
+        asked.await
+    };
+    let before = joins().await;
+    let members = "MaximumRetryAttempts = 4\nBatchSize = 7\nMaximumBatchingWindowInSeconds = 1\n\
+                   BisectBatchOnFunctionError = true\nFunctionResponseTypes = [\"ReportBatchItemFailures\"]\n\
+                   FilterCriteria.Filters = [{ Pattern = '{\"partition\": [0]}' }]";
+    site.declare(&Declared::new("orders").with(members));
+    node.reload();
+    node.reloaded().await;
+    eventually!(within Duration::from_secs(60), stage.committed("orders", "orders", 0).await == 1);
+    assert_eq!(calls(&stage).await.len(), 5, "those before are among them");
+    assert_eq!(joins().await, before, "nobody has joined again");
+    stage.assert_no_violation().await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_goes_away_starts_the_consumer_again() {
+    let stage = Stage::new();
+    poison(&stage, 0, Reply::function_error).await;
+    let members = "DestinationConfig.OnFailure.Destination = \"arn:aws:sqs:eu-central-1:123456789012:failed\"\nMaximumRetryAttempts = -1";
+    let (mut site, node) = serving(&stage, members, &values(1)).await;
+    eventually!(calls(&stage).await.len() >= 2);
+    let joins = async || {
+        let asked = stage.on_kafka(|kafka| kafka.requests(ApiKey::JoinGroup));
+        asked.await
+    };
+    let before = joins().await;
+    site.declare(&Declared::new("orders").with("MaximumRetryAttempts = 1"));
+    node.reload();
+    node.reloaded().await;
+    eventually!(stage.committed("orders", "orders", 0).await == 1);
+    assert!(joins().await > before);
     node.shutdown().await;
 }

@@ -12,6 +12,7 @@ mod keeping;
 mod memory;
 mod positions;
 mod racks;
+mod reloading;
 mod requests;
 mod retrying;
 mod skipping;

@@ -98,6 +98,43 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// Whether its consumers can serve the other one as well, as they run: only how records are delivered differs.
+    pub fn can_become(&self, other: &Self) -> bool {
+        let Self {
+            batch_size,
+            window_seconds,
+            filters,
+            retry,
+            destination,
+            drop_undelivered,
+            on_oversized,
+            ..
+        } = other.clone();
+        // One that goes away leaves records that were on their way to it; a topic is written to by the consumers
+        // themselves.
+        let may_change = match (&self.destination, &destination) {
+            (one, other) if one == other => true,
+            (_, None) => false,
+            (one, Some(other)) => {
+                let is_service = |it: &Destination| it.service().is_some();
+                is_service(other) && one.as_ref().is_none_or(is_service)
+            }
+        };
+        let as_other = Self {
+            batch_size,
+            window_seconds,
+            filters,
+            retry,
+            destination,
+            drop_undelivered,
+            on_oversized,
+            ..self.clone()
+        };
+        may_change && as_other == *other
+    }
+}
+
 /// Settings of the Kafka client, with Kafka's own names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KafkaSettings {

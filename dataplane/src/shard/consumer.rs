@@ -26,7 +26,7 @@ use forebay_protocol::time::Instant;
 use monoio::task::JoinHandle;
 use monoio::time::Sleep;
 
-use self::config::config;
+use self::config::{config, settings};
 use super::Shard;
 use super::broker::Link;
 use super::diverting::Writing;
@@ -41,7 +41,6 @@ use crate::mapping::Mapping;
 
 /// A consumer as the reconciler holds it.
 pub(super) struct Running {
-    pub(super) mapping: Arc<Mapping>,
     desk: Rc<Desk>,
     task: JoinHandle<()>,
 }
@@ -51,6 +50,8 @@ pub(super) struct Running {
 struct Wanted {
     permits: u32,
     call_deadline: Duration,
+    /// Counts the mappings that it has served: each differs from the one before in how records are delivered.
+    mappings: u64,
     stop: bool,
     abort: bool,
 }
@@ -59,6 +60,8 @@ struct Wanted {
 struct Desk {
     wanted: Cell<Wanted>,
     applied: Cell<Wanted>,
+    /// What it serves.
+    mapping: RefCell<Arc<Mapping>>,
     /// How the next connections are made.
     access: RefCell<Arc<Access>>,
     /// What operators want passed over.
@@ -78,12 +81,14 @@ impl Running {
         let wanted = Wanted {
             permits: plan.permits,
             call_deadline: plan.call_deadline,
+            mappings: 0,
             stop: false,
             abort: false,
         };
         let desk = Rc::new(Desk {
             wanted: Cell::new(wanted),
             applied: Cell::new(wanted),
+            mapping: RefCell::new(Arc::clone(&plan.mapping)),
             access: RefCell::new(Arc::clone(&plan.access)),
             skips: RefCell::new(Arc::clone(&plan.skips)),
             calls: Cell::new(0),
@@ -117,7 +122,6 @@ impl Running {
             shard,
         };
         Self {
-            mapping: Arc::clone(&plan.mapping),
             desk,
             task: monoio::spawn(events.run()),
         }
@@ -143,10 +147,17 @@ impl Running {
         if access != plan.access || skips != plan.skips {
             self.desk.inputs.nudge();
         }
+        let mapping = self.desk.mapping.replace(Arc::clone(&plan.mapping));
         self.want(|wanted| {
+            wanted.mappings += u64::from(mapping != plan.mapping);
             wanted.permits = plan.permits;
             wanted.call_deadline = plan.call_deadline;
         });
+    }
+
+    /// What it serves.
+    pub(super) fn mapping(&self) -> Arc<Mapping> {
+        Arc::clone(&self.desk.mapping.borrow())
     }
 
     /// Whether it was told to end.
@@ -317,6 +328,11 @@ impl EventLoop {
             let deadline = Input::CallDeadline(wanted.call_deadline);
             self.machine.handle(deadline, now);
         }
+        if wanted.mappings != applied.mappings {
+            self.mapping = Arc::clone(&self.desk.mapping.borrow());
+            let settings = Box::new(settings(&self.mapping));
+            self.machine.handle(Input::Delivery(settings), now);
+        }
         if wanted.abort && !applied.abort {
             let partitions = self.machine.status().partitions.into_iter();
             let open = partitions.filter(|it| it.call.is_some());
@@ -388,6 +404,7 @@ impl EventLoop {
             | Input::UnixTime(_)
             | Input::MaxInFlight(_)
             | Input::CallDeadline(_)
+            | Input::Delivery(_)
             | Input::HashAlong(_)
             | Input::Stop
             | Input::Abort => true,

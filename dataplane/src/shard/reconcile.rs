@@ -3,8 +3,8 @@
 //! Update, delete, scale, drain and restart are this one path: whatever the plan leaves out, or has
 //! changed, is told to stop; whatever it has and nobody serves is started.
 //!
-//! Invariant: at most one consumer runs for each (mapping, ordinal); a changed mapping's old consumer has
-//! ended, group left and calls closed, before its new one starts.
+//! Invariant: at most one consumer runs for each (mapping, ordinal). Where a mapping has changed in more than how records
+//! are delivered, its old consumer has ended, group left and calls closed, before its new one starts.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -174,7 +174,7 @@ impl Reconciler {
     fn set_aside(&mut self) {
         let budget = &self.shard.budget;
         // One that keeps a place fetches nothing.
-        let serving = self.running.values().filter(|it| it.mapping.enabled);
+        let serving = self.running.values().filter(|it| it.mapping().enabled);
         let wanted = serving.count() * CONSUMER_BYTES;
         if wanted < self.set_aside {
             budget.give(self.set_aside - wanted);
@@ -227,8 +227,9 @@ fn key(plan: &ConsumerPlan) -> Key {
 
 /// Whether that consumer is what the plan means, but for what may change while it runs.
 fn serves(running: &Running, plan: &ConsumerPlan) -> bool {
+    let mapping = running.mapping();
     !running.is_stopping()
-        && (Arc::ptr_eq(&running.mapping, &plan.mapping) || running.mapping == plan.mapping)
+        && (Arc::ptr_eq(&mapping, &plan.mapping) || mapping.can_become(&plan.mapping))
 }
 
 #[cfg(test)]
@@ -306,7 +307,7 @@ mod tests {
             let mut reconciler = Reconciler::new(plan(1, &[]), Queue::new(1), shard);
             let old = Arc::new(mapping());
             let new = Arc::new(Mapping {
-                batch_size: old.batch_size + 1,
+                topic: "others".to_owned(),
                 ..Mapping::clone(&old)
             });
             reconciler.plan = plan(1, &[&old]);
@@ -316,7 +317,7 @@ mod tests {
             reconciler.reconcile();
             reconciler.note_applied();
             let running = &reconciler.running[&(old.uuid, 0)];
-            assert!(running.is_stopping() && running.mapping == old);
+            assert!(running.is_stopping() && running.mapping() == old);
             assert_eq!(reconciler.applied, 0);
             while !reconciler.running[&(old.uuid, 0)].has_ended() {
                 monoio::time::sleep(Duration::from_millis(1)).await;
@@ -325,11 +326,43 @@ mod tests {
             reconciler.reconcile();
             reconciler.note_applied();
             let running = &reconciler.running[&(old.uuid, 0)];
-            assert!(!running.is_stopping() && running.mapping == new);
+            assert!(!running.is_stopping() && running.mapping() == new);
             assert_eq!(reconciler.applied, 2);
             reconciler.plan = plan(3, &[]);
             reconciler.reconcile();
             while !reconciler.running[&(old.uuid, 0)].has_ended() {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_mapping_that_delivers_otherwise_is_served_by_the_same_consumer() {
+        on_each_driver(async || {
+            let (shard, _asked) = shard();
+            let mut reconciler = Reconciler::new(plan(1, &[]), Queue::new(1), shard);
+            let old = Arc::new(mapping());
+            let new = Arc::new(Mapping {
+                batch_size: old.batch_size + 1,
+                ..Mapping::clone(&old)
+            });
+            reconciler.plan = plan(1, &[&old]);
+            reconciler.reconcile();
+            reconciler.plan = plan(2, &[&new]);
+            reconciler.reconcile();
+            reconciler.note_applied();
+            let key = (old.uuid, 0);
+            let running = &reconciler.running[&key];
+            assert!(!running.is_stopping() && running.mapping() == new);
+            assert_eq!(reconciler.applied, 0, "its loop has not taken it yet");
+            while !reconciler.running[&key].keeps_permits() {
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+            reconciler.note_applied();
+            assert_eq!(reconciler.applied, 2);
+            reconciler.plan = plan(3, &[]);
+            reconciler.reconcile();
+            while !reconciler.running[&key].has_ended() {
                 monoio::time::sleep(Duration::from_millis(1)).await;
             }
         });

@@ -212,6 +212,8 @@ pub enum Input {
     MaxInFlight(u32),
     /// How long a call may take, for calls that start from now on.
     CallDeadline(Duration),
+    /// How records are delivered from now on. What is encoded stays as it is, and attempts stay counted.
+    Delivery(Box<DeliverySettings>),
     /// Whether bodies that begin from now on are hashed while they are written, as long as they are of one
     /// partition: right where calls are signed and no other body is there to be hashed beside them.
     HashAlong(bool),
@@ -282,10 +284,12 @@ mod links;
 mod memory;
 mod part;
 mod producer;
+mod settings;
 mod skip;
 pub mod status;
 
 pub use consumer::Consumer;
+pub use settings::DeliverySettings;
 pub use skip::{Skip, SkipId, SkipStatus};
 pub use status::{
     CallStatus, ConsumerStatus, Fault, HaltStatus, PartitionStatus, Phase, RetryStatus,

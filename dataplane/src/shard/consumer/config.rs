@@ -5,19 +5,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{self, ConsumerConfig, Duty, TopicDestination};
+use forebay_protocol::delivery::{self, ConsumerConfig, DeliverySettings, Duty, TopicDestination};
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::limits::DEFAULT_WINDOW;
 use uuid::Uuid;
 
 use crate::contract::ConsumerPlan;
-use crate::mapping::Destination;
+use crate::mapping::{Destination, Mapping};
 
 /// What that plan's consumer is told once.
 pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
     let mapping = &*plan.mapping;
     let kafka = &mapping.kafka;
     let name = format!("{}-{}", mapping.uuid, plan.ordinal);
+    let DeliverySettings {
+        batch_size,
+        window,
+        on_oversized,
+        retry,
+        destination,
+        drop_undelivered,
+        filters,
+    } = settings(mapping);
     ConsumerConfig {
         bootstrap: mapping.bootstrap.clone(),
         bootstrap_servers: mapping.bootstrap_servers.clone(),
@@ -31,11 +40,34 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
             false => Duty::KeepPlace,
         },
         starting_position: mapping.starting_position,
+        batch_size,
+        window,
+        body_limit: mapping.body_limit,
+        on_oversized,
+        retry,
+        destination,
+        drop_undelivered,
+        filters,
+        read_committed: kafka.read_committed,
+        group_protocol: kafka.group_protocol,
+        session_timeout: kafka.session_timeout,
+        rebalance_timeout: kafka.rebalance_timeout,
+        heartbeat_interval: kafka.heartbeat_interval,
+        request_timeout: kafka.request_timeout,
+        call_deadline: plan.call_deadline,
+        max_in_flight: plan.permits,
+        nonce_key: NonceKey::new(random()),
+        seed: Uuid::new_v4().as_u64_pair().0,
+    }
+}
+
+/// What of it a mapping may change while its consumers run.
+pub(super) fn settings(mapping: &Mapping) -> DeliverySettings {
+    DeliverySettings {
         batch_size: mapping.batch_size,
         window: mapping.window_seconds.map_or(DEFAULT_WINDOW, |seconds| {
             Duration::from_secs(u64::from(seconds))
         }),
-        body_limit: mapping.body_limit,
         on_oversized: mapping.on_oversized,
         retry: mapping.retry.clone(),
         destination: mapping.destination.as_ref().map(|to| match to {
@@ -49,16 +81,6 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
         }),
         drop_undelivered: mapping.drop_undelivered,
         filters: Arc::clone(&mapping.filters),
-        read_committed: kafka.read_committed,
-        group_protocol: kafka.group_protocol,
-        session_timeout: kafka.session_timeout,
-        rebalance_timeout: kafka.rebalance_timeout,
-        heartbeat_interval: kafka.heartbeat_interval,
-        request_timeout: kafka.request_timeout,
-        call_deadline: plan.call_deadline,
-        max_in_flight: plan.permits,
-        nonce_key: NonceKey::new(random()),
-        seed: Uuid::new_v4().as_u64_pair().0,
     }
 }
 

@@ -26,6 +26,7 @@ mod keeping;
 mod places;
 mod positions;
 mod producing;
+mod reloading;
 mod reporting;
 mod seeding;
 mod skipping;
@@ -279,6 +280,7 @@ impl Consumer {
             Input::UnixTime(origin) => self.unix_origin_ms = Some(origin),
             Input::MaxInFlight(calls) => self.concurrency.set_max(calls),
             Input::CallDeadline(deadline) => self.config.call_deadline = deadline,
+            Input::Delivery(settings) => self.take_settings(*settings),
             Input::HashAlong(along) => self.hash_along = along,
             Input::Stop => self.begin_drain(),
             Input::Abort => self.begin_abort(),
