@@ -109,9 +109,12 @@ fn detail(out: &mut String, mapping: &Mapping, now: f64) {
         ("result", mapping.last_processing_result.clone()),
         ("modified", ago(now - mapping.last_modified)),
     ];
+    let given_up = given_up(mapping).map(|told| ("given up", told));
     let rows: Vec<_> = lines
+        .into_iter()
+        .chain(given_up)
         .map(|(name, value)| vec![name.to_owned(), value])
-        .into();
+        .collect();
     // Writing into a string cannot fail.
     writeln!(out, "\nmapping {}", printable(&mapping.name)).unwrap_or_default();
     table(out, "  ", &rows);
@@ -137,6 +140,17 @@ fn detail(out: &mut String, mapping: &Mapping, now: f64) {
     });
     write_lines(out, "  consumers", &consumers.collect::<Vec<_>>());
     partitions(out, mapping, now);
+}
+
+/// What has become of records that were given up, if any were.
+fn given_up(of: &Mapping) -> Option<String> {
+    let count = |name| of.counters.get(name).copied().unwrap_or(0);
+    let (delivered, dropped) = (
+        count("destination_delivered_records"),
+        count("dropped_records"),
+    );
+    let told = format!("{delivered} delivered to the destination, {dropped} dropped");
+    (delivered + dropped > 0).then_some(told)
 }
 
 fn partitions(out: &mut String, mapping: &Mapping, now: f64) {
@@ -195,6 +209,12 @@ fn doing(of: &Partition, now: f64) -> String {
         Partition {
             halted: Some(_), ..
         } => return "halted".to_owned(),
+        Partition {
+            retry: Some(Retry {
+                leaving: Some(_), ..
+            }),
+            ..
+        } => return "waits for its destination".to_owned(),
         Partition { retry: Some(_), .. } if !of.in_flight => return "waits to retry".to_owned(),
         Partition { retry: Some(_), .. } => "retried",
         Partition {

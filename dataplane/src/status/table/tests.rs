@@ -275,8 +275,18 @@ fn records_that_are_given_up_are_told_with_why_and_what_the_destination_says() {
         }),
         ..partition(0)
     };
-    let text = overview(&document(vec![given_up]));
+    let mut document = document(vec![given_up]);
+    let text = overview(&document);
     let said = "  partition 0 gives up offsets 7 to 11 (RetryAttemptsExhausted) for 2 min 10 s now, next writing in 4 s: \
                 AccessDenied: sqs:SendMessage\n";
+    assert!(text.contains(said), "{text}");
+    let text = details(&document);
+    assert!(text.contains("waits for its destination\n"), "{text}");
+    assert!(!text.contains("given up "), "none is yet: {text}");
+    let counters = &mut document.mappings[0].counters;
+    counters.insert("destination_delivered_records".to_owned(), 3);
+    counters.insert("dropped_records".to_owned(), 1);
+    let text = details(&document);
+    let said = "given up  3 delivered to the destination, 1 dropped\n";
     assert!(text.contains(said), "{text}");
 }
