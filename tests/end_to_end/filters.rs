@@ -5,6 +5,8 @@ use forebay_tests::eventually;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::harness::{Declared, Stage, get};
 
+use crate::status::document;
+
 /// A mapping of `orders` with that pattern alone.
 fn filtered(pattern: &str) -> Declared {
     let criteria = format!("FilterCriteria = {{ Filters = [{{ Pattern = '{pattern}' }}] }}\n");
@@ -66,9 +68,11 @@ async fn only_what_a_pattern_wants_is_sent_and_a_reload_takes_another() {
     node.reload();
     node.reloaded().await;
     eventually!({
-        let now = members(&stage).await;
-        !now.is_empty() && now != before
+        let shards = document(&site).await.node.shards;
+        let mut shards = shards.iter();
+        shards.all(|it| it.generation == it.planned_generation)
     });
+    assert_eq!(members(&stage).await, before, "nobody has joined again");
     produce(&stage, &[r#"{"status":"paid"}"#, r#"{"status":"open"}"#]).await;
     eventually!(stage.committed("orders", "orders", 0).await == 6);
     assert_eq!(delivered(&stage).await, [1, 2, 5]);

@@ -20,7 +20,7 @@ fn path(site: &Site) -> PathBuf {
     socket::path(&site.config().runtime_dir)
 }
 
-async fn document(site: &Site) -> Document {
+pub(crate) async fn document(site: &Site) -> Document {
     let asked = ask(&path(site)).await;
     asked.unwrap_or_else(|error| panic!("{error}"))
 }

@@ -148,8 +148,9 @@ impl Running {
             self.desk.inputs.nudge();
         }
         let mapping = self.desk.mapping.replace(Arc::clone(&plan.mapping));
+        let is_new = !Arc::ptr_eq(&mapping, &plan.mapping) && mapping != plan.mapping;
         self.want(|wanted| {
-            wanted.mappings += u64::from(mapping != plan.mapping);
+            wanted.mappings += u64::from(is_new);
             wanted.permits = plan.permits;
             wanted.call_deadline = plan.call_deadline;
         });
