@@ -11,7 +11,7 @@ use forebay_protocol::sigv4::PayloadHash;
 use forebay_tests::world::{Failure, Mutation, Report, Schedule, World};
 
 /// Seeds that once failed.
-const REGRESSIONS: &[u64] = &[2290, 2509, 5408, 6915, 9184, 19_973, 25_727];
+const REGRESSIONS: &[u64] = &[2290, 2509, 5408, 6546, 6915, 9184, 19_973, 25_727];
 
 fn from_env(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, ConsumerConfig, Destination, Disconnect, Input, TopicDestination,
+    Budget, ConsumerConfig, Destination, Disconnect, Input, Skip, SkipId, TopicDestination,
 };
 use forebay_protocol::kafka::error::ErrorCode;
+use forebay_protocol::kafka::partitioner::hash_of_key;
 use forebay_protocol::lambda::failure::Condition;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::fake_kafka::{Config, Fault};
@@ -351,6 +352,48 @@ fn a_lane_whose_topic_fails_is_released_and_another_member_writes_it() {
         story.committed(0) == Some(1) && story.committed(1) == Some(1)
     });
     assert_eq!(places(&story), [(0, 0), (1, 0)]);
+}
+
+/// Of a joint batch one lane's record is written, and that of the other lane, which is not, is discarded by an operator: what
+/// is left has nothing more to write, and goes to the function.
+#[test]
+fn what_is_left_when_nothing_waits_for_the_topic_any_more_is_called_with() {
+    let key_for = |partition: u32| {
+        let keys = (0_u32..).map(|at| format!("key-{at}"));
+        let mut keys = keys.filter(|key| hash_of_key(key.as_bytes()) % 2 == partition);
+        keys.next().expect("keys go everywhere")
+    };
+    let mut story = Story::of_cluster(2, 1);
+    story.kafka.create_topic(FAILED, 2);
+    story.kafka.move_leader(FAILED, 1, None);
+    let mut config = config();
+    config.retry.max_age = Some(Duration::from_secs(60));
+    config.window = Duration::from_secs(1);
+    story.join_told(config, Budget::new(64 << 20), [Input::UnixTime(BEGINNING)]);
+    story.until("all are owned", |story| story.owned(0).len() == 2);
+    let old = |key: String| {
+        NewRecord::value("old")
+            .with_key(key)
+            .at(BEGINNING - 100_000)
+    };
+    let fresh = NewRecord::value("fresh").at(BEGINNING);
+    story.kafka.append(TOPIC, 0, &[old(key_for(0)), fresh]);
+    story.kafka.append(TOPIC, 1, &[old(key_for(1))]);
+    story.until("it is told", |story| fault(story).contains("has no leader"));
+    story.until("the other is written", |story| {
+        story.committed(0) == Some(1)
+    });
+    let skip = Skip {
+        id: SkipId(1),
+        partition: 1,
+        offset: 0,
+        discard: true,
+    };
+    story.tell(0, Input::Skips(vec![skip]));
+    story.until("the rest is committed", |story| {
+        story.committed(0) == Some(2) && story.committed(1) == Some(1)
+    });
+    assert_eq!(story.values(0), ["fresh"]);
 }
 
 #[test]

@@ -153,12 +153,17 @@ impl Batch {
         batch
     }
 
-    /// Carries these parts from now on; attempts stay counted.
+    /// Carries these parts from now on; attempts stay counted. Where nothing leaves it any more, it is called with.
     pub(super) fn reframe(&mut self, parts: Vec<Part>, shape: &EventShape) {
         assert!(
             !parts.is_empty(),
             "an invocation carries at least one record"
         );
+        // What left it may have been of a lane that is gone, or have ended record by record.
+        let leaves = parts.iter().any(|part| !part.leaving().is_empty());
+        if matches!(self.state, BatchState::Leaving(_)) && !leaves {
+            self.state = BatchState::Ready;
+        }
         self.pieces = frame(&parts, Part::live, shape);
         self.body_bytes = self.pieces.iter().map(Bytes::len).sum();
         let is_oversized = parts.iter().any(|part| part.body.oversized.is_some());
