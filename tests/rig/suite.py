@@ -93,10 +93,10 @@ def tidy(part):
 
 
 def simulation(part):
-    """Stories, lies (FOREBAY_LIES=1 for all of them), and 100,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
+    """Stories, lies (FOREBAY_LIES=1 for all of them), and 60,000 seeded schedules; FOREBAY_SCHEDULES for another number."""
     part.test("stories")
     part.test("hostile")
-    part.test("simulation", FOREBAY_SCHEDULES=os.environ.get("FOREBAY_SCHEDULES", "100000"))
+    part.test("simulation", FOREBAY_SCHEDULES=os.environ.get("FOREBAY_SCHEDULES", "60000"))
 
 
 def end_to_end(part):

@@ -1,7 +1,7 @@
 //! The delivery core against a simulated cluster, function, network and clock: seeded schedules, the four
 //! rules checked at every step, and deliberate faults that the rules must find.
 //!
-//! `FOREBAY_SCHEDULES=N` plays N schedules (default 2,000; `tests/run` plays 100,000), from
+//! `FOREBAY_SCHEDULES=N` plays N schedules (default 2,000; `tests/run` plays 60,000), from
 //! `FOREBAY_FIRST_SEED` on. A failure names its seed: put it into `REGRESSIONS` once it is mended.
 
 use std::sync::atomic::{AtomicU64, Ordering};
