@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, Disconnect, Diversion, DiversionId,
-    Duty, Effect, Endpoint, GroupProtocol, Input, Notice, OnOversized, RetryPolicy,
-    StartingPosition, Undelivered,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, DeliverySettings, Disconnect,
+    Diversion, DiversionId, Duty, Effect, Endpoint, GroupProtocol, Input, Notice, OnOversized,
+    RetryPolicy, StartingPosition, Undelivered,
 };
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::lambda::invoke::{Execution, Outcome};
@@ -114,14 +114,16 @@ pub fn consumer_config() -> ConsumerConfig {
         group_protocol: GroupProtocol::Classic,
         group_instance_id: None,
         starting_position: StartingPosition::TrimHorizon,
-        batch_size: 100,
-        window: Duration::ZERO,
         body_limit: limits::BODY_BYTES_LIMIT,
-        on_oversized: OnOversized::Halt,
-        retry: RetryPolicy::default(),
-        destination: None,
-        drop_undelivered: false,
-        filters: Arc::default(),
+        delivery: DeliverySettings {
+            batch_size: 100,
+            window: Duration::ZERO,
+            on_oversized: OnOversized::Halt,
+            retry: RetryPolicy::default(),
+            destination: None,
+            drop_undelivered: false,
+            filters: Arc::default(),
+        },
         read_committed: true,
         session_timeout: Duration::from_secs(10),
         rebalance_timeout: Duration::from_secs(30),

@@ -9,11 +9,11 @@ use forebay_protocol::filter::{Filter, FilterSet};
 use forebay_tests::story::{Story, consumer_config, failed, succeeded};
 
 /// A consumer of one partition with filters; plain text other than `yes` is not wanted.
-fn filtering(config: ConsumerConfig) -> Story {
+fn filtering(mut config: ConsumerConfig) -> Story {
     let filter = Filter::compile(r#"{"value":[{"prefix":"yes"}]}"#).expect("a pattern");
     let mut story = Story::of_cluster(1, 1);
-    let filters = Arc::new(FilterSet::new(vec![filter]));
-    story.join(ConsumerConfig { filters, ..config }, Budget::new(64 << 20));
+    config.delivery.filters = Arc::new(FilterSet::new(vec![filter]));
+    story.join(config, Budget::new(64 << 20));
     story
 }
 
@@ -62,11 +62,10 @@ fn what_is_filtered_behind_an_open_call_waits_for_its_end() {
 
 #[test]
 fn batch_size_counts_what_is_sent() {
-    let mut story = filtering(ConsumerConfig {
-        batch_size: 2,
-        window: Duration::from_secs(60),
-        ..consumer_config()
-    });
+    let mut config = consumer_config();
+    config.delivery.batch_size = 2;
+    config.delivery.window = Duration::from_secs(60);
+    let mut story = filtering(config);
     story.hold_calls();
     for value in ["no", "yes 1", "no", "no", "yes 2", "yes 3"] {
         story.produce(0, value);
@@ -86,11 +85,10 @@ fn batch_size_counts_what_is_sent() {
 
 #[test]
 fn a_record_that_no_body_holds_and_no_filter_wants_is_passed_over() {
-    let mut story = filtering(ConsumerConfig {
-        body_limit: 4096,
-        on_oversized: OnOversized::Halt,
-        ..consumer_config()
-    });
+    let mut config = consumer_config();
+    config.body_limit = 4096;
+    config.delivery.on_oversized = OnOversized::Halt;
+    let mut story = filtering(config);
     story.produce(0, &"no ".repeat(4096));
     story.produce(0, "yes");
     story.until("it is committed", |story| story.committed(0) == Some(2));

@@ -19,8 +19,8 @@ const BEGINNING: i64 = 1_700_000_000_000;
 /// A mapping with a destination, whose joint batches wait for a second.
 fn diverting() -> ConsumerConfig {
     let mut config = consumer_config();
-    config.destination = Some(Destination::Service);
-    config.window = Duration::from_secs(1);
+    config.delivery.destination = Some(Destination::Service);
+    config.delivery.window = Duration::from_secs(1);
     config
 }
 
@@ -66,7 +66,7 @@ fn produce(story: &mut Story, partition: i32, count: usize) {
 
 /// A story of that mapping whose one record is given up with its first call: it is being written.
 fn writing_of(mut config: ConsumerConfig) -> Story {
-    config.retry.max_attempts = Some(0);
+    config.delivery.retry.max_attempts = Some(0);
     let mut story = story_of(config, 1);
     poisoned_by(&mut story, &[(0, 0)]);
     produce(&mut story, 0, 1);
@@ -96,7 +96,7 @@ fn ends(diversion: &Diversion) -> Vec<(i32, i64, i64)> {
 #[test]
 fn a_batch_is_given_up_after_its_attempts_and_goes_to_the_destination() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(2);
+    config.delivery.retry.max_attempts = Some(2);
     let mut story = story_of(config, 1);
     let seen = poisoned_by(&mut story, &[(0, 1)]);
     produce(&mut story, 0, 3);
@@ -142,7 +142,7 @@ fn a_batch_is_given_up_after_its_attempts_and_goes_to_the_destination() {
 #[test]
 fn without_a_destination_what_is_given_up_is_discarded_and_said() {
     let mut config = consumer_config();
-    config.retry.max_attempts = Some(0);
+    config.delivery.retry.max_attempts = Some(0);
     let mut story = story_of(config, 1);
     let seen = poisoned_by(&mut story, &[(0, 0)]);
     produce(&mut story, 0, 1);
@@ -156,8 +156,8 @@ fn without_a_destination_what_is_given_up_is_discarded_and_said() {
 #[test]
 fn throttles_and_broken_calls_take_no_attempt() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(1);
-    config.window = Duration::ZERO;
+    config.delivery.retry.max_attempts = Some(1);
+    config.delivery.window = Duration::ZERO;
     let mut story = story_of(config, 1);
     story.hold_calls();
     produce(&mut story, 0, 1);
@@ -195,8 +195,8 @@ fn throttles_and_broken_calls_take_no_attempt() {
 #[test]
 fn halves_find_the_record_that_the_function_cannot_digest() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(0);
-    config.retry.bisect = true;
+    config.delivery.retry.max_attempts = Some(0);
+    config.delivery.retry.bisect = true;
     let mut story = story_of(config, 1);
     let seen = poisoned_by(&mut story, &[(0, 2)]);
     produce(&mut story, 0, 4);
@@ -219,8 +219,8 @@ fn halves_find_the_record_that_the_function_cannot_digest() {
 #[test]
 fn a_joint_batch_splits_into_groups_of_lanes_first() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(0);
-    config.retry.bisect = true;
+    config.delivery.retry.max_attempts = Some(0);
+    config.delivery.retry.bisect = true;
     let mut story = story_of(config, 4);
     let seen = poisoned_by(&mut story, &[(3, 0)]);
     for partition in 0..4 {
@@ -245,7 +245,7 @@ fn a_joint_batch_splits_into_groups_of_lanes_first() {
 #[test]
 fn without_halves_a_joint_batch_is_given_up_whole_in_one_document() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(1);
+    config.delivery.retry.max_attempts = Some(1);
     let mut story = story_of(config, 2);
     poisoned_by(&mut story, &[(1, 0)]);
     produce(&mut story, 0, 2);
@@ -259,8 +259,8 @@ fn without_halves_a_joint_batch_is_given_up_whole_in_one_document() {
 #[test]
 fn only_the_records_that_the_function_reports_are_tried_again() {
     let mut config = diverting();
-    config.retry.report_item_failures = true;
-    config.retry.max_attempts = Some(1);
+    config.delivery.retry.report_item_failures = true;
+    config.delivery.retry.max_attempts = Some(1);
     let mut story = story_of(config, 2);
     story.hold_calls();
     produce(&mut story, 0, 4);
@@ -307,8 +307,8 @@ fn an_answer_that_names_other_records_or_nothing_fails_the_whole_batch() {
     let padded = foreign.replace("-0\"", "-00\"").replace(":7", ":0");
     for answer in [&foreign, &elsewhere, &padded, "OK", "", "[1]"] {
         let mut config = diverting();
-        config.retry.report_item_failures = true;
-        config.retry.max_attempts = Some(0);
+        config.delivery.retry.report_item_failures = true;
+        config.delivery.retry.max_attempts = Some(0);
         let mut story = story_of(config, 1);
         let answer = answer.to_owned();
         story.answer_calls(move |_| answered(&answer));
@@ -329,7 +329,7 @@ fn a_mapping_that_asks_for_no_report_takes_any_answer_for_a_success() {
 #[test]
 fn records_that_are_too_old_leave_before_a_call_and_between_two() {
     let mut config = diverting();
-    config.retry.max_age = Some(Duration::from_secs(60));
+    config.delivery.retry.max_age = Some(Duration::from_secs(60));
     let mut story = story_of(config, 1);
     let seen = poisoned_by(&mut story, &[(0, 0), (0, 1), (0, 2), (0, 3)]);
     let at = |seconds: i64| BEGINNING + seconds * 1000;
@@ -378,7 +378,7 @@ fn records_that_are_too_old_leave_before_a_call_and_between_two() {
 #[test]
 fn a_destination_that_fails_is_written_to_again_and_its_lane_waits() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(0);
+    config.delivery.retry.max_attempts = Some(0);
     let mut story = story_of(config, 2);
     poisoned_by(&mut story, &[(0, 0)]);
     produce(&mut story, 0, 1);
@@ -406,7 +406,7 @@ fn a_destination_that_fails_is_written_to_again_and_its_lane_waits() {
 #[test]
 fn what_a_destination_does_not_take_is_dropped_if_the_owner_chose_so() {
     let mut config = diverting();
-    config.drop_undelivered = true;
+    config.delivery.drop_undelivered = true;
     let mut story = writing_of(config);
     for _ in 0..limits::DIVERSION_TRIES_BEFORE_DROP {
         assert!(is_at_its_start(&story));
@@ -426,7 +426,7 @@ fn what_a_destination_does_not_take_is_dropped_if_the_owner_chose_so() {
 fn a_record_that_no_call_may_carry_goes_to_the_destination_whole() {
     let mut config = diverting();
     config.body_limit = 10_000;
-    config.on_oversized = OnOversized::Halt;
+    config.delivery.on_oversized = OnOversized::Halt;
     let mut story = story_of(config, 1);
     let seen = poisoned_by(&mut story, &[]);
     produce(&mut story, 0, 1);

@@ -12,21 +12,9 @@ use forebay_protocol::lambda::failure::Condition;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::story::{Story, TOPIC, consumer_config, failed, succeeded};
 
-fn settings(config: &ConsumerConfig) -> DeliverySettings {
-    DeliverySettings {
-        batch_size: config.batch_size,
-        window: config.window,
-        on_oversized: config.on_oversized,
-        retry: config.retry.clone(),
-        destination: config.destination.clone(),
-        drop_undelivered: config.drop_undelivered,
-        filters: Arc::clone(&config.filters),
-    }
-}
-
 /// Delivers by the story's settings with that change from now on.
 fn change(story: &mut Story, change: impl FnOnce(&mut DeliverySettings)) {
-    let mut settings = settings(&consumer_config());
+    let mut settings = consumer_config().delivery;
     change(&mut settings);
     story.tell(0, Input::Delivery(Box::new(settings)));
 }
@@ -76,7 +64,7 @@ fn attempts_stay_counted_and_a_limit_holds_for_the_next() {
 #[test]
 fn an_open_call_goes_on_and_its_end_is_judged_by_the_new_settings() {
     let mut config = consumer_config();
-    config.retry = RetryPolicy {
+    config.delivery.retry = RetryPolicy {
         max_attempts: Some(0),
         ..RetryPolicy::default()
     };
@@ -96,7 +84,7 @@ fn an_open_call_goes_on_and_its_end_is_judged_by_the_new_settings() {
 #[test]
 fn what_is_encoded_stays_and_what_follows_is_filtered_and_cut_anew() {
     let mut config = consumer_config();
-    config.window = Duration::from_secs(5);
+    config.delivery.window = Duration::from_secs(5);
     let mut story = story_of(config);
     story.produce(0, r#"{"send":"no"}"#);
     story.play(Duration::from_secs(1));
@@ -145,8 +133,8 @@ fn a_record_too_large_goes_to_the_destination_that_comes() {
 #[test]
 fn what_waits_for_its_destination_is_written_at_once() {
     let mut config = consumer_config();
-    config.retry.max_attempts = Some(0);
-    config.destination = Some(Destination::Service);
+    config.delivery.retry.max_attempts = Some(0);
+    config.delivery.destination = Some(Destination::Service);
     let mut story = story_of(config);
     story.produce(0, "a");
     next_call(&mut story);

@@ -69,7 +69,7 @@ fn records_that_are_retried_are_told_with_their_offsets_and_the_last_error() {
 fn a_joint_batch_tells_of_each_of_its_partitions_and_of_no_other() {
     let mut story = Story::of_cluster(3, 1);
     let mut config = consumer_config();
-    config.window = Duration::from_secs(1);
+    config.delivery.window = Duration::from_secs(1);
     story.join(config, Budget::new(0));
     story.until("all are owned", |story| story.owned(0).len() == 3);
     story.answer_calls(|_| failed());

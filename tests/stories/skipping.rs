@@ -15,15 +15,15 @@ use forebay_tests::story::{Story, TOPIC, consumer_config, failed, succeeded};
 /// A mapping with a destination.
 fn diverting() -> ConsumerConfig {
     let mut config = consumer_config();
-    config.destination = Some(Destination::Service);
-    config.retry.max_attempts = None;
+    config.delivery.destination = Some(Destination::Service);
+    config.delivery.retry.max_attempts = None;
     config
 }
 
 /// A story of that mapping whose first batch has `records` records, in so many partitions, and has failed once.
 fn failing(config: ConsumerConfig, partitions: i32, records: usize) -> Story {
     let mut config = config;
-    config.window = Duration::from_secs(1);
+    config.delivery.window = Duration::from_secs(1);
     let mut story = Story::of_cluster(partitions, 1);
     story.join(config, Budget::new(64 << 20));
     story.hold_calls();
@@ -218,7 +218,7 @@ fn without_a_destination_it_can_be_discarded_only() {
 #[test]
 fn what_its_destination_does_not_take_can_be_discarded() {
     let mut config = diverting();
-    config.retry.max_attempts = Some(0);
+    config.delivery.retry.max_attempts = Some(0);
     let mut story = failing(config, 1, 3);
     let wish = want(&mut story, skip(1, 1, false));
     assert!(matches!(

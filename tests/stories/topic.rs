@@ -23,11 +23,11 @@ const PAYLOAD: &str = "payload";
 /// A mapping that gives every record up after one call, for that topic.
 fn config() -> ConsumerConfig {
     let mut config = consumer_config();
-    config.destination = Some(Destination::Topic(TopicDestination {
+    config.delivery.destination = Some(Destination::Topic(TopicDestination {
         topic: FAILED.to_owned(),
         function_arn: "arn:aws:lambda:eu-west-1:111122223333:function:f".to_owned(),
     }));
-    config.retry.max_attempts = Some(0);
+    config.delivery.retry.max_attempts = Some(0);
     config
 }
 
@@ -367,8 +367,8 @@ fn what_is_left_when_nothing_waits_for_the_topic_any_more_is_called_with() {
     story.kafka.create_topic(FAILED, 2);
     story.kafka.move_leader(FAILED, 1, None);
     let mut config = config();
-    config.retry.max_age = Some(Duration::from_secs(60));
-    config.window = Duration::from_secs(1);
+    config.delivery.retry.max_age = Some(Duration::from_secs(60));
+    config.delivery.window = Duration::from_secs(1);
     story.join_told(config, Budget::new(64 << 20), [Input::UnixTime(BEGINNING)]);
     story.until("all are owned", |story| story.owned(0).len() == 2);
     let old = |key: String| {
@@ -424,7 +424,7 @@ fn where_the_owner_chose_so_what_the_topic_does_not_take_is_discarded() {
     let mut story = Story::of_cluster(1, 1);
     story.answer_calls(|_| failed());
     let mut config = config();
-    config.drop_undelivered = true;
+    config.delivery.drop_undelivered = true;
     story.join_told(config, Budget::new(64 << 20), [Input::UnixTime(BEGINNING)]);
     story.until("it is owned", |story| story.owned(0).len() == 1);
     produce(&mut story, 0, &["a"]);

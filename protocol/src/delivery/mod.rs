@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::filter::FilterSet;
 use crate::kafka::sasl::{Derivation, DerivedKey, NonceKey, SaslCredentials};
 use crate::lambda::failure::Failure;
 use crate::lambda::invoke::Outcome;
@@ -87,7 +86,7 @@ pub struct TopicDestination {
     pub function_arn: String,
 }
 
-/// Everything a consumer is told once.
+/// Everything a consumer is told at first.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     /// The brokers to begin with, in the configured order.
@@ -110,22 +109,10 @@ pub struct ConsumerConfig {
     pub group_instance_id: Option<String>,
     /// Where a partition without a commit starts.
     pub starting_position: StartingPosition,
-    /// Records that one invocation carries at most.
-    pub batch_size: u32,
-    /// How long the first record of a batch may wait for company; zero sends at once.
-    pub window: Duration,
     /// A body stays strictly below this many bytes.
     pub body_limit: usize,
-    /// What becomes of a record that no body can hold.
-    pub on_oversized: OnOversized,
-    /// How often, and how long, records are tried.
-    pub retry: RetryPolicy,
-    /// Where records go that are given up; without it they are discarded, and counted.
-    pub destination: Option<Destination>,
-    /// Whether records that the destination does not take are discarded (AWS's way) instead of kept until it does.
-    pub drop_undelivered: bool,
-    /// The records that are sent; the others are passed over.
-    pub filters: Arc<FilterSet>,
+    /// How records are delivered, as long as nothing else is told.
+    pub delivery: DeliverySettings,
     /// Whether open and aborted transactions are left out.
     pub read_committed: bool,
     /// The group's session timeout.

@@ -3,52 +3,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ConsumerConfig, Destination, OnOversized, RetryPolicy};
+use super::{Destination, OnOversized, RetryPolicy};
 use crate::filter::FilterSet;
 
-/// How records are delivered; each member means what that of [`ConsumerConfig`] does.
+/// How records are delivered.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(
-    missing_docs,
-    reason = "each is documented where the consumer is configured"
-)]
 pub struct DeliverySettings {
+    /// Records that one invocation carries at most.
     pub batch_size: u32,
+    /// How long the first record of a batch may wait for company; zero sends at once.
     pub window: Duration,
+    /// What becomes of a record that no body can hold.
     pub on_oversized: OnOversized,
+    /// How often, and how long, records are tried.
     pub retry: RetryPolicy,
-    /// It may come, and go from one service to another; nothing else of it changes while a consumer runs.
+    /// Where records go that are given up; without it they are discarded, and counted. It may come, and go from one service
+    /// to another; nothing else of it changes while a consumer runs.
     pub destination: Option<Destination>,
+    /// Whether records that the destination does not take are discarded (AWS's way) instead of kept until it does.
     pub drop_undelivered: bool,
+    /// The records that are sent; the others are passed over.
     pub filters: Arc<FilterSet>,
 }
 
-impl ConsumerConfig {
-    /// Takes other settings over.
-    pub(super) fn deliver_by(&mut self, settings: DeliverySettings) {
-        assert!(
-            may_become(self.destination.as_ref(), settings.destination.as_ref()),
-            "for a topic, or for none any more, a consumer is started again"
-        );
-        let DeliverySettings {
-            batch_size,
-            window,
-            on_oversized,
-            retry,
-            destination,
-            drop_undelivered,
-            filters,
-        } = settings;
-        self.batch_size = batch_size;
-        self.window = window;
-        self.on_oversized = on_oversized;
-        self.retry = retry;
-        self.destination = destination;
-        self.drop_undelivered = drop_undelivered;
-        self.filters = filters;
+impl DeliverySettings {
+    /// Whether a consumer that runs by these may go on by the others.
+    pub(super) fn may_become(&self, others: &Self) -> bool {
+        let (before, after) = (&self.destination, &others.destination);
+        before == after || (before.is_none() && *after == Some(Destination::Service))
     }
-}
-
-fn may_become(before: Option<&Destination>, after: Option<&Destination>) -> bool {
-    before == after || (before.is_none() && after == Some(&Destination::Service))
 }

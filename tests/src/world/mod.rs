@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_protocol::delivery::{
-    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, DiversionId, Duty, Effect, Endpoint,
-    GroupProtocol, Input, OnOversized, RetryPolicy, StartingPosition,
+    Budget, CallId, ConnectionId, Consumer, ConsumerConfig, DeliverySettings, DiversionId, Duty,
+    Effect, Endpoint, GroupProtocol, Input, OnOversized, RetryPolicy, StartingPosition,
 };
 use forebay_protocol::random::Random;
 use forebay_protocol::time::Instant;
@@ -363,20 +363,22 @@ impl World {
                 .has_static_members
                 .then(|| format!("instance-{node}")),
             starting_position: StartingPosition::TrimHorizon,
-            batch_size: schedule.batch_size,
-            window: schedule.window,
             body_limit: schedule.body_limit,
-            on_oversized: OnOversized::Halt,
-            retry: schedule
-                .giving_up
-                .as_ref()
-                .map_or_else(RetryPolicy::default, |it| it.retry.clone()),
-            destination: self.destination(),
-            drop_undelivered: schedule
-                .giving_up
-                .as_ref()
-                .is_some_and(|it| it.drop_undelivered),
-            filters: schedule.filters(),
+            delivery: DeliverySettings {
+                batch_size: schedule.batch_size,
+                window: schedule.window,
+                on_oversized: OnOversized::Halt,
+                retry: schedule
+                    .giving_up
+                    .as_ref()
+                    .map_or_else(RetryPolicy::default, |it| it.retry.clone()),
+                destination: self.destination(),
+                drop_undelivered: schedule
+                    .giving_up
+                    .as_ref()
+                    .is_some_and(|it| it.drop_undelivered),
+                filters: schedule.filters(),
+            },
             read_committed: true,
             session_timeout: Duration::from_secs(10),
             rebalance_timeout: Duration::from_secs(30),

@@ -18,15 +18,6 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
     let mapping = &*plan.mapping;
     let kafka = &mapping.kafka;
     let name = format!("{}-{}", mapping.uuid, plan.ordinal);
-    let DeliverySettings {
-        batch_size,
-        window,
-        on_oversized,
-        retry,
-        destination,
-        drop_undelivered,
-        filters,
-    } = settings(mapping);
     ConsumerConfig {
         bootstrap: mapping.bootstrap.clone(),
         bootstrap_servers: mapping.bootstrap_servers.clone(),
@@ -40,14 +31,8 @@ pub(super) fn config(plan: &ConsumerPlan) -> ConsumerConfig {
             false => Duty::KeepPlace,
         },
         starting_position: mapping.starting_position,
-        batch_size,
-        window,
         body_limit: mapping.body_limit,
-        on_oversized,
-        retry,
-        destination,
-        drop_undelivered,
-        filters,
+        delivery: settings(mapping),
         read_committed: kafka.read_committed,
         group_protocol: kafka.group_protocol,
         session_timeout: kafka.session_timeout,

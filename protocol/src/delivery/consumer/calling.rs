@@ -91,8 +91,8 @@ impl Consumer {
             .collect();
         waiting.sort_by_key(|(since, lane)| (*since, lane.partition));
         let (oldest, _) = waiting.first()?;
-        let in_time = self.now < *oldest + self.config.window;
-        let batch_size = usize::try_from(self.config.batch_size).unwrap_or(usize::MAX);
+        let in_time = self.now < *oldest + self.config.delivery.window;
+        let batch_size = usize::try_from(self.config.delivery.batch_size).unwrap_or(usize::MAX);
         let mut joint = Vec::new();
         let mut records = 0;
         let mut bytes = self.shape.envelope_bytes();
@@ -191,7 +191,7 @@ impl Consumer {
             .lanes
             .values()
             .filter(|lane| !lane.busy && !lane.revoking)
-            .filter_map(|lane| Some(lane.open_since()? + self.config.window));
+            .filter_map(|lane| Some(lane.open_since()? + self.config.delivery.window));
         due.chain(windows).min()
     }
 }

@@ -43,7 +43,12 @@ impl Consumer {
         if let Fate::FailedInPart(failed) = &fate {
             self.end_all_but(&mut batch, failed);
         }
-        match batch.conclude(&fate, &self.config.retry, self.now, &mut self.random) {
+        match batch.conclude(
+            &fate,
+            &self.config.delivery.retry,
+            self.now,
+            &mut self.random,
+        ) {
             Verdict::Retry => self.keep_batch(id, batch),
             Verdict::Split(then) => self.split_batch(batch, then),
             Verdict::Exhausted => self.give_up_if_ours(batch, Condition::RetryAttemptsExhausted),
@@ -131,7 +136,7 @@ impl Consumer {
 
     /// The records that the function reports as failed, where the mapping has it report any.
     fn reported(&self, batch: &Batch, body: &[u8]) -> Result<BTreeSet<(i32, i64)>, String> {
-        match self.config.retry.report_item_failures {
+        match self.config.delivery.retry.report_item_failures {
             true => batch.resolve(&self.config.topic, &item_failures(body)?),
             false => Ok(BTreeSet::new()),
         }
@@ -274,7 +279,7 @@ impl Consumer {
         }
         let (partition, offset) = (part.partition, part.first_offset());
         let detail = format!("partition={partition} offset={offset}");
-        match self.config.on_oversized {
+        match self.config.delivery.on_oversized {
             OnOversized::Discard => {
                 self.counters.records_dropped += 1;
                 self.notice(

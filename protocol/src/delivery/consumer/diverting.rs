@@ -199,7 +199,9 @@ impl Consumer {
                 self.counters.destination_errors += 1;
                 self.destination_fault(undelivered.reason.clone());
                 let failures = writing.failures.saturating_add(1);
-                if self.config.drop_undelivered && failures >= limits::DIVERSION_TRIES_BEFORE_DROP {
+                if self.config.delivery.drop_undelivered
+                    && failures >= limits::DIVERSION_TRIES_BEFORE_DROP
+                {
                     self.discard(batch, writing.condition);
                     return;
                 }
@@ -257,7 +259,7 @@ impl Consumer {
 
     /// Whether the mapping has a destination.
     pub(super) fn has_destination(&self) -> bool {
-        self.config.destination.is_some()
+        self.config.delivery.destination.is_some()
     }
 
     /// Unix milliseconds, as far as the shell has told them.
@@ -270,7 +272,7 @@ impl Consumer {
 
     /// The oldest timestamp that is not too old; `None` where records do not age.
     pub(super) fn oldest_timestamp(&self) -> Option<i64> {
-        let max_age = self.config.retry.max_age?;
+        let max_age = self.config.delivery.retry.max_age?;
         self.unix_origin_ms?;
         let max_age = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
         Some(self.unix_ms().saturating_sub(max_age))

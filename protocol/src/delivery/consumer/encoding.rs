@@ -65,13 +65,13 @@ impl Consumer {
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
-            filters: &self.config.filters,
+            filters: &self.config.delivery.filters,
             topic: &self.config.topic,
             scratch: &mut self.filter_scratch,
             decompressor: &mut self.decompressor,
             buffers: &mut self.buffers,
             body_limit: self.config.body_limit,
-            batch_size: usize::try_from(self.config.batch_size).unwrap_or(usize::MAX),
+            batch_size: usize::try_from(self.config.delivery.batch_size).unwrap_or(usize::MAX),
             hash_along,
             now: self.now,
             turn_bytes: step,
@@ -118,7 +118,7 @@ impl Consumer {
             self.encode_oversized(partition, body_bytes);
             return;
         }
-        match self.config.on_oversized {
+        match self.config.delivery.on_oversized {
             OnOversized::Discard => {
                 self.counters.records_dropped += 1;
                 self.notice(

@@ -26,7 +26,7 @@ use crate::time::Instant;
 
 /// The producer of a consumer whose failed records go to a topic.
 pub(super) fn producer(config: &ConsumerConfig, now: Instant) -> Option<Producer> {
-    match (&config.destination, config.duty) {
+    match (&config.delivery.destination, config.duty) {
         (Some(Destination::Topic(to)), Duty::Serve) => {
             Some(Producer::new(&to.topic, config.bootstrap.clone(), now))
         }
@@ -211,7 +211,7 @@ impl Consumer {
 
     /// One record's document under its own key; `None` once it does not leave any more.
     fn document(&self, chunk: &Chunk, item: &Item) -> Option<NewRecord> {
-        let Some(Destination::Topic(to)) = &self.config.destination else {
+        let Some(Destination::Topic(to)) = &self.config.delivery.destination else {
             return None;
         };
         let batch = self.batches.get(&chunk.batch)?;

@@ -13,7 +13,11 @@ use crate::filter::Scratch;
 
 impl Consumer {
     pub(super) fn take_settings(&mut self, settings: DeliverySettings) {
-        self.config.deliver_by(settings);
+        assert!(
+            self.config.delivery.may_become(&settings),
+            "for a topic, or for none any more, a consumer is started again"
+        );
+        self.config.delivery = settings;
         self.filter_scratch = Scratch::default();
         // Whoever has mended the destination does not wait for the next try.
         for batch in self.batches.values_mut() {

@@ -120,7 +120,7 @@ impl Consumer {
         });
         let waits_for_company = lane
             .open_since()
-            .is_some_and(|since| self.now < since + self.config.window);
+            .is_some_and(|since| self.now < since + self.config.delivery.window);
         lane.halted.is_some()
             || lane.revoking
             || self.is_cluster_at_fault()
