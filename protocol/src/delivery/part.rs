@@ -136,26 +136,14 @@ impl Part {
 
     /// What was given up has ended; false once nothing is left.
     pub(super) fn end_leaving(&mut self) -> bool {
-        let leaving = std::mem::take(&mut self.leaving);
-        let mut leaving = leaving.into_iter().flatten().peekable();
-        self.live = select(&self.live, |at| leaving.next_if_eq(&at).is_none());
-        !self.live.is_empty()
+        self.end_leaving_of(|_| true)
     }
 
     /// The same of those of which that holds; others that were given up still leave.
     pub(super) fn end_leaving_of(&mut self, mut ended: impl FnMut(&RecordMark) -> bool) -> bool {
-        let others = select(&self.leaving, |at| !ended(&self.marks()[at]));
-        let mut still = others.iter().cloned().flatten().peekable();
-        let mut leaving = std::mem::take(&mut self.leaving).into_iter().flatten();
-        let mut leaves = leaving.next();
-        self.live = select(&self.live, |at| {
-            if leaves != Some(at) {
-                return true;
-            }
-            leaves = leaving.next();
-            still.next_if_eq(&at).is_some()
-        });
-        self.leaving = others;
+        let ended = select(&self.leaving, |at| ended(&self.marks()[at]));
+        self.leaving = without(&self.leaving, &ended);
+        self.live = without(&self.live, &ended);
         !self.live.is_empty()
     }
 
@@ -211,6 +199,12 @@ fn select(ranges: &[Range<usize>], mut holds: impl FnMut(usize) -> bool) -> Vec<
         }
     }
     selected
+}
+
+/// The ranges without others, which lie within them.
+fn without(ranges: &[Range<usize>], others: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut others = others.iter().cloned().flatten().peekable();
+    select(ranges, |at| others.next_if_eq(&at).is_none())
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Writer {
         debug!(
             mapping = %mapping.uuid,
             destination = mapping.destination.as_ref().map(tracing::field::display),
-            condition = condition.name(),
+            condition = condition.as_str(),
             records = diversion.failure.records(),
             "Failed records are written to the destination"
         );

@@ -98,7 +98,7 @@ impl Failure {
             request_context: RequestContext {
                 request_id: &self.request_id,
                 function_arn: origin.function_arn,
-                condition: self.condition.name(),
+                condition: self.condition.as_str(),
                 approximate_invoke_count: self.invoke_count,
             },
             response_context: self.response_context(),
@@ -123,18 +123,6 @@ impl Failure {
             // Whatever was answered before: it is age that ended them.
             Condition::RecordAgeExceeded => None,
             Condition::RetryAttemptsExhausted | Condition::SkippedByOperator => answered.map(Some),
-        }
-    }
-}
-
-impl Condition {
-    /// As invocation records spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RetryAttemptsExhausted => "RetryAttemptsExhausted",
-            Self::MaximumPayloadSizeExceeded => "MaximumPayloadSizeExceeded",
-            Self::RecordAgeExceeded => "RecordAgeExceeded",
-            Self::SkippedByOperator => "SkippedByOperator",
         }
     }
 }
