@@ -19,29 +19,24 @@
 //! Invariant: a record counts as written once the leader has acknowledged it for all replicas in sync; one batch is in
 //! flight for each partition at most.
 
+mod identification;
 mod outbox;
 mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
-use self::outbox::{Idempotence, Identity, Outbox, Sent};
-use self::refusal::{forgets_us, is_stale_view, is_starting, refusal};
+use self::identification::Identification;
+use self::outbox::{Outbox, Sent};
+use self::refusal::{forgets_us, is_stale_view, refusal};
 use super::cluster::{Cluster, Seen};
 use super::{DiversionId, Endpoint};
 use crate::kafka::error::ErrorCode;
-use crate::kafka::messages::{InitProducerIdResponse, MetadataResponse, ProducedPartition};
+use crate::kafka::messages::{MetadataResponse, ProducedPartition};
 use crate::kafka::records::Codec;
 use crate::kafka::records::write::ProducerStamp;
 use crate::lambda::failure::Failure;
 use crate::time::Instant;
-
-/// A broker that is still getting ready is asked for an id this often in a row, before it is told.
-const IDENTITY_TRIES: u32 = 50;
-
-/// Between two of these.
-const IDENTITY_BACKOFF: Duration = Duration::from_millis(100);
 
 /// A record to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +114,8 @@ pub(super) struct Producer {
     cluster: Cluster,
     /// Why the topic cannot be written to, as the newest view has it.
     amiss: Option<String>,
-    idempotence: Idempotence,
-    /// Brokers in a row that could not give an id yet, and when the next is asked.
-    identity_failures: u32,
-    ask_identity_at: Instant,
+    /// Under which id it writes.
+    pub(super) identification: Identification,
     tries: BTreeMap<DiversionId, Try>,
     unplaced: Vec<Item>,
     outboxes: BTreeMap<i32, Outbox>,
@@ -140,9 +133,7 @@ impl Producer {
             topic: topic.to_owned(),
             cluster: Cluster::new(bootstrap, now),
             amiss: None,
-            idempotence: Idempotence::Unknown,
-            identity_failures: 0,
-            ask_identity_at: now,
+            identification: Identification::new(now),
             tries: BTreeMap::new(),
             unplaced: Vec::new(),
             outboxes: BTreeMap::new(),
@@ -223,10 +214,10 @@ impl Producer {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let view = self.cluster.poll_timeout();
-        let asks = self.idempotence == Idempotence::Unknown && !self.tries.is_empty();
+        let identity = self.identification.wanted_at();
         [
             view.filter(|_| self.has_reason_to_look()),
-            asks.then_some(self.ask_identity_at),
+            identity.filter(|_| !self.tries.is_empty()),
         ]
         .into_iter()
         .flatten()
@@ -382,13 +373,13 @@ impl Producer {
         bytes: usize,
         codec: Option<Codec>,
     ) -> Option<ProducerStamp> {
-        let idempotence = self.idempotence;
+        let newest = self.identification.identity();
         let outbox = self.outboxes.get_mut(&partition)?;
         if let Some(sent) = &mut outbox.sent {
             sent.is_in_flight = true;
             return Some(sent.stamp);
         }
-        let stamp = outbox.stamp(idempotence);
+        let stamp = outbox.stamp(newest);
         outbox.sent = Some(Sent {
             of: chunk.of,
             batch: chunk.batch,
@@ -413,64 +404,9 @@ impl Producer {
         self.busy.remove(&node);
     }
 
-    /// Whether something may be written: what repeats can be told, or never can.
-    pub(super) fn has_identity(&self) -> bool {
-        match self.idempotence {
-            Idempotence::Known(_) | Idempotence::Without => true,
-            Idempotence::Unknown | Idempotence::Asked => false,
-        }
-    }
-
-    /// Whether a producer id is to be asked for.
-    pub(super) fn wants_identity(&self, now: Instant) -> bool {
-        self.idempotence == Idempotence::Unknown && now >= self.ask_identity_at
-    }
-
-    pub(super) fn asked_for_identity(&mut self) {
-        self.idempotence = Idempotence::Asked;
-    }
-
-    /// Nobody can tell what repeats.
-    pub(super) fn go_without_identity(&mut self) {
-        self.idempotence = Idempotence::Without;
-    }
-
-    /// A broker's answer, if it is an id; while it is still getting ready, it is asked again.
-    ///
-    /// # Errors
-    /// What the broker says instead; it is asked again by the next try, unless it does not let us.
-    pub(super) fn handle_identity(
-        &mut self,
-        answer: &InitProducerIdResponse,
-        now: Instant,
-    ) -> Result<(), ErrorCode> {
-        if answer.error.is_ok() {
-            self.identity_failures = 0;
-            self.idempotence = Idempotence::Known(Identity {
-                id: answer.producer_id,
-                epoch: answer.producer_epoch,
-            });
-            return Ok(());
-        }
-        if answer.error == ErrorCode::CLUSTER_AUTHORIZATION_FAILED {
-            self.idempotence = Idempotence::Without;
-            return Err(answer.error);
-        }
-        self.idempotence = Idempotence::Unknown;
-        self.ask_identity_at = now + IDENTITY_BACKOFF;
-        if is_starting(answer.error) && self.identity_failures < IDENTITY_TRIES {
-            self.identity_failures += 1;
-            return Ok(());
-        }
-        self.identity_failures = 0;
-        Err(answer.error)
-    }
-
     /// The question for an id was not answered.
     pub(super) fn handle_no_identity(&mut self, reason: &str) {
-        if self.idempotence == Idempotence::Asked {
-            self.idempotence = Idempotence::Unknown;
-        }
+        self.identification.handle_no_answer();
         self.fail_all(reason);
     }
 
@@ -604,9 +540,8 @@ impl Producer {
         };
         outbox.sent = None;
         outbox.next_sequence = 0;
-        let was = outbox.identity.take().map(Idempotence::Known);
-        if was == Some(self.idempotence) {
-            self.idempotence = Idempotence::Unknown;
+        if let Some(identity) = outbox.identity.take() {
+            self.identification.leave(identity);
         }
     }
 

@@ -367,6 +367,7 @@ impl Consumer {
         }
         // First: a leader that is to assign needs the numbers of partitions, which the seed is asked for.
         self.drain_membership_events();
+        self.drain_producer_events();
         self.pump_suspects();
         self.pump_seed();
         if self.ending.is_running() {

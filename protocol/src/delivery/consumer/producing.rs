@@ -55,7 +55,6 @@ impl Consumer {
 
     /// Sends whatever may be sent to the topic.
     pub(super) fn pump_producing(&mut self) {
-        self.drain_producer_events();
         self.ask_for_view_of_destination();
         let Some(producer) = &mut self.producer else {
             return;
@@ -142,13 +141,14 @@ impl Consumer {
         };
         if !can {
             // As long as any of them is so old, nobody tells what repeats.
-            producer.go_without_identity();
-        } else if producer.wants_identity(self.now) {
-            producer.asked_for_identity();
+            producer.identification.go_without();
+        } else if producer.identification.is_wanted(self.now) {
+            producer.identification.asked();
             self.send(role, &Request::InitProducerId, Ticket::ProducerId);
             return false;
         }
-        self.producer.as_ref().is_some_and(Producer::has_identity)
+        let producer = self.producer.as_ref();
+        producer.is_some_and(|it| it.identification.is_settled())
     }
 
     /// What goes to one partition next, and its size: no more than there is room for, unless it is all that goes, or was
@@ -162,9 +162,10 @@ impl Consumer {
         };
         let chunk = self.producer.as_mut()?.next_chunk(partition, leaves)?;
         let bytes_max = chunk.bytes_max.min(room);
-        let (mut records, mut bytes) = (Vec::new(), 0);
+        let (mut records, mut bytes, mut is_gone) = (Vec::new(), 0, false);
         for item in &chunk.items {
             let Some(record) = self.document(&chunk, item) else {
+                is_gone = chunk.again.is_some() || records.is_empty();
                 break;
             };
             let size = record.value.as_ref().map_or(0, Bytes::len);
@@ -175,10 +176,6 @@ impl Consumer {
             bytes += size;
             records.push(record);
         }
-        let is_gone = match chunk.again {
-            Some(_) => records.len() < chunk.items.len(),
-            None => records.is_empty() && self.document(&chunk, chunk.items.first()?).is_none(),
-        };
         let codec = match chunk.again {
             Some((_, codec)) => codec,
             None => self.codec_for(chunk.items.first()?),
@@ -255,7 +252,6 @@ impl Consumer {
                 ),
             }
         }
-        self.drain_producer_events();
     }
 
     /// A request to write was not answered.
@@ -268,7 +264,6 @@ impl Consumer {
             let reason = "the connection ended before its leader had answered";
             producer.handle_lost(*partition, reason);
         }
-        self.drain_producer_events();
     }
 
     pub(super) fn handle_view_of_destination(&mut self, response: &MetadataResponse) {
@@ -283,7 +278,6 @@ impl Consumer {
             None if was_amiss => self.faults.destination = None,
             None => {}
         }
-        self.drain_producer_events();
     }
 
     pub(super) fn handle_no_view_of_destination(&mut self) {
@@ -291,24 +285,22 @@ impl Consumer {
         if let Some(producer) = &mut self.producer {
             producer.handle_no_view(now);
         }
-        self.drain_producer_events();
     }
 
     pub(super) fn handle_no_identity(&mut self) {
         if let Some(producer) = &mut self.producer {
             producer.handle_no_identity("the connection ended before a producer id was given");
         }
-        self.drain_producer_events();
     }
 
     pub(super) fn handle_identity(&mut self, response: &InitProducerIdResponse) {
         let Some(producer) = &mut self.producer else {
             return;
         };
-        let Err(error) = producer.handle_identity(response, self.now) else {
+        let Err(error) = producer.identification.handle_answer(response, self.now) else {
             return;
         };
-        match producer.has_identity() {
+        match producer.identification.is_settled() {
             true => self.notice(
                 Severity::Warn,
                 "Failed records are written without idempotence: the mapping's user may not IDEMPOTENT_WRITE",
@@ -316,7 +308,6 @@ impl Consumer {
             ),
             false => producer.handle_no_identity(&format!("brokers give no producer id: {error}")),
         }
-        self.drain_producer_events();
     }
 
     /// The connection to a leader ended.
@@ -326,7 +317,6 @@ impl Consumer {
         };
         producer.doubt_view(producer.view(), self.now);
         producer.fail_node(node, reason);
-        self.drain_producer_events();
     }
 
     pub(super) fn drain_producer_events(&mut self) {

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Item;
+use super::identification::Identity;
 use crate::delivery::DiversionId;
 use crate::kafka::records::Codec;
 use crate::kafka::records::write::ProducerStamp;
@@ -43,8 +44,9 @@ impl Outbox {
         }
     }
 
-    pub(super) fn stamp(&mut self, idempotence: Idempotence) -> ProducerStamp {
-        let Idempotence::Known(newest) = idempotence else {
+    /// What the next batch goes under, where `newest` is our newest id.
+    pub(super) fn stamp(&mut self, newest: Option<Identity>) -> ProducerStamp {
+        let Some(newest) = newest else {
             return ProducerStamp::NONE;
         };
         let identity = *self.identity.get_or_insert(newest);
@@ -76,21 +78,4 @@ pub(super) struct Sent {
     pub(super) is_in_flight: bool,
     /// It was sent before, and may have been written then.
     pub(super) is_doubtful: bool,
-}
-
-/// Who writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub(super) id: i64,
-    pub(super) epoch: i16,
-}
-
-/// Whether brokers can tell a repetition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idempotence {
-    Unknown,
-    Asked,
-    Known(Identity),
-    /// They cannot, or do not let us.
-    Without,
 }

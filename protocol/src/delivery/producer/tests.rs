@@ -1,7 +1,7 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::kafka::messages::{Broker, PartitionMetadata, TopicMetadata};
+use crate::kafka::messages::{Broker, InitProducerIdResponse, PartitionMetadata, TopicMetadata};
 use crate::kafka::partitioner::hash_of_key;
 use crate::lambda::failure::Condition;
 
@@ -47,14 +47,19 @@ fn producer(partitions: i32) -> Producer {
 }
 
 fn give_identity(producer: &mut Producer, id: i64) {
-    assert!(producer.wants_identity(Instant::ZERO));
+    assert!(producer.identification.is_wanted(Instant::ZERO));
     let answer = InitProducerIdResponse {
         throttle_ms: 0,
         error: ErrorCode::NONE,
         producer_id: id,
         producer_epoch: 0,
     };
-    assert_eq!(producer.handle_identity(&answer, Instant::ZERO), Ok(()));
+    assert_eq!(
+        producer
+            .identification
+            .handle_answer(&answer, Instant::ZERO),
+        Ok(())
+    );
 }
 
 fn failure() -> Failure {
@@ -171,7 +176,7 @@ fn numbers_of_a_batch_that_is_gone_are_used_for_no_other() {
     begin(&mut producer, 2, 11, &[8]);
     let chunk = producer.next_chunk(0, |batch| batch != 10).unwrap();
     assert_eq!(chunk.batch, 11);
-    assert!(!producer.has_identity());
+    assert!(!producer.identification.is_settled());
     give_identity(&mut producer, 8);
     assert_eq!(send(&mut producer, 9), (vec![8], stamp(8, 0)));
 }
