@@ -18,8 +18,8 @@ use std::time::Duration;
 use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::kafka::messages::{
-    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, MetadataResponse, Request,
-    Response,
+    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, MetadataResponse,
+    PartitionMetadata, Request, Response,
 };
 
 use super::access::{self, Read};
@@ -333,6 +333,23 @@ impl Way<'_> {
     async fn open(self, endpoint: &Endpoint) -> Result<Probe, Unfit> {
         Probe::open(endpoint, self.access, self.timeout).await
     }
+}
+
+/// A partition of that topic and its leader: all have the topic's settings, so one speaks for all.
+fn led<'a>(
+    metadata: &'a MetadataResponse,
+    topic: &str,
+) -> Option<(&'a PartitionMetadata, Endpoint)> {
+    let topic = metadata.topics.iter().find(|it| it.name == topic)?;
+    topic.partitions.iter().find_map(|partition| {
+        let mut brokers = metadata.brokers.iter();
+        let leader = brokers.find(|broker| broker.node_id == partition.leader)?;
+        let endpoint = Endpoint {
+            host: leader.host.clone(),
+            port: leader.port,
+        };
+        Some((partition, endpoint))
+    })
 }
 
 fn topic(mapping: &Mapping, metadata: &MetadataResponse, report: &mut Report) {

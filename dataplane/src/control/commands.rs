@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use forebay_protocol::delivery::SkipStatus;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::clients::{self, TALK_TIMEOUT};
 use super::health::{Ask, ask};
 use super::owner;
 use super::skips::{Begun, Progress};
@@ -18,39 +18,16 @@ use crate::clock;
 use crate::command::{Answer, Command, FORMAT, Outcome, Skip};
 use crate::contract::{mpsc, watch};
 
-/// Commands that are carried out at once; others wait in the socket's backlog.
-const CLIENTS_MAX: usize = 8;
-
 /// A command is one line.
 const COMMAND_BYTES_MAX: u64 = 64 << 10;
-
-/// It is there within this, and its answer is read within this.
-const TALK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Nobody waits for longer.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Where nothing can be accepted, it is tried again after this.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
 /// Serves until it is aborted.
 pub(super) async fn serve(listener: UnixListener, asks: mpsc::Sender<Ask>) {
-    let mut clients = JoinSet::new();
-    loop {
-        while clients.try_join_next().is_some() {}
-        if clients.len() >= CLIENTS_MAX {
-            clients.join_next().await;
-        }
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                clients.spawn(attend(stream, asks.clone()));
-            }
-            Err(error) => {
-                warn!(%error, "Commands are not served for a moment");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+    let attend = |stream| attend(stream, asks.clone());
+    clients::serve(&listener, "Commands are not served for a moment", attend).await;
 }
 
 async fn attend(stream: UnixStream, asks: mpsc::Sender<Ask>) {
@@ -70,15 +47,7 @@ async fn attend(stream: UnixStream, asks: mpsc::Sender<Ask>) {
         return;
     };
     line.push(b'\n');
-    let written = async {
-        to.write_all(&line).await?;
-        to.shutdown().await
-    };
-    // Who has gone, or does not read, wants no more.
-    tokio::time::timeout(TALK_TIMEOUT, written)
-        .await
-        .map(Result::unwrap_or_default)
-        .unwrap_or_default();
+    clients::say(&mut to, &line).await;
 }
 
 /// The command, or why there is none.

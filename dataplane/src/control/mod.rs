@@ -9,6 +9,7 @@ mod access;
 mod attend;
 mod aws;
 pub mod check;
+mod clients;
 mod commands;
 pub mod destinations;
 mod document;

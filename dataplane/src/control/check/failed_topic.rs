@@ -2,7 +2,6 @@
 //!
 //! Invariant: a record is written by [`try_out`] alone, which is asked for.
 
-use forebay_protocol::delivery::Endpoint;
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::kafka::messages::{
     MetadataResponse, ProducePartition, ProduceRequest, Request, Response,
@@ -11,7 +10,7 @@ use forebay_protocol::kafka::records::write::{NewRecord, ProducerStamp};
 use forebay_protocol::lambda::failure;
 use uuid::Uuid;
 
-use super::{Report, Severity, Way, destination};
+use super::{Report, Severity, Way, destination, led};
 use crate::control::access;
 use crate::control::aws::Aws;
 use crate::control::destinations::{origin, unix_ms};
@@ -72,8 +71,7 @@ async fn write(mapping: &Mapping, topic: &str, way: Way<'_>) -> Result<(), Strin
     if let Some(error) = error_of(&metadata, topic) {
         return Err(words(error));
     }
-    let (partition, leader) =
-        leader_of(&metadata, topic).ok_or("none of its partitions has a leader")?;
+    let (partition, leader) = led(&metadata, topic).ok_or("none of its partitions has a leader")?;
     let mut probe = way.open(&leader).await.map_err(|error| {
         format!(
             "its leader {} cannot be reached ({error})",
@@ -84,7 +82,7 @@ async fn write(mapping: &Mapping, topic: &str, way: Way<'_>) -> Result<(), Strin
         topic: topic.to_owned(),
         timeout_ms: i32::try_from(mapping.kafka.request_timeout.as_millis()).unwrap_or(i32::MAX),
         partitions: vec![ProducePartition {
-            partition,
+            partition: partition.partition,
             stamp: ProducerStamp::NONE,
             codec: None,
             records: vec![document(mapping)],
@@ -117,19 +115,6 @@ fn error_of(metadata: &MetadataResponse, topic: &str) -> Option<ErrorCode> {
     let found = metadata.topics.iter().find(|it| it.name == topic);
     let error = found.map_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, |it| it.error);
     (!error.is_ok()).then_some(error)
-}
-
-fn leader_of(metadata: &MetadataResponse, topic: &str) -> Option<(i32, Endpoint)> {
-    let topic = metadata.topics.iter().find(|it| it.name == topic)?;
-    topic.partitions.iter().find_map(|partition| {
-        let mut brokers = metadata.brokers.iter();
-        let leader = brokers.find(|broker| broker.node_id == partition.leader)?;
-        let endpoint = Endpoint {
-            host: leader.host.clone(),
-            port: leader.port,
-        };
-        Some((partition.partition, endpoint))
-    })
 }
 
 fn words(error: ErrorCode) -> String {

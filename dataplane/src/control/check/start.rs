@@ -13,7 +13,7 @@ use forebay_protocol::kafka::messages::{
     Response,
 };
 
-use super::{Report, Severity, Way, coordinator};
+use super::{Report, Severity, Way, coordinator, led};
 use crate::control::probe::Probe;
 use crate::control::verdict::NO_TIMESTAMPS;
 use crate::mapping::Mapping;
@@ -58,17 +58,8 @@ async fn listed(
     metadata: &MetadataResponse,
     timestamp: i64,
 ) -> Option<Result<ErrorCode, String>> {
-    let topic = metadata.topics.iter().find(|it| it.name == mapping.topic)?;
-    let (partition, leader) = topic.partitions.iter().find_map(|partition| {
-        let mut brokers = metadata.brokers.iter();
-        let leader = brokers.find(|broker| broker.node_id == partition.leader)?;
-        Some((partition, leader))
-    })?;
-    let endpoint = Endpoint {
-        host: leader.host.clone(),
-        port: leader.port,
-    };
-    let mut probe = way.open(&endpoint).await.ok()?;
+    let (partition, leader) = led(metadata, &mapping.topic)?;
+    let mut probe = way.open(&leader).await.ok()?;
     let request = Request::ListOffsets(ListOffsetsRequest {
         read_committed: mapping.kafka.read_committed,
         topic: mapping.topic.clone(),

@@ -55,6 +55,16 @@ pub(in crate::control) enum Cause {
 }
 
 impl Action {
+    /// Documents are read, and removed, where an operator says that they are.
+    pub(in crate::control) fn reading(service: Service, permission: &'static str) -> Self {
+        Self {
+            service,
+            permission,
+            on_key: "kms:Decrypt",
+            named_by: "--from",
+        }
+    }
+
     /// A document is written.
     pub(super) fn writing(service: Service) -> Self {
         Self {

@@ -17,7 +17,7 @@ use forebay_protocol::kafka::messages::{
 };
 use forebay_protocol::kafka::records::Codec;
 use forebay_protocol::kafka::records::write::{NewRecord, ProducerStamp};
-use forebay_protocol::limits::THROTTLE_MAX;
+use forebay_protocol::limits::{FETCH_PARTITION_BYTES_MAX, FRAME_BYTES_MAX, THROTTLE_MAX};
 use uuid::Uuid;
 
 use crate::contract::Access;
@@ -30,6 +30,9 @@ const TRY_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a broker may wait for records that it does not have.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
+
+/// Answers without a record where there must be some, until it is given up.
+const EMPTY_ANSWERS_MAX: u32 = 20;
 
 /// In ListOffsets: the first offset, and the one behind the last.
 const EARLIEST: i64 = -2;
@@ -89,6 +92,32 @@ struct Leader {
     topic_id: Uuid,
     partition: i32,
     epoch: i32,
+}
+
+/// How a partition is asked for records that it must have.
+pub(super) struct Asking {
+    /// For how many bytes.
+    pub(super) bytes: usize,
+    empty: u32,
+}
+
+impl Asking {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: FETCH_PARTITION_BYTES_MAX,
+            empty: 0,
+        }
+    }
+
+    /// An answer had no record to read, though it may have had a part of some. False once it has been asked often enough.
+    pub(super) fn goes_on(&mut self, has_part: bool) -> bool {
+        // Before Fetch v3 a batch that is larger than what is asked for comes in part.
+        if has_part {
+            self.bytes = (self.bytes * 2).min(FRAME_BYTES_MAX / 2);
+        }
+        self.empty += 1;
+        self.empty <= EMPTY_ANSWERS_MAX
+    }
 }
 
 /// An answer as far as all have it alike.

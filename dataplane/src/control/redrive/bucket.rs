@@ -143,11 +143,5 @@ fn encoded(key: &str) -> String {
 }
 
 fn refused(permission: &'static str, answer: &Answer, way: Way<'_>) -> StoreError {
-    let action = Action {
-        service: Service::S3,
-        permission,
-        on_key: "kms:Decrypt",
-        named_by: "--from",
-    };
-    Refused::of(action, answer, way).into()
+    Refused::of(Action::reading(Service::S3, permission), answer, way).into()
 }

@@ -7,13 +7,9 @@ use std::collections::VecDeque;
 
 use forebay_protocol::kafka::error::ErrorCode;
 use forebay_protocol::kafka::records::{Decompressor, RecordReader};
-use forebay_protocol::limits::{FETCH_PARTITION_BYTES_MAX, FRAME_BYTES_MAX};
 
-use super::brokers::{Brokers, BrokersError};
+use super::brokers::{Asking, Brokers, BrokersError};
 use super::store::{Found, StoreError, Text};
-
-/// Answers without a record where there must be some, until it is given up.
-const EMPTY_ANSWERS_MAX: u32 = 20;
 
 /// The messages of a topic.
 pub(super) struct FailuresStore {
@@ -74,11 +70,11 @@ impl FailuresStore {
         let Some(left) = self.left.front_mut() else {
             return Ok(());
         };
-        let (mut bytes, mut empty) = (FETCH_PARTITION_BYTES_MAX, 0);
+        let mut asking = Asking::new();
         let partition = left.partition;
         loop {
             let fetched = match brokers
-                .fetch(&self.topic, partition, left.next, bytes)
+                .fetch(&self.topic, partition, left.next, asking.bytes)
                 .await
             {
                 // Retention has overtaken us.
@@ -89,7 +85,7 @@ impl FailuresStore {
                 }
                 fetched => fetched?,
             };
-            let (before, is_cut) = (left.next, !fetched.records.is_empty());
+            let (before, has_part) = (left.next, !fetched.records.is_empty());
             let aborted = fetched.aborted_transactions;
             let mut reader =
                 RecordReader::new(fetched.records, left.next, aborted, self.read_committed);
@@ -112,14 +108,7 @@ impl FailuresStore {
             if left.next > before {
                 return Ok(());
             }
-            // Before Fetch v3 a batch that is larger than what is asked for comes in part.
-            bytes = if is_cut {
-                (bytes * 2).min(FRAME_BYTES_MAX / 2)
-            } else {
-                bytes
-            };
-            empty += 1;
-            if empty > EMPTY_ANSWERS_MAX {
+            if !asking.goes_on(has_part) {
                 return Err(StoreError(format!(
                     "{}-{partition} gives no record from offset {before} on",
                     self.topic

@@ -212,11 +212,5 @@ impl QueueStore {
 }
 
 fn refused(permission: &'static str, answer: &Answer, way: Way<'_>) -> StoreError {
-    let action = Action {
-        service: Service::Sqs,
-        permission,
-        on_key: "kms:Decrypt",
-        named_by: "--from",
-    };
-    Refused::of(action, answer, way).into()
+    Refused::of(Action::reading(Service::Sqs, permission), answer, way).into()
 }

@@ -12,20 +12,15 @@ use forebay_protocol::lambda::event::{
     Buffer, EventShape, EventText, Fragment, Push, Sealed, frame_event, framed_bytes,
 };
 use forebay_protocol::lambda::failure::{LaneRange, iso_utc};
-use forebay_protocol::limits::{
-    BATCH_SIZE_MAX, FETCH_PARTITION_BYTES_MAX, FRAME_BYTES_MAX, OVERSIZED_EVENT_BYTES_MAX,
-};
+use forebay_protocol::limits::{BATCH_SIZE_MAX, OVERSIZED_EVENT_BYTES_MAX};
 
-use super::brokers::{Brokers, BrokersError};
+use super::brokers::{Asking, Brokers, BrokersError};
 use super::progress::Offsets;
 use crate::mapping::Mapping;
 
 /// Of one document no more bytes of records are held than this: a batch has less, unless
 /// filters have changed since.
 const RECORD_BYTES_MAX: usize = 2 * OVERSIZED_EVENT_BYTES_MAX;
-
-/// Answers without a record where there must be some, until it is given up.
-const EMPTY_ANSWERS_MAX: u32 = 20;
 
 /// What came of a document's offsets.
 #[derive(Debug, Default)]
@@ -111,10 +106,14 @@ impl Refetch<'_> {
     ) -> Result<(), RefetchError> {
         self.begin(lane, into).await?;
         let (mut decompressor, mut scratch) = (Decompressor::new(), Scratch::default());
-        let (mut bytes, mut empty) = (FETCH_PARTITION_BYTES_MAX, 0);
+        let mut asking = Asking::new();
         while lane.next <= lane.range.last_offset {
             let (topic, partition) = (&self.mapping.topic, lane.range.partition);
-            let fetched = match self.brokers.fetch(topic, partition, lane.next, bytes).await {
+            let fetched = match self
+                .brokers
+                .fetch(topic, partition, lane.next, asking.bytes)
+                .await
+            {
                 // Retention has overtaken us.
                 Err(BrokersError::Refused(ErrorCode::OFFSET_OUT_OF_RANGE, _)) => {
                     self.begin(lane, into).await?;
@@ -122,7 +121,7 @@ impl Refetch<'_> {
                 }
                 fetched => fetched.map_err(of_brokers)?,
             };
-            let (before, is_cut) = (lane.next, !fetched.records.is_empty());
+            let (before, has_part) = (lane.next, !fetched.records.is_empty());
             let aborted = fetched.aborted_transactions;
             let committed = self.mapping.kafka.read_committed;
             let mut reader = RecordReader::new(fetched.records, lane.next, aborted, committed);
@@ -146,14 +145,7 @@ impl Refetch<'_> {
             if lane.next > before {
                 continue;
             }
-            // Before Fetch v3 a batch that is larger than what is asked for comes in part.
-            bytes = if is_cut {
-                (bytes * 2).min(FRAME_BYTES_MAX / 2)
-            } else {
-                bytes
-            };
-            empty += 1;
-            if empty > EMPTY_ANSWERS_MAX {
+            if !asking.goes_on(has_part) {
                 let what = format!(
                     "{topic}-{partition} gives no record from offset {} on",
                     lane.next
