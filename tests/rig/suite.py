@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import fetch
@@ -18,9 +19,16 @@ BINARY = os.path.join(TARGET, "debug", "forebay")
 LOGS = os.path.join(os.path.dirname(fetch.HERE), ".rig", "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
+FUZZ = os.path.join(ROOT, "tests", "fuzz")
 # Tests that only `tests/run cluster` has time for, and the version from which they move a cluster to the newest.
 SLOW_CLUSTERS = "cluster::slow"
 OLDER_CLUSTER = "4.0.2"
+
+
+# The binary for parts that start it. Why a test target too: without one, cargo chooses other features, and builds half of all crates once more.
+BUILD = ["cargo", "build", "--locked", "--workspace", "--bins", "--test", "footprint"]
+# The same for what users start, and the examples.
+BUILD_RELEASE = ["cargo", "build", "--locked", "--release", "--workspace", "--bins", "--examples"]
 
 
 class Part:
@@ -101,7 +109,7 @@ def simulation(part):
 
 def end_to_end(part):
     part.test("end_to_end")
-    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+    if part.check(*BUILD):
         # One at a time: what one burns must not slow the other.
         part.test("footprint", "--test-threads=1", FOREBAY_BIN=BINARY)
 
@@ -109,7 +117,7 @@ def end_to_end(part):
 def destinations(part):
     """Failed records, written to servers that stand in for AWS's and read back by botocore."""
     program = fetch.aws()
-    built = part.check("cargo", "build", "--locked", "--workspace", "--bins")
+    built = part.check(*BUILD)
     built = built and part.check("cargo", "test", "--locked", "--workspace", "--test", "destinations", "--no-run")
     for server in ["moto", "ministack"] if built else []:
         part.check(program, os.path.join(fetch.HERE, "destinations.py"), server, BINARY)
@@ -122,7 +130,7 @@ def quickstart(part):
 def real_kafka(part):
     """Groups, starts, kills, security: on the newest Kafka, and some of it on older ones."""
     fetch.everything()
-    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+    if part.check(*BUILD):
         # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
         part.test("real_kafka", "--test-threads=2", "--skip", SLOW_CLUSTERS, FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
 
@@ -131,14 +139,14 @@ def cluster(part):
     """All that befalls a cluster of three nodes, in each way of being its client, which takes too long for every run."""
     fetch.everything()
     fetch.jars(f"kafka-{OLDER_CLUSTER}")
-    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+    if part.check(*BUILD):
         part.test("real_kafka", "--test-threads=1", "cluster::", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
 
 
 def versions(part, **environment):
     """Of every version some ways in, and of the oldest, the newest and one between them all."""
     fetch.everything()
-    if part.check("cargo", "build", "--locked", "--workspace", "--bins"):
+    if part.check(*BUILD):
         part.test("versions", FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY, **environment)
 
 
@@ -153,7 +161,7 @@ OF_THE_DATAPLANE = ["secret", "tls"]
 
 def fuzz(part):
     """Some seconds for each target that needs the protocol alone (FOREBAY_FUZZ_SECONDS), from the seeds."""
-    targets = [source.removesuffix(".rs") for source in sorted(os.listdir(os.path.join(ROOT, "tests", "fuzz", "fuzz_targets")))]
+    targets = [source.removesuffix(".rs") for source in sorted(os.listdir(os.path.join(FUZZ, "fuzz_targets")))]
     fuzz_targets(part, [target for target in targets if target not in OF_THE_DATAPLANE])
 
 
@@ -164,7 +172,7 @@ def fuzz_dataplane(part):
 
 def fuzz_targets(part, targets, *features):
     program = fetch.cargo_fuzz()
-    folder = os.path.join(ROOT, "tests", "fuzz")
+    folder = FUZZ
     for target in targets:
         corpus = os.path.join(fetch.RIG, "corpus", target)
         os.makedirs(corpus, exist_ok=True)
@@ -176,7 +184,7 @@ def fuzz_targets(part, targets, *features):
 
 def bench(part):
     """A short run of each of forebay-bench's commands, and the hot path's gates; goals are for these CPUs alone."""
-    if not part.check("cargo", "build", "--locked", "--release", "--workspace", "--bins"):
+    if not part.check(*BUILD_RELEASE):
         return
     program = os.path.join(TARGET, "release", "forebay-bench")
     fetch.kafka(fetch.VERSIONS[0])
@@ -253,9 +261,25 @@ def line(part):
     return f"{part.name:12} {part.seconds:6.0f} s   {part.passed} passed, {part.failed} failed{skipped}"
 
 
+def build_ahead(log):
+    """Builds what the last parts start, with what the processors have left while others wait for brokers; each of those parts sees for itself whether it is there."""
+    fuzz_build = [fetch.cargo_fuzz(), "fuzz", "build", "--fuzz-dir", FUZZ]
+    for command, environment in [(fuzz_build, {"RUSTC_BOOTSTRAP": "1"}), (BUILD_RELEASE, {})]:
+        subprocess.run(["nice", "-n", "19", *command], cwd=ROOT, env={**os.environ, "CARGO_TERM_COLOR": "never", **environment},
+                       stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
+
+
 def suite(functions):
     start = time.monotonic()
-    parts = [run_part(function) for function in functions]
+    parts = []
+    ahead = None
+    for function in functions:
+        if function is real_kafka and {fuzz, bench} <= set(functions):
+            ahead = threading.Thread(target=build_ahead, args=[open(os.path.join(LOGS, "ahead.log"), "w")], daemon=True)
+            ahead.start()
+        if function is fuzz and ahead:
+            ahead.join()
+        parts.append(run_part(function))
     print(f"\nSummary, {time.monotonic() - start:.0f} s in all; logs in {os.path.relpath(LOGS, os.getcwd())}")
     for part in parts:
         print(line(part))
