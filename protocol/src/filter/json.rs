@@ -16,10 +16,11 @@ pub(super) struct Cursor<'a> {
 
 /// A string as it is written, without its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Text<'a> {
-    pub(super) raw: &'a [u8],
-    /// Whether there is an escape in it; without one, `raw` is what it says.
-    pub(super) escaped: bool,
+pub(super) enum Text<'a> {
+    /// It says what is written.
+    Plain(&'a [u8]),
+    /// There is an escape in it.
+    Escaped(&'a [u8]),
 }
 
 impl<'a> Cursor<'a> {
@@ -57,39 +58,26 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline]
+    // Always: given back through memory, a string is waited for by whoever reads it at once.
+    #[inline(always)]
     pub(super) fn string(&mut self) -> Option<Text<'a>> {
         let [b'"', body @ ..] = self.rest else {
             return None;
         };
-        let mut escaped = false;
-        let mut rest = body;
-        loop {
-            rest = past_plain(rest);
-            match rest {
-                [b'"', after @ ..] => {
-                    let (raw, _) = body.split_at_checked(body.len().checked_sub(rest.len())?)?;
-                    self.rest = after;
-                    return Some(Text { raw, escaped });
-                }
-                [
-                    b'\\',
-                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-                    after @ ..,
-                ] => rest = after,
-                [b'\\', b'u', a, b, c, d, after @ ..]
-                    if [a, b, c, d].iter().all(|it| it.is_ascii_hexdigit()) =>
-                {
-                    rest = after;
-                }
-                _ => return None,
-            }
-            escaped = true;
+        let rest = past_plain(body);
+        if let [b'"', after @ ..] = rest {
+            self.rest = after;
+            return Some(Text::Plain(before(body, rest)?));
         }
+        self.rest = past_escapes(rest)?;
+        let [raw @ .., _] = before(body, self.rest)? else {
+            return None;
+        };
+        Some(Text::Escaped(raw))
     }
 
     /// A member's name, up to its value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn name(&mut self) -> Option<Text<'a>> {
         let name = self.string()?;
         self.space();
@@ -101,29 +89,12 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn number(&mut self) -> Option<&'a [u8]> {
         let start = self.rest;
-        let mut rest = start;
-        if let [b'-', after @ ..] = rest {
-            rest = after;
-        }
-        rest = match rest {
-            [b'0', after @ ..] => after,
-            _ => past_digits(rest)?,
-        };
-        if let [b'.', after @ ..] = rest {
-            rest = past_digits(after)?;
-        }
-        if let [b'e' | b'E', after @ ..] = rest {
-            rest = match after {
-                [b'+' | b'-', after @ ..] => past_digits(after)?,
-                after => past_digits(after)?,
-            };
-        }
-        self.rest = rest;
-        let (number, _) = start.split_at_checked(start.len().checked_sub(rest.len())?)?;
-        Some(number)
+        self.rest = past_number(start)?;
+        before(start, self.rest)
     }
 
     /// `null`, `true` or `false`.
+    #[inline]
     pub(super) fn literal(&mut self, word: &'static [u8]) -> Option<()> {
         self.rest = self.rest.strip_prefix(word)?;
         Some(())
@@ -132,50 +103,11 @@ impl<'a> Cursor<'a> {
     /// Passes over a value that stands `depth` containers deep.
     #[inline]
     pub(super) fn pass_value(&mut self, depth: usize) -> Option<()> {
-        match self.peek()? {
-            b'{' | b'[' => self.pass_container(depth),
-            _ => self.pass_scalar(),
-        }
-    }
-
-    #[inline]
-    fn pass_scalar(&mut self) -> Option<()> {
-        match self.peek()? {
-            b'"' => self.string().map(drop),
-            b't' => self.literal(b"true"),
-            b'f' => self.literal(b"false"),
-            b'n' => self.literal(b"null"),
-            _ => self.number().map(drop),
-        }
-    }
-
-    fn pass_container(&mut self, depth: usize) -> Option<()> {
-        let mut open = Open::within(depth);
-        loop {
-            match self.rest {
-                [b'{', rest @ ..] => {
-                    self.rest = rest;
-                    open.push(true)?;
-                    self.space();
-                    if self.peek()? != b'}' {
-                        self.name()?;
-                        continue;
-                    }
-                }
-                [b'[', rest @ ..] => {
-                    self.rest = rest;
-                    open.push(false)?;
-                    self.space();
-                    if self.peek()? != b']' {
-                        continue;
-                    }
-                }
-                _ => self.pass_scalar()?,
-            }
-            if !self.close(&mut open)? {
-                return Some(());
-            }
-        }
+        *self = match self.peek()? {
+            b'{' | b'[' => past_container(*self, depth)?,
+            _ => past_scalar(*self)?,
+        };
+        Some(())
     }
 
     /// Behind a value: closes what ends here, and goes to the next value in what does not. False once all is closed.
@@ -188,7 +120,7 @@ impl<'a> Cursor<'a> {
                     self.rest = rest;
                     self.space();
                     if object {
-                        self.name()?;
+                        *self = past_name(*self)?;
                     }
                     return Some(true);
                 }
@@ -200,6 +132,103 @@ impl<'a> Cursor<'a> {
             }
         }
         Some(false)
+    }
+}
+
+// What is called, and not copied to where it is called, takes and gives back the place by value: so it stays in
+// registers.
+
+fn past_name(mut cursor: Cursor<'_>) -> Option<Cursor<'_>> {
+    cursor.name()?;
+    Some(cursor)
+}
+
+fn past_scalar(mut cursor: Cursor<'_>) -> Option<Cursor<'_>> {
+    match cursor.peek()? {
+        b'"' => cursor.string().map(drop)?,
+        b't' => cursor.literal(b"true")?,
+        b'f' => cursor.literal(b"false")?,
+        b'n' => cursor.literal(b"null")?,
+        _ => cursor.number().map(drop)?,
+    }
+    Some(cursor)
+}
+
+fn past_container(mut cursor: Cursor<'_>, depth: usize) -> Option<Cursor<'_>> {
+    let mut open = Open::within(depth);
+    loop {
+        match cursor.rest {
+            [b'{', rest @ ..] => {
+                cursor.rest = rest;
+                open.push(true)?;
+                cursor.space();
+                if cursor.peek()? != b'}' {
+                    cursor = past_name(cursor)?;
+                    continue;
+                }
+            }
+            [b'[', rest @ ..] => {
+                cursor.rest = rest;
+                open.push(false)?;
+                cursor.space();
+                if cursor.peek()? != b']' {
+                    continue;
+                }
+            }
+            _ => cursor = past_scalar(cursor)?,
+        }
+        if !cursor.close(&mut open)? {
+            return Some(cursor);
+        }
+    }
+}
+
+fn past_number(text: &[u8]) -> Option<&[u8]> {
+    let mut rest = text;
+    if let [b'-', after @ ..] = rest {
+        rest = after;
+    }
+    rest = match rest {
+        [b'0', after @ ..] => after,
+        _ => past_digits(rest)?,
+    };
+    if let [b'.', after @ ..] = rest {
+        rest = past_digits(after)?;
+    }
+    if let [b'e' | b'E', after @ ..] = rest {
+        rest = match after {
+            [b'+' | b'-', after @ ..] => past_digits(after)?,
+            after => past_digits(after)?,
+        };
+    }
+    Some(rest)
+}
+
+/// What stands in the text before the rest of it.
+#[inline]
+fn before<'a>(text: &'a [u8], rest: &[u8]) -> Option<&'a [u8]> {
+    text.get(..text.len().checked_sub(rest.len())?)
+}
+
+/// Passes over the rest of a string from its first escape, and over the quote at its end.
+#[cold]
+fn past_escapes(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        match rest {
+            [b'"', after @ ..] => return Some(after),
+            [
+                b'\\',
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+                after @ ..,
+            ] => rest = after,
+            [b'\\', b'u', a, b, c, d, after @ ..]
+                if [a, b, c, d].iter().all(|it| it.is_ascii_hexdigit()) =>
+            {
+                rest = after;
+            }
+            _ => return None,
+        }
+        rest = past_plain(rest);
     }
 }
 
@@ -242,34 +271,43 @@ impl Open {
 }
 
 impl<'a> Text<'a> {
-    /// What it says, in `scratch` where an escape must be resolved. A half of a surrogate pair that stands alone
-    /// becomes the three bytes that UTF-8 would give it, so that it equals itself and nothing else.
+    /// What it says, in `scratch` where an escape must be resolved.
+    #[inline]
     pub(super) fn resolve<'s>(&self, scratch: &'s mut Vec<u8>) -> &'s [u8]
     where
         'a: 's,
     {
-        if !self.escaped {
-            return self.raw;
-        }
-        scratch.clear();
-        let mut rest = self.raw;
-        loop {
-            let plain = past_plain(rest);
-            let run = rest.len().saturating_sub(plain.len());
-            scratch.extend_from_slice(rest.get(..run).unwrap_or_default());
-            let [b'\\', kind, after @ ..] = plain else {
-                return scratch;
-            };
-            rest = after;
-            match kind {
-                b'b' => scratch.push(8),
-                b'f' => scratch.push(12),
-                b'n' => scratch.push(b'\n'),
-                b'r' => scratch.push(b'\r'),
-                b't' => scratch.push(b'\t'),
-                b'u' => rest = push_unit(after, scratch),
-                other => scratch.push(*other),
+        match self {
+            Self::Plain(raw) => raw,
+            Self::Escaped(raw) => {
+                resolve_into(raw, scratch);
+                scratch
             }
+        }
+    }
+}
+
+/// Puts what a string with escapes says into `out`. A half of a surrogate pair that stands alone becomes the three bytes that
+/// UTF-8 would give it, so that it equals itself and nothing else.
+#[cold]
+fn resolve_into(raw: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    let mut rest = raw;
+    loop {
+        let plain = past_plain(rest);
+        out.extend_from_slice(before(rest, plain).unwrap_or_default());
+        let [b'\\', kind, after @ ..] = plain else {
+            return;
+        };
+        rest = after;
+        match kind {
+            b'b' => out.push(8),
+            b'f' => out.push(12),
+            b'n' => out.push(b'\n'),
+            b'r' => out.push(b'\r'),
+            b't' => out.push(b'\t'),
+            b'u' => rest = push_unit(after, out),
+            other => out.push(*other),
         }
     }
 }

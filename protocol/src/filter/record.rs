@@ -271,7 +271,8 @@ impl RecordTree {
         self.tree.close(frame, slots).all != 0
     }
 
-    /// Whether the metadata alone holds the record back, whatever its key and value are.
+    /// Whether the metadata alone holds the record back, whatever its key and value are. Asked only where it spares a look
+    /// at these.
     fn is_decided(&self, frame: Frame, slots: &mut Slots) -> bool {
         let metadata = [
             self.topic,
@@ -280,10 +281,10 @@ impl RecordTree {
             self.timestamp,
             self.timestamp_type,
         ];
-        if metadata.iter().all(Option::is_none) {
+        let data = || self.key.nodes().chain(self.value.nodes());
+        if metadata.iter().all(Option::is_none) || data().next().is_none() {
             return false;
         }
-        let data = || self.key.nodes().chain(self.value.nodes());
         data().for_each(|it| self.tree.waive(it, frame, slots));
         let decided = !self.tree.holds(frame, slots);
         data().for_each(|it| self.tree.renew(it, frame, slots));
@@ -313,11 +314,10 @@ impl RecordTree {
                     tree: &self.tree,
                     slots,
                     scratch,
-                    cursor: Cursor::new(bytes),
                     outermost: frame,
                     may_stop: true,
                 };
-                walk.run(node)
+                walk.run(Cursor::new(bytes), node)
             }
         };
         if walked == Walked::Certain {

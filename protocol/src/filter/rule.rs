@@ -47,11 +47,10 @@ impl Rule {
                 tree,
                 slots,
                 scratch: text,
-                cursor,
                 outermost,
                 may_stop: false,
             };
-            if walk.run(NodeId::ROOT) != Walked::ToTheEnd {
+            if walk.run(cursor, NodeId::ROOT) != Walked::ToTheEnd {
                 return Err(NotAnObject);
             }
             if tree.close(outermost, slots).all != 0 {

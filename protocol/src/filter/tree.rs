@@ -22,6 +22,8 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
     /// A frame of all nodes as it begins.
     blank: Vec<Slot>,
+    /// What holds in a frame of each node's subtree in which nothing is noted.
+    blank_held: Vec<Held>,
     /// Branches that no later value can make wrong.
     lasting: Mask,
 }
@@ -93,6 +95,8 @@ impl NodeId {
 pub(super) struct Frame {
     start: usize,
     root: usize,
+    /// Something is noted in the frames around it.
+    noted_around: bool,
 }
 
 /// More are not kept for the next event.
@@ -100,7 +104,11 @@ const SLOTS_KEPT_MAX: usize = 16 * 1024;
 
 /// The slots of all frames that are open. Kept between events, it allocates nothing.
 #[derive(Debug, Default)]
-pub(super) struct Slots(Vec<Slot>);
+pub(super) struct Slots {
+    open: Vec<Slot>,
+    /// Something is noted in the frame that was opened last: else it is as it began, and need not be judged.
+    noted: bool,
+}
 
 impl Tree {
     /// A tree of branches, each with the number of its pattern.
@@ -125,11 +133,23 @@ impl Tree {
         let mut nodes = Vec::new();
         sketch.lay_out(0, patterns, &mut nodes);
         let blank = nodes.iter().map(Node::blank).collect();
-        Self {
+        let mut tree = Self {
             nodes,
             blank,
+            blank_held: Vec::new(),
             lasting,
-        }
+        };
+        let mut slots = Slots::default();
+        let nodes = (0..tree.nodes.len()).map(NodeId);
+        tree.blank_held = nodes
+            .map(|node| {
+                let frame = tree.open(node, &mut slots);
+                let held = tree.judge(frame, &mut slots);
+                slots.clear();
+                held
+            })
+            .collect();
+        tree
     }
 
     /// The node of that member, if a path goes on with it. Members with dots in their names are paths of their own.
@@ -166,19 +186,24 @@ impl Tree {
 
     /// Opens a frame for that subtree.
     pub(super) fn open(&self, node: NodeId, slots: &mut Slots) -> Frame {
-        let start = slots.0.len();
+        let start = slots.open.len();
         let subtree = node.0..self.nodes[node.0].end;
-        slots.0.extend_from_slice(&self.blank[subtree]);
+        slots.open.extend_from_slice(&self.blank[subtree]);
         Frame {
             start,
             root: node.0,
+            noted_around: std::mem::take(&mut slots.noted),
         }
     }
 
     /// Ends the frame that was opened last.
     pub(super) fn close(&self, frame: Frame, slots: &mut Slots) -> Held {
-        let held = self.judge(frame, slots);
-        slots.0.truncate(frame.start);
+        let held = match slots.noted {
+            true => self.judge(frame, slots),
+            false => self.blank_held[frame.root],
+        };
+        slots.open.truncate(frame.start);
+        slots.noted |= frame.noted_around;
         held
     }
 
@@ -196,7 +221,7 @@ impl Tree {
     /// What holds in the frame, as it stands.
     fn judge(&self, frame: Frame, slots: &mut Slots) -> Held {
         let nodes = &self.nodes[frame.root..self.nodes[frame.root].end];
-        let slots = &mut slots.0[frame.start..][..nodes.len()];
+        let slots = &mut slots.open[frame.start..][..nodes.len()];
         for at in (0..nodes.len()).rev() {
             let (node, slot) = (&nodes[at], &mut slots[at]);
             let below = either(slot.below, slot.joint_below, node.positive_below);
@@ -223,7 +248,7 @@ impl Tree {
         slots: &mut Slots,
         scalar: &Scalar<'_>,
     ) -> bool {
-        let slot = &mut slots.0[frame.start + node.0 - frame.root];
+        let slot = &mut slots.open[frame.start + node.0 - frame.root];
         let node = &self.nodes[node.0];
         let before = slot.here;
         for (operators, branches) in &node.values {
@@ -233,6 +258,7 @@ impl Tree {
         }
         let more = slot.here != before;
         slot.here &= !node.absent;
+        slots.noted |= slot.here != before;
         more
     }
 
@@ -244,34 +270,39 @@ impl Tree {
         slots: &mut Slots,
         held: Held,
     ) -> bool {
-        let slot = &mut slots.0[frame.start + node.0 - frame.root];
+        let slot = &mut slots.open[frame.start + node.0 - frame.root];
         let node = &self.nodes[node.0];
         let before = (slot.joint, slot.joint_below);
         slot.joint = either(slot.joint, held.all, node.positive);
         slot.joint_below = either(slot.joint_below, held.below, node.positive_below);
-        before != (slot.joint, slot.joint_below)
+        let more = before != (slot.joint, slot.joint_below);
+        slots.noted |= more;
+        more
     }
 
     /// Ends the frames that were opened behind that one.
     pub(super) fn drop_inner(&self, frame: Frame, slots: &mut Slots) {
         let size = self.nodes[frame.root].end - frame.root;
-        slots.0.truncate(frame.start + size);
+        slots.open.truncate(frame.start + size);
+        // Of that frame nobody knows any more.
+        slots.noted = true;
     }
 
     /// Forgets what was noted in that subtree.
     pub(super) fn renew(&self, node: NodeId, frame: Frame, slots: &mut Slots) {
         let subtree = node.0..self.nodes[node.0].end;
         let start = frame.start + node.0 - frame.root;
-        slots.0[start..][..subtree.len()].copy_from_slice(&self.blank[subtree]);
+        slots.open[start..][..subtree.len()].copy_from_slice(&self.blank[subtree]);
     }
 
     /// What the clauses in that subtree say does not count.
     pub(super) fn waive(&self, node: NodeId, frame: Frame, slots: &mut Slots) {
         self.renew(node, frame, slots);
-        let slot = &mut slots.0[frame.start + node.0 - frame.root];
+        let slot = &mut slots.open[frame.start + node.0 - frame.root];
         slot.here = Mask::MAX;
         slot.joint = Mask::MAX;
         slot.joint_below = Mask::MAX;
+        slots.noted = true;
     }
 }
 
@@ -299,9 +330,10 @@ fn either(one: Mask, other: Mask, positive: Mask) -> Mask {
 impl Slots {
     /// Forgets what an event left, and the room for it if that was unusual.
     pub(super) fn clear(&mut self) {
-        self.0.clear();
-        if self.0.capacity() > SLOTS_KEPT_MAX {
-            self.0 = Vec::new();
+        self.open.clear();
+        self.noted = false;
+        if self.open.capacity() > SLOTS_KEPT_MAX {
+            self.open = Vec::new();
         }
     }
 }

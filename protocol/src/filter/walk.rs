@@ -20,12 +20,11 @@ pub(super) enum Walked {
 }
 
 /// A pass under way.
-pub(super) struct Walk<'a, 's> {
+pub(super) struct Walk<'s> {
     pub(super) tree: &'s Tree,
     pub(super) slots: &'s mut Slots,
     /// For names and strings with escapes.
     pub(super) scratch: &'s mut Vec<u8>,
-    pub(super) cursor: Cursor<'a>,
     /// The event's own frame.
     pub(super) outermost: Frame,
     /// Whether the rest is of no interest once a branch is certain.
@@ -38,118 +37,131 @@ enum Stop {
     NotJson,
 }
 
-type Step = Result<(), Stop>;
+/// Where the pass goes on. Handed on by value, the place stays in registers.
+type Step<'a> = Result<Cursor<'a>, Stop>;
 
-impl Walk<'_, '_> {
+impl Walk<'_> {
     /// Notes all that stands in the text, which is the value at that node's path.
-    pub(super) fn run(mut self, node: NodeId) -> Walked {
-        self.cursor.space();
-        let step = self.value(node, self.outermost, 0);
-        self.cursor.space();
+    pub(super) fn run(mut self, mut cursor: Cursor<'_>, node: NodeId) -> Walked {
+        cursor.space();
+        let step = self.value(cursor, node, self.outermost, 0);
+        let step = step.map(|mut cursor| {
+            cursor.space();
+            cursor.peek()
+        });
         match step {
-            Ok(()) if self.cursor.peek().is_none() => Walked::ToTheEnd,
+            Ok(None) => Walked::ToTheEnd,
             Err(Stop::Certain) => Walked::Certain,
-            Ok(()) | Err(Stop::NotJson) => {
+            Ok(Some(_)) | Err(Stop::NotJson) => {
                 self.tree.drop_inner(self.outermost, self.slots);
                 Walked::NotJson
             }
         }
     }
 
-    fn value(&mut self, node: NodeId, frame: Frame, depth: usize) -> Step {
-        match self.cursor.peek() {
-            Some(b'{') if self.tree.goes_on(node) => self.object(node, frame, depth),
-            Some(b'[') => self.array(node, frame, depth),
-            Some(b'{') => self.pass(depth),
-            _ if !self.tree.ends_here(node) => self.pass(depth),
+    fn value<'a>(
+        &mut self,
+        mut cursor: Cursor<'a>,
+        node: NodeId,
+        frame: Frame,
+        depth: usize,
+    ) -> Step<'a> {
+        let scalar = match cursor.peek() {
+            Some(b'{') if self.tree.goes_on(node) => {
+                return self.object(cursor, node, frame, depth);
+            }
+            Some(b'[') => return self.array(cursor, node, frame, depth),
+            Some(b'{') => return pass(cursor, depth),
+            _ if !self.tree.ends_here(node) => return pass(cursor, depth),
             Some(b'"') => {
-                let text = self.cursor.string().ok_or(Stop::NotJson)?;
+                let text = cursor.string().ok_or(Stop::NotJson)?;
                 let scalar = Scalar::String(text.resolve(self.scratch));
                 let more = self.tree.note(node, frame, self.slots, &scalar);
-                self.look(more, frame)
+                self.look(more, frame)?;
+                return Ok(cursor);
             }
-            Some(b't') => self.word(b"true", Scalar::Boolean(true), node, frame),
-            Some(b'f') => self.word(b"false", Scalar::Boolean(false), node, frame),
-            Some(b'n') => self.word(b"null", Scalar::Null, node, frame),
-            _ => {
-                let number = self.cursor.number().ok_or(Stop::NotJson)?;
-                self.note(&Scalar::Number(Number::new(number)), node, frame)
-            }
-        }
+            Some(b't') => cursor.literal(b"true").map(|()| Scalar::Boolean(true)),
+            Some(b'f') => cursor.literal(b"false").map(|()| Scalar::Boolean(false)),
+            Some(b'n') => cursor.literal(b"null").map(|()| Scalar::Null),
+            _ => cursor.number().map(|it| Scalar::Number(Number::new(it))),
+        };
+        let scalar = scalar.ok_or(Stop::NotJson)?;
+        let more = self.tree.note(node, frame, self.slots, &scalar);
+        self.look(more, frame)?;
+        Ok(cursor)
     }
 
-    fn object(&mut self, node: NodeId, frame: Frame, depth: usize) -> Step {
+    fn object<'a>(
+        &mut self,
+        mut cursor: Cursor<'a>,
+        node: NodeId,
+        frame: Frame,
+        depth: usize,
+    ) -> Step<'a> {
         if depth >= JSON_DEPTH_MAX {
             return Err(Stop::NotJson);
         }
-        self.take(b'{')?;
-        self.cursor.space();
-        if self.cursor.take(b'}').is_some() {
-            return Ok(());
+        take(&mut cursor, b'{')?;
+        cursor.space();
+        if cursor.take(b'}').is_some() {
+            return Ok(cursor);
         }
         loop {
-            let name = self.cursor.name().ok_or(Stop::NotJson)?;
-            match self.tree.child(node, name.resolve(self.scratch)) {
-                Some(child) => self.value(child, frame, depth + 1)?,
-                None => self.pass(depth + 1)?,
+            let name = cursor.name().ok_or(Stop::NotJson)?;
+            cursor = match self.tree.child(node, name.resolve(self.scratch)) {
+                Some(child) => self.value(cursor, child, frame, depth + 1)?,
+                None => pass(cursor, depth + 1)?,
+            };
+            cursor.space();
+            if cursor.take(b',').is_none() {
+                take(&mut cursor, b'}')?;
+                return Ok(cursor);
             }
-            self.cursor.space();
-            if self.cursor.take(b',').is_none() {
-                return self.take(b'}');
-            }
-            self.cursor.space();
+            cursor.space();
         }
     }
 
     /// An array stands for each of its elements.
-    fn array(&mut self, node: NodeId, frame: Frame, depth: usize) -> Step {
+    fn array<'a>(
+        &mut self,
+        mut cursor: Cursor<'a>,
+        node: NodeId,
+        frame: Frame,
+        depth: usize,
+    ) -> Step<'a> {
         if depth >= JSON_DEPTH_MAX {
             return Err(Stop::NotJson);
         }
-        self.take(b'[')?;
-        self.cursor.space();
-        if self.cursor.take(b']').is_some() {
-            return Ok(());
+        take(&mut cursor, b'[')?;
+        cursor.space();
+        if cursor.take(b']').is_some() {
+            return Ok(cursor);
         }
         let joint = self.tree.is_joint(node);
         loop {
-            match self.cursor.peek() {
+            cursor = match cursor.peek() {
                 Some(b'{' | b'[') if joint => {
                     let element = self.tree.open(node, self.slots);
-                    self.value(node, element, depth + 1)?;
+                    let after = self.value(cursor, node, element, depth + 1)?;
                     let held = self.tree.close(element, self.slots);
                     let more = self.tree.note_element(node, frame, self.slots, held);
                     self.look(more, frame)?;
+                    after
                 }
-                _ => self.value(node, frame, depth + 1)?,
+                _ => self.value(cursor, node, frame, depth + 1)?,
+            };
+            cursor.space();
+            if cursor.take(b',').is_none() {
+                take(&mut cursor, b']')?;
+                return Ok(cursor);
             }
-            self.cursor.space();
-            if self.cursor.take(b',').is_none() {
-                return self.take(b']');
-            }
-            self.cursor.space();
+            cursor.space();
         }
-    }
-
-    fn word(
-        &mut self,
-        word: &'static [u8],
-        scalar: Scalar<'_>,
-        node: NodeId,
-        frame: Frame,
-    ) -> Step {
-        self.cursor.literal(word).ok_or(Stop::NotJson)?;
-        self.note(&scalar, node, frame)
-    }
-
-    fn note(&mut self, scalar: &Scalar<'_>, node: NodeId, frame: Frame) -> Step {
-        let more = self.tree.note(node, frame, self.slots, scalar);
-        self.look(more, frame)
     }
 
     /// Stops if what was just noted has decided the matter.
     #[inline]
-    fn look(&mut self, more: bool, frame: Frame) -> Step {
+    fn look(&mut self, more: bool, frame: Frame) -> Result<(), Stop> {
         if more
             && self.may_stop
             && frame == self.outermost
@@ -159,14 +171,15 @@ impl Walk<'_, '_> {
         }
         Ok(())
     }
+}
 
-    #[inline]
-    fn pass(&mut self, depth: usize) -> Step {
-        self.cursor.pass_value(depth).ok_or(Stop::NotJson)
-    }
+#[inline]
+fn pass(mut cursor: Cursor<'_>, depth: usize) -> Step<'_> {
+    cursor.pass_value(depth).ok_or(Stop::NotJson)?;
+    Ok(cursor)
+}
 
-    #[inline]
-    fn take(&mut self, byte: u8) -> Step {
-        self.cursor.take(byte).ok_or(Stop::NotJson)
-    }
+#[inline]
+fn take(cursor: &mut Cursor<'_>, byte: u8) -> Result<(), Stop> {
+    cursor.take(byte).ok_or(Stop::NotJson)
 }
