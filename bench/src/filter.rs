@@ -4,12 +4,15 @@ use std::hint::black_box;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use forebay_protocol::filter::{Filter, FilterSet, Scratch, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::goal::Goal;
 use crate::results::{Figures, Output};
+use crate::sample::order;
 use crate::table::{Table, with_spread};
+use crate::tape::Tape;
 use crate::{cpu, results};
 
 /// Rounds before the first that counts.
@@ -48,7 +51,7 @@ const PATTERNS: [(&str, &str); 8] = [
 /// Options of `filter`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Bytes of a value, about.
+    /// Bytes of a value.
     #[arg(long, value_delimiter = ',', default_values_t = [1024, 10 * 1024])]
     value_bytes: Vec<usize>,
     /// Rounds that count.
@@ -128,7 +131,7 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
 
 struct Case {
     name: &'static str,
-    value: Vec<u8>,
+    value: Bytes,
     filters: FilterSet,
     scratch: Scratch,
     tape: Tape,
@@ -148,7 +151,7 @@ impl Case {
         let filter = Filter::compile(pattern).map_err(|error| error.to_string())?;
         let mut case = Self {
             name,
-            value: order(value_bytes).into_bytes(),
+            value: order(value_bytes),
             filters: FilterSet::new(vec![filter]),
             scratch: Scratch::default(),
             tape: Tape::default(),
@@ -214,53 +217,4 @@ impl Case {
             tape_nanoseconds: median(|it| it.tape.as_secs_f64()) * 1e9 / repeats,
         }
     }
-}
-
-/// simd-json with all that it reuses.
-struct Tape {
-    copy: Vec<u8>,
-    buffers: simd_json::Buffers,
-}
-
-impl Default for Tape {
-    fn default() -> Self {
-        Self {
-            copy: Vec::new(),
-            buffers: simd_json::Buffers::new(16 * 1024),
-        }
-    }
-}
-
-impl Tape {
-    /// The tape of a value, which is copied first: simd-json writes where it reads.
-    fn of(&mut self, value: &[u8]) -> Result<(), String> {
-        self.copy.clear();
-        self.copy.extend_from_slice(black_box(value));
-        let tape = simd_json::to_tape_with_buffers(&mut self.copy, &mut self.buffers);
-        let tape = tape.map_err(|error| error.to_string())?;
-        black_box(tape.0.len());
-        Ok(())
-    }
-}
-
-/// An order of about so many bytes.
-fn order(bytes: usize) -> String {
-    const HEAD: &str = r#"{"orderId":"8d3f2c1e-6b1a-4c9e-9d53-0a4be7c1f2d3","createdAt":"2026-11-27T06:41:13.512Z","status":"CONFIRMED","amount":149.95,"currency":"EUR","customer":{"id":48213377,"name":"Alexandra Mustermann","email":"alexandra.mustermann@example.org","tier":"gold","address":{"street":"Hauptstrasse 12","zip":"10115","city":"Berlin","country":"DE"}},"items":["#;
-    const TAIL: &str = r#"],"tags":["web","express","gift"],"source":{"system":"shop-frontend","version":"4.12.0","host":"10.20.30.40"},"flags":{"fraudChecked":true,"vip":false}}"#;
-    let mut text = HEAD.to_owned();
-    let mut number = 0;
-    while number == 0 || text.len() + TAIL.len() < bytes {
-        if number > 0 {
-            text.push(',');
-        }
-        let sku = number * 7919 % 1_000_000;
-        text.push_str(&format!(
-            r#"{{"sku":"SKU-{sku:06}","quantity":{},"price":{}.99,"title":"Article number {number} of the catalogue"}}"#,
-            number % 9 + 1,
-            number % 90 + 10,
-        ));
-        number += 1;
-    }
-    text.push_str(TAIL);
-    text
 }

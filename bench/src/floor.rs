@@ -3,7 +3,8 @@
 //! A bare loop on blocking sockets does what no consumer can do without: receive, CRC, walk the records,
 //! base64, SHA-256 of two bodies at a time, send. Nothing else: no group, no commit, no order, no retry, one
 //! constant text around each record. Whoever feeds it and whoever takes from it are other threads, whose time
-//! is not counted. Under TLS it decrypts what it receives and encrypts what it sends, and nothing more.
+//! is not counted. Under TLS it decrypts what it receives and encrypts what it sends, and nothing more. Beside a
+//! filter on values it parses them, by simd-json.
 //!
 //! Invariant: what the loop leaves out, no program that does the work can leave out as well.
 
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::results::{Figures, Output};
 use crate::rig::Signing;
 use crate::table::{Table, with_spread};
+use crate::tape::Tape;
 use crate::{cpu, results, sample};
 use wire::Wire;
 
@@ -108,6 +110,7 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<Measured>, String> {
                 batch_size: arguments.batch_size,
                 signing: Signing::Sigv4,
                 tls: *tls,
+                parses_values: false,
             })
         })
         .collect();
@@ -146,6 +149,8 @@ pub(crate) struct Case {
     pub(crate) batch_size: usize,
     pub(crate) signing: Signing,
     pub(crate) tls: bool,
+    /// Values are JSON, and parsed.
+    pub(crate) parses_values: bool,
 }
 
 /// Megabytes of values per CPU-second of the loop, over about that many bytes of values.
@@ -156,12 +161,16 @@ pub(crate) fn measure(case: &Case, bytes: usize) -> Result<f64, String> {
         batch_size,
         signing,
         tls,
+        parses_values,
     } = case;
     let identity = tls.then(Identity::new);
     let server = || identity.as_ref().map(|it| Arc::clone(&it.server));
     let client = || identity.as_ref().map(Identity::client);
     let records = (FRAME_BYTES / value_bytes.max(1)).max(1);
-    let frame = sample::record_set(records, value_bytes, sample::Source::None)?;
+    let frame = match parses_values {
+        false => sample::record_set(records, value_bytes, sample::Source::None)?,
+        true => sample::order_set(records, value_bytes)?,
+    };
     let frames = bytes.div_ceil(FRAME_BYTES).max(1);
     let (source, feeder) = feed(server(), frame.clone(), frames).map_err(broken)?;
     let (sink, taker) = take(server()).map_err(broken)?;
@@ -174,6 +183,7 @@ pub(crate) fn measure(case: &Case, bytes: usize) -> Result<f64, String> {
         free: Vec::new(),
         batch_size,
         signing,
+        tape: parses_values.then(Tape::default),
         record_room: value_bytes * 4 / 3 + 1024,
         records: 0,
         in_open: 0,
@@ -287,6 +297,8 @@ struct Loop {
     batch_size: usize,
     /// Without signatures nothing is hashed.
     signing: Signing,
+    /// Where values are parsed.
+    tape: Option<Tape>,
     /// More than any record takes.
     record_room: usize,
     records: usize,
@@ -343,6 +355,9 @@ impl Loop {
         let key = prefixed(&mut record)?;
         let value = prefixed(&mut record)?;
         varint(&mut record)?;
+        if let Some(tape) = &mut self.tape {
+            tape.of(value).ok()?;
+        }
         self.open.extend_from_slice(RECORD_OPEN);
         append_base64(&mut self.open, key);
         self.open.extend_from_slice(KEY_CLOSE);

@@ -15,7 +15,7 @@ use forebay_tests::clock;
 use serde::{Deserialize, Serialize};
 
 use crate::floor;
-use crate::rig::{Rig, Setup, Signing};
+use crate::rig::{Filtering, Rig, Setup, Signing};
 use crate::stage::{Arrived, Filling, More};
 use crate::wait::{pause, since};
 
@@ -54,6 +54,9 @@ pub(crate) struct Load {
     /// Broker and function are reached under TLS.
     #[serde(default)]
     pub(crate) tls: bool,
+    /// By what is filtered.
+    #[serde(default)]
+    pub(crate) filter: Filtering,
 }
 
 /// Of data that were kept before there was a choice.
@@ -130,6 +133,7 @@ impl Begun {
             // One record each.
             batch_bytes: 1,
             tls: load.tls,
+            json_values: load.filter.reads_values(),
             ..Filling::default()
         };
         filling.records = filling.lanes();
@@ -196,6 +200,7 @@ impl Load {
             batch_size: self.batch_size as usize,
             signing: self.signing,
             tls: self.tls,
+            parses_values: self.filter.reads_values(),
         }
     }
 
@@ -209,6 +214,7 @@ impl Load {
             batch_size: self.batch_size,
             mappings: self.mappings,
             signing: self.signing,
+            filter: self.filter,
             heartbeat_millis: match self.shards {
                 0 | 1 => setup.heartbeat_millis,
                 _ => HEARTBEAT_OF_SEVERAL_MILLIS,

@@ -29,6 +29,7 @@ mod sink;
 mod soak;
 mod stage;
 mod table;
+mod tape;
 mod tool;
 mod trial;
 mod wait;

@@ -1,7 +1,7 @@
 //! The real appliance between an embedded broker and embedded functions: what a record costs it.
 //!
 //! Beside it, in the same rounds, the [`floor`]; to an endpoint that checks no signature, one that hashes nothing;
-//! under TLS, one that decrypts and encrypts.
+//! under TLS, one that decrypts and encrypts; with a filter on values, one that parses them.
 //! The cases are all combinations of the options; how a run is measured is in [`load`](crate::load).
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use crate::goal::Goal;
 use crate::load::{Appliance, Begun, Cost, Load};
 use crate::plot::{Plot, Shape, size};
 use crate::results::{Figures, Output};
-use crate::rig::Signing;
+use crate::rig::{Filtering, Signing};
 use crate::table::{Table, percent, with_spread};
 use crate::{cpu, floor, results, stage};
 
@@ -55,6 +55,10 @@ pub(crate) struct Arguments {
     /// How calls are signed; `none` is an endpoint of one's own, which spares the hash.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Signing::Sigv4])]
     signing: Vec<Signing>,
+    /// By what records are filtered, which all pass: nothing, their topic, or members at the end of their values, which are
+    /// JSON then; the floor beside it parses them too.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Filtering::None])]
+    filter: Vec<Filtering>,
     /// Each case also with broker and function under TLS.
     #[arg(long)]
     tls: bool,
@@ -82,6 +86,7 @@ impl Arguments {
             shards: 0,
             signing: Signing::Sigv4,
             tls: false,
+            filter: Filtering::None,
         };
         let cases = each(&[none], &self.value_bytes, |it, to| it.value_bytes = to);
         let cases = each(&cases, &self.batch_size, |it, to| it.batch_size = to);
@@ -89,6 +94,7 @@ impl Arguments {
         let cases = each(&cases, &self.partitions, |it, to| it.partitions = to);
         let cases = each(&cases, &self.shards, |it, to| it.shards = to);
         let cases = each(&cases, &self.signing, |it, to| it.signing = to);
+        let cases = each(&cases, &self.filter, |it, to| it.filter = to);
         each(&cases, floor::wires(self.tls), |it, to| it.tls = to)
     }
 }
@@ -143,6 +149,7 @@ impl Figures for Vec<Measured> {
         let names = [
             "wire",
             "signing",
+            "filter",
             "value bytes",
             "batch",
             "mappings",
@@ -157,11 +164,12 @@ impl Figures for Vec<Measured> {
             "records/call",
             "peak MB",
         ];
-        let mut table = Table::new(2, &names);
+        let mut table = Table::new(3, &names);
         for it in self {
             table.row([
                 floor::wire_name(it.load.tls).to_owned(),
                 it.load.signing.to_string(),
+                it.load.filter.to_string(),
                 it.load.value_bytes.to_string(),
                 it.load.batch_size.to_string(),
                 it.load.mappings.to_string(),
@@ -200,6 +208,7 @@ impl Figures for Vec<Measured> {
                 shards: 1,
                 signing: Signing::Sigv4,
                 tls: it.load.tls,
+                filter: it.load.filter,
             };
             it.load == usual && usual.value_bytes >= 1024 && usual.batch_size >= LARGE_BATCH
         };
@@ -244,6 +253,10 @@ fn case(all: &[Measured], load: &Load) -> String {
     part(
         |a, b| a.signing != b.signing,
         format!("signing {}", load.signing),
+    );
+    part(
+        |a, b| a.filter != b.filter,
+        format!("filter {}", load.filter),
     );
     part(|a, b| a.tls != b.tls, floor::wire_name(load.tls).to_owned());
     parts.join(", ")
@@ -412,6 +425,7 @@ mod tests {
             shards: 1,
             signing: Signing::Sigv4,
             tls: false,
+            filter: Filtering::None,
         };
         let rate = value_bytes as f64 / microseconds;
         Measured {

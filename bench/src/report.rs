@@ -15,14 +15,17 @@ use crate::goal::Goal;
 use crate::plot::Plot;
 use crate::results::{Figures, Results};
 use crate::table::{Table, percent};
-use crate::{codec, floor, latency, memory, peers, pipeline, runtime, say, scale, soak, trial};
+use crate::{
+    codec, filter, floor, latency, memory, peers, pipeline, runtime, say, scale, soak, trial,
+};
 
 /// A sub-command, and how what it has found is read.
 type Kind = (&'static str, fn(PathBuf, Value) -> serde_json::Result<Run>);
 
 /// Runs stand on the page in this order.
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     kind::<Vec<codec::Measured>>(),
+    kind::<Vec<filter::Measured>>(),
     kind::<Vec<floor::Measured>>(),
     kind::<Vec<pipeline::Measured>>(),
     kind::<scale::Found>(),

@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) mappings: usize,
     /// How their calls are signed.
     pub(crate) signing: Signing,
+    /// What they filter by.
+    pub(crate) filter: Filtering,
     /// `heartbeat_interval_ms`.
     pub(crate) heartbeat_millis: u32,
     /// Environment variables of the process.
@@ -66,6 +68,50 @@ impl Display for Signing {
     }
 }
 
+/// By what records are filtered; all of them pass.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Filtering {
+    /// Nothing.
+    #[default]
+    None,
+    /// Their topic.
+    Topic,
+    /// Members at the end of their values, which are JSON: each is read whole.
+    Value,
+}
+
+impl Filtering {
+    /// Whether values must be JSON.
+    pub(crate) fn reads_values(self) -> bool {
+        self == Self::Value
+    }
+
+    /// The mapping's members.
+    fn members(self) -> String {
+        let pattern = match self {
+            Self::None => return String::new(),
+            Self::Topic => r#"{"topic":[{"prefix":"bench"}]}"#,
+            Self::Value => {
+                r#"{"value":{"source":{"host":[{"cidr":"10.0.0.0/8"}]},"flags":{"vip":[false]}}}"#
+            }
+        };
+        format!("FilterCriteria = {{ Filters = [{{ Pattern = '{pattern}' }}] }}\n")
+    }
+}
+
+impl Display for Filtering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Topic => "topic",
+            Self::Value => "value",
+        })
+    }
+}
+
 impl Setup {
     /// That binary, or the one beside this one, with one shard and without a window.
     pub(crate) fn of(program: Option<&Path>) -> Result<Self, String> {
@@ -77,6 +123,7 @@ impl Setup {
             batch_size: 10_000,
             mappings: 1,
             signing: Signing::Sigv4,
+            filter: Filtering::None,
             heartbeat_millis: 3000,
             variables: Vec::new(),
         })
@@ -95,7 +142,8 @@ impl Setup {
             site = site.key("memory_bytes", &bytes.to_string());
         }
         let window = window(self.window_millis)?;
-        let members = format!("{window}BatchSize = {}\n", self.batch_size);
+        let filter = self.filter.members();
+        let members = format!("{window}BatchSize = {}\n{filter}", self.batch_size);
         for topic in (0..self.mappings).map(topic) {
             let mapping = Declared::new(&topic).with(&members);
             match self.signing {

@@ -32,6 +32,24 @@ pub(crate) fn record_set(
     source: Source,
 ) -> Result<Bytes, String> {
     let mut noise = Noise::default();
+    encode(records, value_bytes, source, || match source {
+        Source::None => noise.bytes(value_bytes),
+        _ => noise.text(value_bytes),
+    })
+}
+
+/// As many whose values are JSON.
+pub(crate) fn order_set(records: usize, value_bytes: usize) -> Result<Bytes, String> {
+    let order = order(value_bytes);
+    encode(records, value_bytes, Source::None, || order.clone())
+}
+
+fn encode(
+    records: usize,
+    value_bytes: usize,
+    source: Source,
+    mut value: impl FnMut() -> Bytes,
+) -> Result<Bytes, String> {
     let per_batch = (BATCH_BYTES / value_bytes.max(1)).max(1);
     let options = RecordEncodeOptions {
         version: 2,
@@ -52,11 +70,7 @@ pub(crate) fn record_set(
         let batch: Vec<Record> = (0..count)
             .map(|_| {
                 offset += 1;
-                let value = match source {
-                    Source::None => noise.bytes(value_bytes),
-                    _ => noise.text(value_bytes),
-                };
-                record(offset, value)
+                record(offset, value())
             })
             .collect();
         RecordBatchEncoder::encode(&mut set, &batch, &options)
@@ -117,4 +131,34 @@ impl Noise {
         });
         words.take(count).collect()
     }
+}
+
+/// An order as JSON of so many bytes, or of as few as one can have; it ends with what is longest in coming.
+pub(crate) fn order(bytes: usize) -> Bytes {
+    const HEAD: &str = r#"{"orderId":"8d3f2c1e-6b1a-4c9e-9d53-0a4be7c1f2d3","createdAt":"2026-11-27T06:41:13.512Z","status":"CONFIRMED","amount":149.95,"currency":"EUR","customer":{"id":48213377,"name":"Alexandra Mustermann","email":"alexandra.mustermann@example.org","tier":"gold","address":{"street":"Hauptstrasse 12","zip":"10115","city":"Berlin","country":"DE"}},"items":["#;
+    const NOTE: &str = r#"],"note":""#;
+    const TAIL: &str = r#"","tags":["web","express","gift"],"source":{"system":"shop-frontend","version":"4.12.0","host":"10.20.30.40"},"flags":{"fraudChecked":true,"vip":false}}"#;
+    let mut text = HEAD.to_owned();
+    let mut number = 0;
+    loop {
+        let sku = number * 7919 % 1_000_000;
+        let item = format!(
+            r#"{{"sku":"SKU-{sku:06}","quantity":{},"price":{}.99,"title":"Article number {number} of the catalogue"}}"#,
+            number % 9 + 1,
+            number % 90 + 10,
+        );
+        if number > 0 {
+            if text.len() + 1 + item.len() + NOTE.len() + TAIL.len() > bytes {
+                break;
+            }
+            text.push(',');
+        }
+        text.push_str(&item);
+        number += 1;
+    }
+    text.push_str(NOTE);
+    let left = bytes.saturating_sub(text.len() + TAIL.len());
+    text.extend(std::iter::repeat_n('.', left));
+    text.push_str(TAIL);
+    text.into()
 }

@@ -26,7 +26,7 @@ use crate::goal::Goal;
 use crate::load::{Appliance, Begun, Cost, Load};
 use crate::plot::{Plot, Shape};
 use crate::results::{Figures, Output};
-use crate::rig::Signing;
+use crate::rig::{Filtering, Signing};
 use crate::table::{Table, with_spread};
 use crate::{cpu, results};
 
@@ -273,6 +273,7 @@ impl Arguments {
             shards: u32::try_from(shards).unwrap_or(u32::MAX),
             signing: Signing::Sigv4,
             tls: false,
+            filter: Filtering::None,
         }
     }
 }
@@ -356,6 +357,7 @@ mod tests {
             shards: 1,
             signing: Signing::Sigv4,
             tls: false,
+            filter: Filtering::None,
         };
         (count, load)
     }

@@ -20,7 +20,7 @@ use kafka_protocol::messages::ApiKey;
 use serde::{Deserialize, Serialize};
 
 use crate::helper::{Helper, tell};
-use crate::sample::Noise;
+use crate::sample::{Noise, order};
 use crate::sink::{self, ARRIVED, LATENCY, Latency};
 
 /// The first topic, which is also the function and the group.
@@ -62,6 +62,9 @@ pub(crate) struct Filling {
     /// Both are reached under TLS.
     #[arg(long)]
     pub(crate) tls: bool,
+    /// Values are JSON.
+    #[arg(long)]
+    pub(crate) json_values: bool,
 }
 
 impl Default for Filling {
@@ -76,6 +79,7 @@ impl Default for Filling {
             has_group: false,
             forgets_committed: false,
             tls: false,
+            json_values: false,
         }
     }
 }
@@ -109,6 +113,7 @@ impl Filling {
             ("--has-group", self.has_group),
             ("--forgets-committed", self.forgets_committed),
             ("--tls", self.tls),
+            ("--json-values", self.json_values),
         ];
         let raised = flags.into_iter().filter(|(_, is_raised)| *is_raised);
         arguments.extend(raised.map(|(flag, _)| flag.to_owned()));
@@ -331,7 +336,10 @@ impl More {
     /// Fills the topics; with how many records.
     fn fill(self, filling: &Filling, kafka: &mut FakeKafka) -> u64 {
         let per_batch = self.per_batch.max(1);
-        let batch = batch_of(filling.value_bytes, per_batch);
+        let batch = match filling.json_values {
+            false => noise_batch(filling.value_bytes, per_batch),
+            true => batch_of(vec![order(filling.value_bytes); per_batch]),
+        };
         let batches = self.records.div_ceil(per_batch);
         for (topic, partition) in filling.places(batches) {
             kafka.append_raw(&topic, partition, batch.clone(), Offsets::Assign);
@@ -343,7 +351,7 @@ impl More {
 /// One batch of values of that size, and how many.
 pub(crate) fn batch(value_bytes: usize) -> (Bytes, usize) {
     let count = usual_batch(value_bytes);
-    (batch_of(value_bytes, count), count)
+    (noise_batch(value_bytes, count), count)
 }
 
 /// How many values of that size a batch of the usual size has.
@@ -355,11 +363,16 @@ fn per_batch(value_bytes: usize, batch_bytes: usize) -> usize {
     (batch_bytes / value_bytes.max(1)).max(1)
 }
 
-fn batch_of(value_bytes: usize, count: usize) -> Bytes {
+fn noise_batch(value_bytes: usize, count: usize) -> Bytes {
     let mut noise = Noise::default();
-    let records: Vec<NewRecord> = (0..count)
-        .map(|at| {
-            NewRecord::value(noise.bytes(value_bytes))
+    batch_of((0..count).map(|_| noise.bytes(value_bytes)).collect())
+}
+
+fn batch_of(values: Vec<Bytes>) -> Bytes {
+    let values = values.into_iter().enumerate();
+    let records: Vec<NewRecord> = values
+        .map(|(at, value)| {
+            NewRecord::value(value)
                 .with_key(format!("{at:08}"))
                 .at(1_700_000_000_000)
         })

@@ -21,7 +21,7 @@ pub(crate) use self::found::Found;
 use self::found::Measured;
 use crate::load::{Appliance, Begun, Cost, Load};
 use crate::results::Output;
-use crate::rig::Signing;
+use crate::rig::{Filtering, Signing};
 use crate::{results, say, stage};
 
 /// Calls that are as large as they get, and those of small traffic.
@@ -152,6 +152,7 @@ fn round(
         shards: 1,
         signing: Signing::Sigv4,
         tls: false,
+        filter: Filtering::None,
     };
     let per_batch = stage::usual_batch(load.value_bytes);
     let cost = |way: &&Way| {
