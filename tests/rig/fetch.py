@@ -81,10 +81,12 @@ def kafka(version):
 
 
 def python(name, requirements):
-    """A Python of its own with what that file asks for, once."""
-    program = os.path.join(RIG, name, "bin", "python")
-    if not os.path.exists(program):
-        venv = os.path.join(RIG, name)
+    """A Python of its own with what that file asks for, once, and again when it asks for something else."""
+    venv = os.path.join(RIG, name)
+    program, had = os.path.join(venv, "bin", "python"), os.path.join(venv, requirements)
+    asked = open(os.path.join(HERE, requirements)).read()
+    if not os.path.exists(had) or open(had).read() != asked:
+        shutil.rmtree(venv, ignore_errors=True)
         try:
             run([sys.executable, "-m", "venv", venv + ".part"])
         except RuntimeError:
@@ -92,6 +94,8 @@ def python(name, requirements):
             run(["/usr/bin/python3", "-m", "venv", "--clear", venv + ".part"])
         run([os.path.join(venv + ".part", "bin", "python"), "-m", "pip", "install", "-q", "--no-cache-dir",
              "-r", os.path.join(HERE, requirements)])
+        with open(os.path.join(venv + ".part", requirements), "w") as file:
+            file.write(asked)
         # The scripts inside name the folder, the interpreter does not: it may be moved.
         os.rename(venv + ".part", venv)
     return program
