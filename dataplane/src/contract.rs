@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay_protocol::delivery::{ConsumerStatus, Diversion, PartitionStatus, Skip, Undelivered};
+use forebay_protocol::delivery::{
+    ConsumerStatus, Diversion, PartitionStatus, Skip, Taken, Undelivered,
+};
 use forebay_protocol::kafka::sasl::{Derivation, DerivedKey, SaslCredentials};
 use rustls::ClientConfig;
 use uuid::Uuid;
@@ -193,8 +195,8 @@ pub enum Request {
         mapping: Arc<Mapping>,
         /// What failed.
         diversion: Diversion,
-        /// Whether the destination has acknowledged it.
-        answer: oneshot::Sender<Result<(), Undelivered>>,
+        /// Whether the destination has acknowledged it, and how.
+        answer: oneshot::Sender<Result<Taken, Undelivered>>,
     },
     /// Credentials were refused: fetch new ones if the chain has any.
     RefreshCredentials,

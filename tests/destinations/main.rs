@@ -7,7 +7,7 @@ use std::io::Write;
 
 use forebay::contract::Credentials;
 use forebay::control::destinations::Writer;
-use forebay_protocol::delivery::{Diversion, Undelivered};
+use forebay_protocol::delivery::{Diversion, Taken, Undelivered};
 use forebay_tests::failure;
 use forebay_tests::harness::{Declared, Site};
 
@@ -37,7 +37,7 @@ impl Server {
         })
     }
 
-    async fn write(&self, destination: &str, diversion: &Diversion) -> Result<(), Undelivered> {
+    async fn write(&self, destination: &str, diversion: &Diversion) -> Result<Taken, Undelivered> {
         let url = &self.url;
         let urls = format!("{{ sqs = {url:?}, sns = {url:?}, s3 = {url:?} }}");
         let site = Site::new("k1.example.net:9094", "http://127.0.0.1:1");

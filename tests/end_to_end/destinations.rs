@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay::contract::Credentials;
 use forebay::control::destinations::Writer;
 use forebay::mapping::Mapping;
-use forebay_protocol::delivery::{Diversion, Undelivered};
+use forebay_protocol::delivery::{Diversion, Taken, Undelivered};
 use forebay_protocol::lambda::failure::Origin;
 use forebay_tests::eventually;
 use forebay_tests::failure::diversion;
@@ -73,7 +73,7 @@ fn credentials(of: &str) -> Credentials {
 }
 
 /// Writes it as the node.
-async fn write(site: &Site, diversion: &Diversion) -> Result<(), Undelivered> {
+async fn write(site: &Site, diversion: &Diversion) -> Result<Taken, Undelivered> {
     let writer = Writer::new(&site.config(), Some(credentials("node")));
     writer.write(&mapping(site), diversion).await
 }
@@ -184,7 +184,8 @@ async fn a_bucket_without_room_for_the_event_takes_the_rest() {
     let site = site(&aws, &stage, BUCKET);
     let too_large = "<Error><Code>EntityTooLarge</Code><Message>It is too large</Message></Error>";
     answer_next(&aws, 400, too_large).await;
-    write(&site, &diversion(1)).await.unwrap();
+    let taken = write(&site, &diversion(1)).await;
+    assert_eq!(taken, Ok(Taken::WithoutEvent));
     let objects = aws
         .with(|it| it.destinations.buckets["failed"].clone())
         .await;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use forebay_protocol::delivery::{
     Budget, CallId, ConnectionId, Consumer, ConsumerConfig, DeliverySettings, Disconnect,
     Diversion, DiversionId, Duty, Effect, Endpoint, GroupProtocol, Input, Notice, OnOversized,
-    RetryPolicy, StartingPosition, Undelivered,
+    RetryPolicy, StartingPosition, Taken, Undelivered,
 };
 use forebay_protocol::kafka::sasl::NonceKey;
 use forebay_protocol::lambda::invoke::{Execution, Outcome};
@@ -212,7 +212,7 @@ impl Story {
     ///
     /// # Panics
     /// If none is.
-    pub fn end_diversion(&mut self, result: Result<(), &str>) -> Diversion {
+    pub fn end_diversion(&mut self, result: Result<Taken, &str>) -> Diversion {
         let ended = self.open_diversions.pop_front();
         let ended = ended.expect("a writing is open");
         let result = result.map_err(|reason| Undelivered {

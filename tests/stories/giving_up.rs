@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
-    Budget, ConsumerConfig, Destination, Diversion, Input, OnOversized,
+    Budget, ConsumerConfig, Destination, Diversion, Input, OnOversized, Taken,
 };
 use forebay_protocol::lambda::failure::{Condition, FunctionResponse, RecordPosition};
 use forebay_protocol::lambda::invoke::Outcome;
@@ -77,7 +77,7 @@ fn writing_of(mut config: ConsumerConfig) -> Story {
 /// The next writing, acknowledged.
 fn diverted(story: &mut Story) -> Diversion {
     story.until("a writing", |story| !story.open_diversions.is_empty());
-    story.end_diversion(Ok(()))
+    story.end_diversion(Ok(Taken::Whole))
 }
 
 /// Whether nothing of partition 0 is committed.
@@ -106,7 +106,7 @@ fn a_batch_is_given_up_after_its_attempts_and_goes_to_the_destination() {
     let status = story.consumer(0).status().partitions[0].clone();
     let retry = status.retry.expect("it is given up");
     assert_eq!(retry.leaving, Some(Condition::RetryAttemptsExhausted));
-    let diversion = story.end_diversion(Ok(()));
+    let diversion = story.end_diversion(Ok(Taken::WithoutEvent));
     let failure = &diversion.failure;
     assert_eq!(failure.condition, Condition::RetryAttemptsExhausted);
     assert_eq!((failure.invoke_count, failure.records()), (3, 3));
@@ -127,6 +127,7 @@ fn a_batch_is_given_up_after_its_attempts_and_goes_to_the_destination() {
         "nothing is in the way"
     );
     let counters = story.consumer(0).status().counters;
+    assert_eq!(counters.documents_shortened, 1);
     assert_eq!(
         (counters.records_diverted, counters.records_dropped),
         (3, 0)
@@ -502,7 +503,7 @@ fn a_writing_that_is_under_way_is_waited_for_and_committed_at_a_stop() {
     story.tell(0, Input::Stop);
     story.play(Duration::from_secs(10));
     assert!(!story.has_ended(0));
-    story.end_diversion(Ok(()));
+    story.end_diversion(Ok(Taken::Whole));
     story.until("it stops", |story| story.has_ended(0));
     assert_eq!(story.committed(0), Some(1));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_protocol::delivery::{
-    Budget, ConsumerConfig, DeliverySettings, Destination, Input, RetryPolicy,
+    Budget, ConsumerConfig, DeliverySettings, Destination, Input, RetryPolicy, Taken,
 };
 use forebay_protocol::filter::{Filter, FilterSet};
 use forebay_protocol::lambda::failure::Condition;
@@ -53,7 +53,7 @@ fn attempts_stay_counted_and_a_limit_holds_for_the_next() {
     assert!(story.open_diversions.is_empty(), "one is left");
     next_call(&mut story);
     story.end_call(failed());
-    let diversion = story.end_diversion(Ok(()));
+    let diversion = story.end_diversion(Ok(Taken::Whole));
     assert_eq!(diversion.failure.invoke_count, 4);
     let reason = Condition::RetryAttemptsExhausted;
     assert_eq!(diversion.failure.condition, reason);
@@ -125,7 +125,7 @@ fn a_record_too_large_goes_to_the_destination_that_comes() {
         1,
         "it is not waited for the next look"
     );
-    story.end_diversion(Ok(()));
+    story.end_diversion(Ok(Taken::Whole));
     story.until("it goes on", |story| story.committed(0) == Some(1));
 }
 
@@ -148,6 +148,6 @@ fn what_waits_for_its_destination_is_written_at_once() {
         it.destination = Some(Destination::Service);
     });
     assert_eq!(story.open_diversions.len(), 1);
-    story.end_diversion(Ok(()));
+    story.end_diversion(Ok(Taken::Whole));
     story.until("it goes on", |story| story.committed(0) == Some(1));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use forebay_protocol::delivery::{
-    Budget, ConsumerConfig, Destination, Input, Skip, SkipId, SkipStatus,
+    Budget, ConsumerConfig, Destination, Input, Skip, SkipId, SkipStatus, Taken,
 };
 use forebay_protocol::lambda::failure::Condition;
 use forebay_tests::fake_kafka::Offsets;
@@ -82,7 +82,7 @@ fn a_record_between_two_calls_goes_to_the_destination_and_the_others_go_on() {
             error: Some(_)
         }
     ));
-    let diversion = story.end_diversion(Ok(()));
+    let diversion = story.end_diversion(Ok(Taken::Whole));
     let failure = &diversion.failure;
     assert_eq!(failure.condition, Condition::SkippedByOperator);
     assert_eq!((failure.records(), failure.lanes[0].first.offset), (1, 1));
@@ -116,7 +116,7 @@ fn asked_twice_it_is_done_once() {
     let both = vec![skip(1, 0, false), skip(2, 0, false)];
     story.tell(0, Input::Skips(both));
     assert!(matches!(stands(&story), SkipStatus::Leaving { .. }));
-    story.end_diversion(Ok(()));
+    story.end_diversion(Ok(Taken::Whole));
     let skips = story.consumer(0).status().skips;
     assert!(skips.iter().all(|(_, status)| *status == SkipStatus::Sent));
     assert!(story.open_diversions.is_empty());
@@ -243,7 +243,7 @@ fn what_its_destination_does_not_take_can_be_discarded() {
     story.until("it is written again", |story| {
         story.open_diversions.len() == 1
     });
-    let diversion = story.end_diversion(Ok(()));
+    let diversion = story.end_diversion(Ok(Taken::Whole));
     assert_eq!(diversion.failure.records(), 2, "the others are kept for it");
     story.until("it goes on", |story| story.committed(0) == Some(3));
     let counters = story.consumer(0).status().counters;

@@ -37,6 +37,9 @@ pub use destination::probe;
 const COORDINATOR_TRIES: u32 = 10;
 const COORDINATOR_WAIT: Duration = Duration::from_secs(1);
 
+/// What is said of who answers nobody without keys; that there are none is said by itself.
+const WITHOUT_KEYS: &str = "not asked, for want of credentials";
+
 /// Mappings that a line names one by one.
 const NAMES_MAX: usize = 5;
 
@@ -146,9 +149,8 @@ pub async fn outside(config: &Config, set: &[Declared]) -> Vec<Finding> {
             secrets::of_mapping(&declared.mapping, &read, &mut own);
         }
         kafka(&declared.mapping, &read, &mut own).await;
-        // Without keys nobody would answer, and that there are none is said.
-        if declared.mapping.writes_to_service() && keys.is_some() {
-            destination::look(&writer, &declared.mapping, &mut own).await;
+        if declared.mapping.writes_to_service() {
+            destination::look(&writer, keys.is_some(), &declared.mapping, &mut own).await;
         }
         report.take(&[&declared.name()], own);
     }
@@ -189,11 +191,7 @@ async fn keys(settings: &Settings, report: &mut Report) -> Option<Credentials> {
 async fn ask_function(function: &Function, keys: Option<&Credentials>, report: &mut Report) {
     let subject = format!("function {} at {}", function.name, function.host_header);
     if keys.is_none() && function.signing != Signing::None {
-        report.add(
-            Severity::Note,
-            subject,
-            "not asked, for want of credentials",
-        );
+        report.add(Severity::Note, subject, WITHOUT_KEYS);
         return;
     }
     let client = match function::client(function).await {

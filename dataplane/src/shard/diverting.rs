@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use forebay_protocol::delivery::{Diversion, DiversionId, Input, Undelivered};
+use forebay_protocol::delivery::{Diversion, DiversionId, Input, Taken, Undelivered};
 use monoio::task::JoinHandle;
 
 use super::queue::Queue;
@@ -52,7 +52,7 @@ async fn write(
     diversion: Diversion,
     mapping: Arc<Mapping>,
     requests: &mpsc::Sender<Request>,
-) -> Result<(), Undelivered> {
+) -> Result<Taken, Undelivered> {
     let (answer, answered) = oneshot::channel();
     let request = Request::Divert {
         mapping,
@@ -99,7 +99,7 @@ mod tests {
             let refused = Undelivered {
                 reason: "full".to_owned(),
             };
-            for told in [Ok(()), Err(refused)] {
+            for told in [Ok(Taken::WithoutEvent), Err(refused)] {
                 let writing = start();
                 match asked.recv().await {
                     Some(Request::Divert {

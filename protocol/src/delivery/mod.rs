@@ -189,7 +189,7 @@ pub enum Input {
     /// A call ended, one way or another. Each call ends exactly once.
     CallEnded(CallId, Outcome),
     /// The destination has acknowledged what was written to it, or has not. Each writing ends exactly once.
-    Diverted(DiversionId, Result<(), Undelivered>),
+    Diverted(DiversionId, Result<Taken, Undelivered>),
     /// What an operator wants passed over: all of it. What is not named any more is wanted no longer; how the rest
     /// stands, the status tells.
     Skips(Vec<Skip>),
@@ -232,6 +232,15 @@ pub struct Diversion {
     pub failure: Failure,
     /// Their event, as pieces: as it was sent, or as it would have been.
     pub event: Vec<Bytes>,
+}
+
+/// How a destination has taken what was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// As it is written there.
+    Whole,
+    /// Without the event, for which it has no room.
+    WithoutEvent,
 }
 
 /// Why a destination has not taken what was written to it.

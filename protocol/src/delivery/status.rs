@@ -193,7 +193,7 @@ pub struct Counters {
     pub call_failures: u64,
     /// Writings to the destination that failed.
     pub destination_errors: u64,
-    /// Records that the destination has without their event, as it takes no document of that size.
+    /// Documents that the destination has without their event, as it takes none of that size.
     pub documents_shortened: u64,
     /// Fetches that failed.
     pub fetch_errors: u64,

@@ -1,6 +1,6 @@
 //! The simulated destination: it takes its time, refuses, and its acknowledgements get lost.
 
-use forebay_protocol::delivery::{Diversion, DiversionId, Input, Undelivered};
+use forebay_protocol::delivery::{Diversion, DiversionId, Input, Taken, Undelivered};
 use forebay_protocol::lambda::failure::Condition;
 use forebay_protocol::limits::DIVERSION_TRIES_BEFORE_DROP;
 
@@ -80,7 +80,7 @@ impl World {
             true => Err(Undelivered {
                 reason: "refused".to_owned(),
             }),
-            false => Ok(()),
+            false => Ok(Taken::Whole),
         };
         if is_refused {
             self.refused(of, &records);

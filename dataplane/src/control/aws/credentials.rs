@@ -25,7 +25,8 @@ const ASK_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// What is said where the chain has no keys at all.
 pub(in crate::control) const NO_CREDENTIALS: &str = "no AWS credentials were found; set AWS_ACCESS_KEY_ID and \
-    AWS_SECRET_ACCESS_KEY, a profile or a role, or signing = \"none\" under [functions.NAME] in forebay.toml for a function whose endpoint checks nothing";
+    AWS_SECRET_ACCESS_KEY, a profile or a role; only calls of a function whose endpoint checks nothing need none, with signing = \"none\" under \
+    [functions.NAME] in forebay.toml";
 
 /// There are no keys.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Report, Severity, failed_topic};
+use super::{Finding, Report, Severity, WITHOUT_KEYS, failed_topic};
 use crate::config::Config;
 use crate::control::aws::{Aws, Keys, Settings, credentials};
 use crate::control::destinations::{Seen, Writer};
@@ -49,7 +49,11 @@ pub async fn probe(config: &Config, set: &[Declared]) -> Vec<Finding> {
 }
 
 /// Reads whether it is there.
-pub(super) async fn look(writer: &Writer, mapping: &Mapping, report: &mut Report) {
+pub(super) async fn look(writer: &Writer, has_keys: bool, mapping: &Mapping, report: &mut Report) {
+    if !has_keys {
+        report.add(Severity::Note, subject(mapping), WITHOUT_KEYS);
+        return;
+    }
     let (severity, message) = match writer.look(mapping).await {
         Seen::There => (Severity::Right, "exists".to_owned()),
         Seen::Denied(said) => (

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use forebay_protocol::delivery::{Diversion, Undelivered};
+use forebay_protocol::delivery::{Diversion, Taken, Undelivered};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ pub(in crate::control) struct Destinations {
 pub(in crate::control) struct Order {
     pub(in crate::control) mapping: Arc<Mapping>,
     pub(in crate::control) diversion: Diversion,
-    pub(in crate::control) answer: oneshot::Sender<Result<(), Undelivered>>,
+    pub(in crate::control) answer: oneshot::Sender<Result<Taken, Undelivered>>,
 }
 
 #[derive(Default)]
@@ -127,7 +127,7 @@ mod tests {
     fn ask(
         line: &mut Destinations,
         mapping: &Arc<Mapping>,
-    ) -> oneshot::Receiver<Result<(), Undelivered>> {
+    ) -> oneshot::Receiver<Result<Taken, Undelivered>> {
         let (answer, answered) = oneshot::channel();
         line.ask(Order {
             mapping: Arc::clone(mapping),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::delivery::{Diversion, Undelivered};
+use forebay_protocol::delivery::{Diversion, Taken, Undelivered};
 use forebay_protocol::lambda::failure::{self, Failure, Origin};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -77,9 +77,13 @@ impl Writer {
     }
 
     /// Writes what failed to the mapping's destination.
-    pub async fn write(&self, mapping: &Mapping, diversion: &Diversion) -> Result<(), Undelivered> {
+    pub async fn write(
+        &self,
+        mapping: &Mapping,
+        diversion: &Diversion,
+    ) -> Result<Taken, Undelivered> {
         let written = in_time(self.carry(mapping, diversion)).await;
-        written.map_err(|reason| Undelivered {
+        let taken = written.map_err(|reason| Undelivered {
             reason: match &mapping.destination {
                 Some(destination) => format!("{destination}: {reason}"),
                 None => reason,
@@ -93,7 +97,7 @@ impl Writer {
             records = diversion.failure.records(),
             "Failed records are written to the destination"
         );
-        Ok(())
+        Ok(taken)
     }
 
     /// Writes a document there that tells of no record, and says so.
@@ -140,20 +144,20 @@ impl Writer {
         }
     }
 
-    async fn carry(&self, mapping: &Mapping, diversion: &Diversion) -> Result<(), Refused> {
+    async fn carry(&self, mapping: &Mapping, diversion: &Diversion) -> Result<Taken, Refused> {
         let way = self.way(mapping);
-        match &mapping.destination {
-            Some(Destination::Queue(queue)) => {
-                Mailbox::Queue(queue).take(way, mapping, diversion).await
+        let mailbox = match &mapping.destination {
+            Some(Destination::Queue(queue)) => Mailbox::Queue(queue),
+            Some(Destination::Notifications(topic)) => Mailbox::Notifications(topic),
+            Some(Destination::Bucket(bucket)) => {
+                return self.put(way, bucket, mapping, diversion).await;
             }
-            Some(Destination::Notifications(topic)) => {
-                Mailbox::Notifications(topic)
-                    .take(way, mapping, diversion)
-                    .await
+            Some(Destination::Topic(_)) | None => {
+                return Err(Refused::Otherwise(NONE.to_owned()));
             }
-            Some(Destination::Bucket(bucket)) => self.put(way, bucket, mapping, diversion).await,
-            Some(Destination::Topic(_)) | None => Err(Refused::Otherwise(NONE.to_owned())),
-        }
+        };
+        mailbox.take(way, mapping, diversion).await?;
+        Ok(Taken::Whole)
     }
 
     /// Puts the document with the event into a bucket; without it, where it is refused for its size alone.
@@ -163,7 +167,7 @@ impl Writer {
         bucket: &Bucket,
         mapping: &Mapping,
         diversion: &Diversion,
-    ) -> Result<(), Refused> {
+    ) -> Result<Taken, Refused> {
         let (failure, origin) = (&diversion.failure, origin(mapping));
         let key = failure.object_key(mapping.uuid, Uuid::new_v4());
         let bare = failure.invocation_record(origin);
@@ -175,7 +179,7 @@ impl Writer {
         let written = bucket::put(way, bucket, &key, &whole).await;
         drop((whole, room));
         let Err(Refused::TooLarge(reason)) = written else {
-            return written;
+            return written.map(|()| Taken::Whole);
         };
         bucket::put(way, bucket, &key, &Bytes::from(bare)).await?;
         warn!(
@@ -185,7 +189,7 @@ impl Writer {
             reason,
             "Failed records are written without their payload, for which the destination has no room"
         );
-        Ok(())
+        Ok(Taken::WithoutEvent)
     }
 
     fn way<'a>(&'a self, mapping: &'a Mapping) -> Way<'a> {
@@ -296,7 +300,7 @@ impl<'a> Way<'a> {
 }
 
 /// What comes of a writing in the time that it has.
-async fn in_time(writing: impl Future<Output = Result<(), Refused>>) -> Result<(), String> {
+async fn in_time<T>(writing: impl Future<Output = Result<T, Refused>>) -> Result<T, String> {
     match timeout(WRITING_TIMEOUT, writing).await {
         Ok(written) => written.map_err(|refused| refused.to_string()),
         Err(_) => {

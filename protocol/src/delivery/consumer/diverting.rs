@@ -9,7 +9,7 @@
 
 use super::super::batch::{Batch, BatchState, LastAnswer, Writing, backoff};
 use super::super::part::Part;
-use super::super::{Diversion, DiversionId, Effect, Fault, Severity, Undelivered};
+use super::super::{Diversion, DiversionId, Effect, Fault, Severity, Taken, Undelivered};
 use super::Consumer;
 use crate::lambda::event::RecordMark;
 use crate::lambda::failure::{Condition, Failure};
@@ -179,7 +179,7 @@ impl Consumer {
         }
     }
 
-    pub(super) fn handle_diverted(&mut self, of: DiversionId, result: Result<(), Undelivered>) {
+    pub(super) fn handle_diverted(&mut self, of: DiversionId, result: Result<Taken, Undelivered>) {
         let Some(id) = self.diversions.remove(&of) else {
             return;
         };
@@ -190,8 +190,9 @@ impl Consumer {
             unreachable!("a writing is of what leaves");
         };
         match result {
-            Ok(()) => {
+            Ok(taken) => {
                 self.faults.destination = None;
+                self.counters.documents_shortened += u64::from(taken == Taken::WithoutEvent);
                 self.counters.records_diverted += batch.leaving_count();
                 self.end_leaving(batch);
             }

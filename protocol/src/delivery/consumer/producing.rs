@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::batch::{Batch, BatchState};
 use super::super::links::Role;
 use super::super::producer::{Chunk, Event, Form, Item, Producer};
-use super::super::{Destination, DiversionId, Duty, Severity, Undelivered};
+use super::super::{Destination, DiversionId, Duty, Severity, Taken, Undelivered};
 use super::{Consumer, ConsumerConfig, Ticket};
 use crate::kafka::messages::{
     ApiKey, BATCHES_SINCE, InitProducerIdResponse, MetadataRequest, MetadataResponse,
@@ -332,6 +332,8 @@ impl Consumer {
                     );
                 }
                 Event::Ended(of, result) => {
+                    // Of those without an event each is told by itself.
+                    let result = result.map(|()| Taken::Whole);
                     let result = result.map_err(|reason| Undelivered { reason });
                     self.handle_diverted(of, result);
                 }
