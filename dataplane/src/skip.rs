@@ -98,11 +98,11 @@ fn words(of: &command::Skip, outcome: &Outcome) -> String {
     };
     match outcome {
         Outcome::Sent { destination } => {
-            format!("{place}: has been sent to {destination}; the partition goes on")
+            format!("{place}: has been sent to {destination}; the partition goes on without it")
         }
         Outcome::Discarded { last_offset } => {
             format!(
-                "{}: has been discarded; the partition goes on",
+                "{}: has been discarded; the partition goes on without it",
                 up_to(*last_offset)
             )
         }
@@ -128,8 +128,8 @@ fn words(of: &command::Skip, outcome: &Outcome) -> String {
         Outcome::NotBlocking {
             processed_offset, ..
         } => format!(
-            "{place}: nothing holds up the partition, which stands at offset {processed_offset}; only what fails, or halts it, \
-             can be skipped"
+            "{place}: nothing holds up the partition, which stands at offset {processed_offset}; only what is in a call, \
+             fails, or halts it can be skipped"
         ),
         Outcome::NoDestination => format!(
             "{place}: the mapping has no destination that it could go to; skip it with --discard, or declare \

@@ -203,6 +203,13 @@ async fn who_asks_the_wrong_node_is_told_which_is_the_right_one() {
         let owner = owner.unwrap_or_else(|| panic!("{protocol}: {unknown:?}"));
         assert!(owner.client_id.ends_with("-0"), "{owner:?}");
         assert_eq!(owner.host, "/127.0.0.1");
+        let nobody = skip(&sites[0], wish(9, 1, true)).await;
+        let unknown = "topic orders has 2 partitions and none of that number".to_owned();
+        let expected = Outcome::NotOwned {
+            owner: None,
+            unknown: Some(unknown),
+        };
+        assert_eq!(nobody, expected);
         fails(&nodes[1]).await;
         eventually!(
             skip(&sites[1], wish(foreign, 1, true)).await == Outcome::Discarded { last_offset: 1 }

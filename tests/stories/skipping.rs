@@ -194,9 +194,26 @@ fn only_what_is_in_the_way_is_passed_over() {
     story.until("the call", |story| story.open_calls.len() == 1);
     story.end_call(succeeded());
     story.until("the next", |story| story.open_calls.len() == 1);
-    // Its first call is open, and none has failed.
-    assert_eq!(want(&mut story, skip(4, 2, true)), instead(2, None));
+    story.end_call(succeeded());
+    assert_eq!(want(&mut story, skip(4, 3, true)), instead(3, None));
     assert_eq!(dropped(&story), 0);
+}
+
+#[test]
+fn a_first_call_that_is_open_decides_as_any_other_does() {
+    let mut story = failing(diverting(), 1, 1);
+    story.produce(0, "hangs");
+    story.until("the next call", |story| story.open_calls.len() == 1);
+    story.end_call(succeeded());
+    story.until("the first of what is behind", |story| {
+        story.open_calls.len() == 1
+    });
+    let called = want(&mut story, skip(1, 1, true));
+    assert!(matches!(called, SkipStatus::Called { .. }), "{called:?}");
+    story.end_call(failed());
+    assert_eq!(stands(&story), discarded(1));
+    story.until("it is committed", |story| story.committed(0) == Some(2));
+    assert_eq!(dropped(&story), 1);
 }
 
 #[test]

@@ -41,6 +41,17 @@ async fn ask(mapping: &Mapping, access: &Access, partition: i32) -> Result<Owner
                 continue;
             }
         };
+        let metadata = probe.metadata(&mapping.topic).await?;
+        let mut topics = metadata.topics.iter();
+        if let Some(topic) = topics.find(|it| it.name == mapping.topic && it.error.is_ok())
+            && topic.partitions.iter().all(|it| it.partition != partition)
+        {
+            return Err(format!(
+                "topic {} has {} partitions and none of that number",
+                mapping.topic,
+                topic.partitions.len()
+            ));
+        }
         let found = check::coordinator(mapping, &mut probe).await?;
         if !found.error.is_ok() {
             return Err(format!(

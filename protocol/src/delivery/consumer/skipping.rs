@@ -8,7 +8,7 @@
 //!
 //! Wishes are a snapshot, and each is looked at again after every input: what a call or a writing that is open comes to
 //! is seen by what has become of the record. An offset is in the way if its record has not ended and a call of it has
-//! failed, if it is given up and its destination has not taken it, or if the lane is halted there.
+//! failed or is open, if it is given up and its destination has not taken it, or if the lane is halted there.
 //!
 //! Invariant: a record that is passed over ends as any that is given up does, once; a batch that does not decode is passed
 //! over whole and only where everything before it was read.
@@ -124,7 +124,9 @@ impl Consumer {
                 return SkipStatus::Leaving { condition, error };
             }
             BatchState::Leaving(_) => return self.not_blocking(partition),
-            _ if !batch.is_failing() => return self.not_blocking(partition),
+            BatchState::Ready | BatchState::Waiting(_) if !batch.is_failing() => {
+                return self.not_blocking(partition);
+            }
             _ if !discard && !self.has_destination() => return SkipStatus::NoDestination,
             BatchState::InFlight(_) => {
                 let deadline = batch.deadline().unwrap_or(self.now);
@@ -259,7 +261,10 @@ impl Consumer {
         self.notice(
             Severity::Info,
             "An operator wanted an offset passed over",
-            format!("partition={partition} offset={offset} discard={discard} answer={status:?}"),
+            format!(
+                "partition={partition} offset={offset} discard={discard} answer={}",
+                answer(status)
+            ),
         );
     }
 
@@ -269,5 +274,22 @@ impl Consumer {
             "What was in the way was discarded, as an operator wanted it",
             format!("partition={partition} from_offset={first} to_offset={last}"),
         );
+    }
+}
+
+/// A word for the log.
+fn answer(status: &SkipStatus) -> &'static str {
+    match status {
+        SkipStatus::NotOwned => "not-owned",
+        SkipStatus::Looking => "looking",
+        SkipStatus::Called { .. } => "called",
+        SkipStatus::Leaving { .. } => "leaving",
+        SkipStatus::Sent => "sent",
+        SkipStatus::Discarded { .. } => "discarded",
+        SkipStatus::Succeeded => "succeeded",
+        SkipStatus::Past => "ended-before",
+        SkipStatus::NotBlocking { .. } => "not-in-the-way",
+        SkipStatus::NoDestination => "no-destination",
+        SkipStatus::Undecodable { .. } => "undecodable",
     }
 }
