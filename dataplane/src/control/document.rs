@@ -220,6 +220,7 @@ fn of_partition(of: &PartitionStatus, consumer: u32, at: Moment) -> Partition {
             offset: retry.offset,
             last_offset: retry.last_offset,
             attempts: retry.attempts,
+            function_errors: retry.function_errors,
             failed_calls: retry.failed_calls,
             error: retry.error.to_string(),
             leaving: retry.leaving.map(|condition| condition.as_str().to_owned()),

@@ -137,7 +137,7 @@ impl Verdict {
             // AWS has a code for it, but no text, and that of a broken connection misleads.
             Fault::TopicMissing => {
                 own = format!("PROBLEM: Topic {topic} does not exist.");
-                let advice = "create it, or correct Topics and restart";
+                let advice = "create it, which is noticed soon, or correct Topics and reload";
                 (own.as_str(), ESM_CONFIG, advice)
             }
             Fault::NoTimestamps => {

@@ -257,6 +257,9 @@ pub struct Retry {
     pub last_offset: i64,
     /// Calls that the function answered with an error.
     pub attempts: u32,
+    /// Calls that the function answered with an error.
+    #[serde(default)]
+    pub function_errors: u32,
     /// Calls that failed in whatever way.
     pub failed_calls: u32,
     /// Why the last of them failed.

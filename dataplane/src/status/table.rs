@@ -317,11 +317,14 @@ fn retrying(of: &Partition, retry: &Retry, detail: Option<&str>, now: f64) -> St
         (None, Some(call)) => format!("a call is open {}", open(call, now)),
         (None, None) => "a call is open".to_owned(),
     };
+    let offsets = match retry.offset == retry.last_offset {
+        true => format!("offset {}", retry.offset),
+        false => format!("offsets {} to {}", retry.offset, retry.last_offset),
+    };
     format!(
-        "partition {partition} retries offset {} for {age} now, {} ({} of the function), {next}{error}",
-        retry.offset,
+        "partition {partition} retries {offsets} for {age} now, {} ({} of the function), {next}{error}",
         plural(retry.failed_calls as usize, "failed call"),
-        plural(retry.attempts as usize, "error"),
+        plural(retry.function_errors as usize, "error"),
     )
 }
 

@@ -232,6 +232,17 @@ impl Batch {
         calls.max().unwrap_or(0)
     }
 
+    /// The records that it carries, as a log names them.
+    pub(super) fn extent(&self) -> String {
+        let part = &self.parts[0];
+        let (first, last) = (part.first_offset(), part.last_offset());
+        let lane = format!("partition {} offsets {first} to {last}", part.partition);
+        match self.parts.len() {
+            1 => lane,
+            parts => format!("{lane} and of {} partitions more", parts - 1),
+        }
+    }
+
     /// Whether something waits to be done with it: no call and no writing is under way.
     pub(super) fn is_at_rest(&self) -> bool {
         match self.state {
@@ -306,6 +317,7 @@ impl Batch {
             offset: ends(part).0,
             last_offset: ends(part).1,
             attempts: part.attempts,
+            function_errors: part.failed_calls,
             failed_calls: trouble.failed_calls,
             error: Arc::clone(&trouble.error),
             since: trouble.since,

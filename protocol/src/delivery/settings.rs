@@ -27,6 +27,51 @@ pub struct DeliverySettings {
 }
 
 impl DeliverySettings {
+    /// What is not the same in the others, by AWS's names.
+    pub(super) fn changes(&self, others: &Self) -> Vec<&'static str> {
+        let Self {
+            batch_size,
+            window,
+            on_oversized,
+            retry,
+            destination,
+            drop_undelivered,
+            filters,
+        } = self;
+        let RetryPolicy {
+            max_attempts,
+            max_age,
+            bisect,
+            report_item_failures,
+        } = retry;
+        let changed = [
+            (*batch_size != others.batch_size, "BatchSize"),
+            (*window != others.window, "MaximumBatchingWindowInSeconds"),
+            (*on_oversized != others.on_oversized, "on_oversized_record"),
+            (
+                *max_attempts != others.retry.max_attempts,
+                "MaximumRetryAttempts",
+            ),
+            (
+                *max_age != others.retry.max_age,
+                "MaximumRecordAgeInSeconds",
+            ),
+            (*bisect != others.retry.bisect, "BisectBatchOnFunctionError"),
+            (
+                *report_item_failures != others.retry.report_item_failures,
+                "FunctionResponseTypes",
+            ),
+            (*destination != others.destination, "DestinationConfig"),
+            (
+                *drop_undelivered != others.drop_undelivered,
+                "on_destination_failure",
+            ),
+            (*filters != others.filters, "FilterCriteria"),
+        ];
+        let changed = changed.into_iter().filter(|(is_changed, _)| *is_changed);
+        changed.map(|(_, name)| name).collect()
+    }
+
     /// Whether a consumer that runs by these may go on by the others.
     pub(super) fn may_become(&self, others: &Self) -> bool {
         let (before, after) = (&self.destination, &others.destination);

@@ -146,8 +146,11 @@ pub struct RetryStatus {
     pub offset: i64,
     /// The last of them.
     pub last_offset: i64,
-    /// Calls that the function answered with an error: those that count against a limit.
+    /// Of the calls that the function answered with an error, those that count against a limit: not such that only led to
+    /// smaller ones.
     pub attempts: u32,
+    /// Calls that the function answered with an error.
+    pub function_errors: u32,
     /// Calls that failed in whatever way; 0 where none was made, as of records that are too old.
     pub failed_calls: u32,
     /// Why the last of them failed, without what the function said of a record.

@@ -99,6 +99,7 @@ fn what_needs_attention_stands_below_with_what_to_know() {
                 offset: 7,
                 last_offset: 11,
                 attempts: 3,
+                function_errors: 3,
                 failed_calls: 4,
                 leaving: None,
                 error: "function failing: Unhandled: KeyError".to_owned(),
@@ -135,7 +136,7 @@ fn what_needs_attention_stands_below_with_what_to_know() {
         "  file:/s.json: cannot be read; since 2 min 0 s\n",
         "  client certificate CN=forebay of file:/s.json expires in 1 day 0 h\n",
         "  partition 1 stands at offset 9, next look in 30 s: too ?[31mlarge\n",
-        "  partition 0 retries offset 7 for 2 min 10 s now, 4 failed calls (3 errors of the function), \
+        "  partition 0 retries offsets 7 to 11 for 2 min 10 s now, 4 failed calls (3 errors of the function), \
          next call in 4 s: function failing: Unhandled: KeyError\n",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
@@ -242,6 +243,7 @@ fn what_is_said_already_is_not_said_again() {
                 offset: 7,
                 last_offset: 11,
                 attempts: 3,
+                function_errors: 3,
                 failed_calls: 3,
                 leaving: None,
                 error: "function failing: Unhandled: KeyError".to_owned(),
@@ -250,7 +252,7 @@ fn what_is_said_already_is_not_said_again() {
                 next_try: Some(1004.5),
             });
         },
-        "  Unhandled: KeyError\n  partition 0 retries offset 7 for 2 min 10 s now, 3 failed calls (3 errors of the \
+        "  Unhandled: KeyError\n  partition 0 retries offsets 7 to 11 for 2 min 10 s now, 3 failed calls (3 errors of the \
          function), next call in 4 s\n",
     );
     check(
@@ -266,6 +268,7 @@ fn records_that_are_given_up_are_told_with_why_and_what_the_destination_says() {
             offset: 7,
             last_offset: 11,
             attempts: 3,
+            function_errors: 3,
             failed_calls: 3,
             leaving: Some("RetryAttemptsExhausted".to_owned()),
             error: "AccessDenied: sqs:SendMessage".to_owned(),

@@ -68,14 +68,15 @@ impl Consumer {
                     }
                     Ok(failed) => {
                         let count = failed.len();
-                        self.function_fault(Fault::FunctionFailing(format!(
+                        let fault = Fault::FunctionFailing(format!(
                             "it reports {count} of {records} records as failed"
-                        )));
+                        ));
+                        self.function_fault(batch, fault);
                         (Fate::FailedInPart(failed), count)
                     }
                     Err(reason) => {
                         self.counters.function_errors += 1;
-                        self.function_fault(Fault::FunctionFailing(reason));
+                        self.function_fault(batch, Fault::FunctionFailing(reason));
                         (Fate::Failed, records)
                     }
                 }
@@ -83,18 +84,19 @@ impl Consumer {
             Outcome::FunctionError { kind, body, .. } => {
                 self.counters.function_errors += 1;
                 let error = error_type(&body);
-                self.function_fault(Fault::FunctionFailing(format!("{kind}: {error}")));
+                let fault = Fault::FunctionFailing(format!("{kind}: {error}"));
+                self.function_fault(batch, fault);
                 (Fate::Failed, records)
             }
             Outcome::TooLarge { .. } => (Fate::TooLarge, records),
-            unreached => (self.not_reached(unreached), records),
+            unreached => (self.not_reached(batch, unreached), records),
         };
         self.counters.records_failed += failed as u64;
         fate
     }
 
     /// The function was not reached, or its answer was lost.
-    fn not_reached(&mut self, outcome: Outcome) -> Fate {
+    fn not_reached(&mut self, batch: &Batch, outcome: Outcome) -> Fate {
         let mut base = limits::SERVICE_ERROR_BACKOFF;
         let (fault, retry_after) = match outcome {
             Outcome::Throttled {
@@ -130,7 +132,7 @@ impl Consumer {
                 unreachable!("the function was reached, or its body refused")
             }
         };
-        self.function_fault(fault);
+        self.function_fault(batch, fault);
         Fate::NotReached(base, retry_after)
     }
 
@@ -307,7 +309,7 @@ impl Consumer {
         }
     }
 
-    fn function_fault(&mut self, fault: Fault) {
+    fn function_fault(&mut self, batch: &Batch, fault: Fault) {
         let is_new = self.faults.function.as_ref().map(std::mem::discriminant)
             != Some(std::mem::discriminant(&fault));
         if is_new {
@@ -315,7 +317,8 @@ impl Consumer {
                 Fault::FunctionUnavailable(_) => Severity::Warn,
                 _ => Severity::Error,
             };
-            self.notice(severity, "Function calls fail", fault.to_string());
+            let detail = format!("{fault}; in a call of {}", batch.extent());
+            self.notice(severity, "Function calls fail", detail);
         }
         self.faults.function = Some(fault);
     }

@@ -197,7 +197,10 @@ impl Consumer {
             format!("partition={partition} offset={offset} error={error:?}"),
         );
         if halts {
-            self.halt_lane(partition, offset, Obstacle::Batch { end }, error.to_owned());
+            let reason = format!(
+                "{error}; it is read on once the broker has it whole, and forebay skip --discard passes over it"
+            );
+            self.halt_lane(partition, offset, Obstacle::Batch { end }, reason);
         }
         let replica = self
             .lanes

@@ -17,6 +17,7 @@ impl Consumer {
             self.config.delivery.may_become(&settings),
             "for a topic, or for none any more, a consumer is started again"
         );
+        let changes = self.config.delivery.changes(&settings).join(" ");
         self.config.delivery = settings;
         self.filter_scratch = Scratch::default();
         // Whoever has mended the destination does not wait for the next try.
@@ -38,7 +39,7 @@ impl Consumer {
         self.notice(
             Severity::Info,
             "Delivery goes on by other settings",
-            String::new(),
+            format!("changed={changes:?}"),
         );
     }
 }
