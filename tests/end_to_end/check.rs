@@ -292,3 +292,24 @@ async fn a_broker_that_tells_no_versions_is_a_problem() {
 async fn a_cluster_that_allows_everything_has_no_problem() {
     assert_eq!(problems(ApiKey::Metadata, Fault::Serve).await, [""; 0]);
 }
+
+#[tokio::test]
+async fn limits_without_a_destination_are_noted() {
+    const SAID: &str = "records are discarded once they have reached its limits";
+    let limits = "MaximumRetryAttempts = 3\n";
+    let destination = "DestinationConfig.OnFailure.Destination = \"kafka://failed\"\n";
+    for (members, is_noted) in [
+        ("", false),
+        (limits, true),
+        (&format!("{limits}{destination}"), false),
+    ] {
+        let stage = Stage::new();
+        let mut site = stage.site();
+        site.declare(&Declared::new("orders").with(members));
+        let config = site.config();
+        let set = forebay::control::load(&config).unwrap_or_else(|problems| panic!("{problems}"));
+        let findings = forebay::control::check::inside(&config, &set).await;
+        let noted = findings.iter().any(|it| it.to_string().contains(SAID));
+        assert_eq!(noted, is_noted, "{members}");
+    }
+}

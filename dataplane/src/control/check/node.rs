@@ -19,6 +19,18 @@ pub(super) fn files(config: &Config, set: &[Declared], report: &mut Report) {
         let subject = format!("{}: [functions.{name}]", config.file.display());
         report.add(Severity::Note, subject, advice);
     }
+    for declared in set {
+        let mapping = &declared.mapping;
+        let gives_up = mapping.retry.max_attempts.is_some() || mapping.retry.max_age.is_some();
+        if gives_up && mapping.destination.is_none() {
+            let message = "records are discarded once they have reached its limits, since no DestinationConfig says where they go";
+            report.add(
+                Severity::Note,
+                format!("mapping {}", declared.name()),
+                message,
+            );
+        }
+    }
     if let Some(message) = crash::unnotable(config) {
         let subject = format!("state_dir {}", config.state_dir.display());
         report.add(Severity::Note, subject, message);

@@ -65,17 +65,26 @@ impl Run<'_> {
         };
         let closed = self.store.close().await.err();
         let summary = self.tally.summary(self.order.execute);
-        (self.tell)(&summary);
-        if let Some(Ended(reason)) = &ended {
-            (self.tell)(&format_args!(
-                "it ended early: {reason}; start it again to go on from there"
-            ));
+        match &ended {
+            Some(Ended(reason)) if self.tally.is_empty() => {
+                (self.tell)(&format_args!("nothing was looked at: {reason}"));
+            }
+            Some(Ended(reason)) => {
+                (self.tell)(&summary);
+                (self.tell)(&format_args!(
+                    "it ended early: {reason}; start it again to go on from there"
+                ));
+            }
+            None => (self.tell)(&summary),
         }
         if elsewhere > 0 {
             (self.tell)(&format_args!(
-                "{} more are invisible: somebody else has them, or a redrive that was killed had; SQS gives them again \
-                 when their time is over",
-                counted(elsewhere, "message")
+                "besides, {} invisible: somebody else has them, or a redrive that was killed had; SQS gives them again \
+                 when their visibility timeout is over: start it again then",
+                match elsewhere {
+                    1 => "1 message is".to_owned(),
+                    several => format!("{several} messages are"),
+                }
             ));
         }
         if let Some(error) = &closed {
@@ -112,8 +121,11 @@ impl Run<'_> {
                 self.tally.removed += 1;
             }
             self.tally.count(&fate);
-            let line = fate.line(self.order.execute, removes);
-            (self.tell)(&format_args!("{}: {line}", found.place));
+            // Of those that are done with, the sum says enough.
+            if !matches!(fate, Fate::SentBefore) || removes {
+                let line = fate.line(self.order.execute, removes);
+                (self.tell)(&format_args!("{}: {line}", found.place));
+            }
             if let Some(ended) = ended {
                 return Err(ended);
             }

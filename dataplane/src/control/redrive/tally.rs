@@ -65,15 +65,23 @@ impl Tally {
     }
 
     /// The last line but one.
+    /// Whether no document was come to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.documents() == 0
+    }
+
+    fn documents(&self) -> u64 {
+        self.sent + self.sent_before + self.failed + self.left_alone + self.probes
+    }
+
     pub(super) fn summary(&self, executes: bool) -> String {
-        let documents = self.sent + self.sent_before + self.failed + self.left_alone + self.probes;
         let (sent, records) = match executes {
             true => ("sent", "sent"),
             false => ("would be sent", "in all"),
         };
         let mut text = format!(
             "{}: {} {sent}, {} {records}",
-            counted(documents, "document"),
+            counted(self.documents(), "document"),
             self.sent,
             counted(self.records, "record")
         );
