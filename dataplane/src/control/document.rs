@@ -13,8 +13,8 @@ use crate::contract::RunningConsumer;
 use crate::mapping;
 use crate::metrics::COUNTERS;
 use crate::status::{
-    Call, Certificate, Consumer, Document, Endpoints, FORMAT, Halted, Mapping, Node, Partition,
-    Reload, Retry, Secret, Shard, Source,
+    Call, Certificate, Consumer, Document, Endpoints, FORMAT, Halted, JOINING, Mapping, Node,
+    Partition, Reload, Retry, Secret, Shard, Source,
 };
 
 /// What a snapshot says, in the document's words.
@@ -233,7 +233,7 @@ fn of_partition(of: &PartitionStatus, consumer: u32, at: Moment) -> Partition {
 
 fn words(phase: Phase) -> &'static str {
     match phase {
-        Phase::Joining => "joining",
+        Phase::Joining => JOINING,
         Phase::Stable => "stable",
         Phase::KeepingPlace => "keeping place",
         Phase::Draining => "draining",

@@ -166,6 +166,9 @@ pub struct Endpoints {
     pub kafka_bootstrap_servers: Vec<String>,
 }
 
+/// The phase of a consumer that waits for its group.
+pub(crate) const JOINING: &str = "joining";
+
 /// A consumer of a mapping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Consumer {

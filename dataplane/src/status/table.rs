@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::{Call, Certificate, Document, Mapping, Partition, Retry};
+use super::{Call, Certificate, Document, JOINING, Mapping, Partition, Retry};
 
 /// Lines of one kind that the overview shows of one mapping; the rest is counted.
 const LINES_MAX: usize = 10;
@@ -250,9 +250,16 @@ fn troubles(mapping: &Mapping, now: f64) -> Vec<String> {
     lines
 }
 
-/// Those of secrets, certificates and partitions.
+/// What is said of a mapping whose consumers all wait for their group.
+const JOINS: &str = "joins its group: where a node was killed before, brokers wait for that member first, up to its session_timeout_ms";
+
+/// Those of consumers, secrets, certificates and partitions.
 fn own_troubles(mapping: &Mapping, now: f64) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut consumers = mapping.consumers.iter();
+    if !mapping.consumers.is_empty() && consumers.all(|it| it.phase == JOINING) {
+        lines.push(JOINS.to_owned());
+    }
     let secrets = mapping.secrets.iter();
     lines.extend(secrets.map(|it| {
         let since = span(now - it.since);

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::super::{Consumer, FORMAT, Halted, Node, Reload, Retry, Secret, Shard};
+use super::super::{Consumer, FORMAT, Halted, JOINING, Node, Reload, Retry, Secret, Shard};
 use super::*;
 
 fn partition(number: i32) -> Partition {
@@ -223,6 +223,10 @@ fn what_is_said_already_is_not_said_again() {
             });
         },
         "  file:/s.json cannot be read: No such file; since 2 min 0 s\n",
+    );
+    check(
+        |orders| orders.consumers[0].phase = JOINING.to_owned(),
+        "  joins its group: where a node was killed before, brokers wait for that member first, up to its session_timeout_ms\n",
     );
     check(
         |orders| {
