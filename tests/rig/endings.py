@@ -16,7 +16,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import fetch
@@ -115,6 +115,9 @@ class Source:
         consumer = Consumer({"bootstrap.servers": self.at, "group.id": group})
         try:
             return consumer.committed([TopicPartition(group, 0)], 30)[0].offset
+        except KafkaException as error:
+            # Of a young broker the groups have no coordinator for a moment.
+            return str(error)
         finally:
             consumer.close()
 
