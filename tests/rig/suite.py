@@ -20,6 +20,10 @@ LOGS = os.path.join(os.path.dirname(fetch.HERE), ".rig", "logs")
 TESTS = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 SHOWN_LINES = 80
 FUZZ = os.path.join(ROOT, "tests", "fuzz")
+# Built in half of the time; what runs for seconds need not run as fast as it can.
+FUZZ_OPTIONS = ["--fuzz-dir", FUZZ, "--codegen-units", "16"]
+# Between two tries: what others do on the machine comes and goes within seconds.
+TRY_AGAIN_SECONDS = 5
 # Tests that only `tests/run cluster` has time for, and the version from which they move a cluster to the newest.
 SLOW_CLUSTERS = "cluster::slow"
 OLDER_CLUSTER = "4.0.2"
@@ -45,7 +49,9 @@ class Part:
         self.out.write(f"$ {' '.join(command)}\n")
         self.out.flush()
         start = self.out.tell()
-        for _ in range(tries):
+        for again in range(tries):
+            if again:
+                time.sleep(TRY_AGAIN_SECONDS)
             done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CARGO_TERM_COLOR": "never", **environment},
                                   stdin=subprocess.DEVNULL, stdout=self.out, stderr=subprocess.STDOUT)
             ok = done.returncode == 0
@@ -133,8 +139,8 @@ def real_kafka(part):
     """Groups, starts, kills, security: on the newest Kafka, and some of it on older ones."""
     fetch.everything()
     if part.check(*BUILD):
-        # Two at once: each has a broker of its own, and most of their time is waiting for sessions to end.
-        part.test("real_kafka", "--test-threads=2", "--skip", SLOW_CLUSTERS, FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
+        # Three at once: each has a broker of its own, and most of their time is waiting for sessions to end.
+        part.test("real_kafka", "--test-threads=3", "--skip", SLOW_CLUSTERS, FOREBAY_RIG=fetch.RIG, FOREBAY_BIN=BINARY)
 
 
 def cluster(part):
@@ -174,12 +180,11 @@ def fuzz_dataplane(part):
 
 def fuzz_targets(part, targets, *features):
     program = fetch.cargo_fuzz()
-    folder = FUZZ
     for target in targets:
         corpus = os.path.join(fetch.RIG, "corpus", target)
         os.makedirs(corpus, exist_ok=True)
-        seeds = os.path.join(folder, "seeds", target)
-        part.check(program, "fuzz", "run", "--fuzz-dir", folder, *features, target, corpus,
+        seeds = os.path.join(FUZZ, "seeds", target)
+        part.check(program, "fuzz", "run", *FUZZ_OPTIONS, *features, target, corpus,
                    *([seeds] if os.path.isdir(seeds) else []), "--",
                    f"-max_total_time={os.environ.get('FOREBAY_FUZZ_SECONDS', '10')}", "-malloc_limit_mb=6", RUSTC_BOOTSTRAP="1")
 
@@ -201,7 +206,7 @@ def bench(part):
         return
     # What others do on the machine only makes a ratio worse: one run of several that meets the goals has shown it.
     # Not in pairs: those figures rise as soon as the core's other hardware thread is busy, whatever we do.
-    part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=3)
+    part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=8)
     part.check(program, "pipeline", "--gate", "--value-bytes", "1024,10240", "--filter", "none,value", "--megabytes", "100", "--rounds", "2", "--slack", "15", tries=5)
     part.check(program, "pipeline", "--gate", "--value-bytes", "1024", "--batch-size", "10,1000", "--megabytes", "50", "--rounds", "2", "--slack", "15", tries=5)
 
@@ -265,7 +270,7 @@ def line(part):
 
 def build_ahead(log):
     """Builds what the last parts start, with what the processors have left while others wait for brokers; each of those parts sees for itself whether it is there."""
-    fuzz_build = [fetch.cargo_fuzz(), "fuzz", "build", "--fuzz-dir", FUZZ]
+    fuzz_build = [fetch.cargo_fuzz(), "fuzz", "build", *FUZZ_OPTIONS]
     for command, environment in [(fuzz_build, {"RUSTC_BOOTSTRAP": "1"}), (BUILD_RELEASE, {})]:
         subprocess.run(["nice", "-n", "19", *command], cwd=ROOT, env={**os.environ, "CARGO_TERM_COLOR": "never", **environment},
                        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
