@@ -74,11 +74,8 @@ impl Walk<'_> {
             Some(b'{') => return pass(cursor, depth),
             _ if !self.tree.ends_here(node) => return pass(cursor, depth),
             Some(b'"') => {
-                let text = cursor.string().ok_or(Stop::NotJson)?;
-                let scalar = Scalar::String(text.resolve(self.scratch));
-                let more = self.tree.note(node, frame, self.slots, &scalar);
-                self.look(more, frame)?;
-                return Ok(cursor);
+                let text = cursor.string();
+                text.map(|text| Scalar::String(text.resolve(self.scratch)))
             }
             Some(b't') => cursor.literal(b"true").map(|()| Scalar::Boolean(true)),
             Some(b'f') => cursor.literal(b"false").map(|()| Scalar::Boolean(false)),
@@ -98,12 +95,7 @@ impl Walk<'_> {
         frame: Frame,
         depth: usize,
     ) -> Step<'a> {
-        if depth >= JSON_DEPTH_MAX {
-            return Err(Stop::NotJson);
-        }
-        take(&mut cursor, b'{')?;
-        cursor.space();
-        if cursor.take(b'}').is_some() {
+        if !enter(&mut cursor, *b"{}", depth)? {
             return Ok(cursor);
         }
         loop {
@@ -112,12 +104,9 @@ impl Walk<'_> {
                 Some(child) => self.value(cursor, child, frame, depth + 1)?,
                 None => pass(cursor, depth + 1)?,
             };
-            cursor.space();
-            if cursor.take(b',').is_none() {
-                take(&mut cursor, b'}')?;
+            if !another(&mut cursor, b'}')? {
                 return Ok(cursor);
             }
-            cursor.space();
         }
     }
 
@@ -129,12 +118,7 @@ impl Walk<'_> {
         frame: Frame,
         depth: usize,
     ) -> Step<'a> {
-        if depth >= JSON_DEPTH_MAX {
-            return Err(Stop::NotJson);
-        }
-        take(&mut cursor, b'[')?;
-        cursor.space();
-        if cursor.take(b']').is_some() {
+        if !enter(&mut cursor, *b"[]", depth)? {
             return Ok(cursor);
         }
         let joint = self.tree.is_joint(node);
@@ -150,12 +134,9 @@ impl Walk<'_> {
                 }
                 _ => self.value(cursor, node, frame, depth + 1)?,
             };
-            cursor.space();
-            if cursor.take(b',').is_none() {
-                take(&mut cursor, b']')?;
+            if !another(&mut cursor, b']')? {
                 return Ok(cursor);
             }
-            cursor.space();
         }
     }
 
@@ -177,6 +158,29 @@ impl Walk<'_> {
 fn pass(mut cursor: Cursor<'_>, depth: usize) -> Step<'_> {
     cursor.pass_value(depth).ok_or(Stop::NotJson)?;
     Ok(cursor)
+}
+
+/// Goes into a container that stands that deep, up to the first that is in it; whether there is one.
+#[inline]
+fn enter(cursor: &mut Cursor<'_>, [open, close]: [u8; 2], depth: usize) -> Result<bool, Stop> {
+    if depth >= JSON_DEPTH_MAX {
+        return Err(Stop::NotJson);
+    }
+    take(cursor, open)?;
+    cursor.space();
+    Ok(cursor.take(close).is_none())
+}
+
+/// Goes on behind a member or an element, up to the next; whether there is one.
+#[inline]
+fn another(cursor: &mut Cursor<'_>, close: u8) -> Result<bool, Stop> {
+    cursor.space();
+    if cursor.take(b',').is_none() {
+        take(cursor, close)?;
+        return Ok(false);
+    }
+    cursor.space();
+    Ok(true)
 }
 
 #[inline]
