@@ -227,18 +227,22 @@ def probes(server, destinations, forebay, folder):
 
 
 class Function:
-    """Takes every call, and keeps what it was called with."""
+    """Keeps what it was called with; to each call it gives what `answer` makes of the body: another, and headers."""
 
-    def __init__(self):
+    def __init__(self, answer=lambda body: ("null", {})):
         self.bodies = bodies = []
 
         class Call(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self):
                 bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                text, headers = answer(bodies[-1])
                 self.send_response(200)
-                self.send_header("Content-Length", "4")
+                for name, value in {**headers, "Content-Length": str(len(text.encode()))}.items():
+                    self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(b"null")
+                self.wfile.write(text.encode())
 
             def log_message(self, *_):
                 pass

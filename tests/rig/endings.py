@@ -14,14 +14,13 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import fetch
 import kafka
-from destinations import Destinations, Server, environment, equal
+from destinations import Destinations, Function, Server, environment, equal
 
 FUNCTION = "orders"
 PATIENCE_SECONDS = 120
@@ -43,39 +42,26 @@ ENDINGS = {
 RETRIES = 1
 
 
-class Function:
-    """Fails with poison, reports others as failed, and remembers what it was called with."""
+class Scripted(Function):
+    """Fails with poison, reports others as failed, and remembers how each record fared in each call."""
 
     def __init__(self):
-        self.seen = seen = {}
+        self.seen = {}
+        self.lock = threading.Lock()
+        super().__init__(self.answer)
 
-        class Call(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                records = [record for some in event["records"].values() for record in some]
-                kinds = [json.loads(base64.b64decode(record["value"]))["kind"] for record in records]
-                reported = [record for record, kind in zip(records, kinds) if kind == "reported"]
-                failures = [{"itemIdentifier": {"partition": f"{it['topic']}-{it['partition']}", "offset": it["offset"]}} for it in reported]
-                is_poisoned = "poison" in kinds
-                for record, kind in zip(records, kinds):
-                    seen.setdefault((record["topic"], record["offset"]), []).append(not is_poisoned and kind != "reported")
-                body = json.dumps({"errorMessage": "poison"} if is_poisoned else {"batchItemFailures": failures}).encode()
-                self.send_response(200)
-                if is_poisoned:
-                    self.send_header("X-Amz-Function-Error", "Unhandled")
-                self.send_header("X-Amz-Executed-Version", "$LATEST")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Call)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+    def answer(self, body):
+        records = [record for some in json.loads(body)["records"].values() for record in some]
+        kinds = [json.loads(base64.b64decode(record["value"]))["kind"] for record in records]
+        is_poisoned = "poison" in kinds
+        with self.lock:
+            for record, kind in zip(records, kinds):
+                self.seen.setdefault((record["topic"], record["offset"]), []).append(not is_poisoned and kind != "reported")
+        if is_poisoned:
+            return json.dumps({"errorMessage": "poison"}), {"X-Amz-Function-Error": "Unhandled", "X-Amz-Executed-Version": "$LATEST"}
+        reported = [record for record, kind in zip(records, kinds) if kind == "reported"]
+        failures = [{"itemIdentifier": {"partition": f"{it['topic']}-{it['partition']}", "offset": it["offset"]}} for it in reported]
+        return json.dumps({"batchItemFailures": failures}), {"X-Amz-Executed-Version": "$LATEST"}
 
 
 class Source:
@@ -239,7 +225,7 @@ def check_calls(function, names):
 
 
 def run(server, forebay, folder):
-    destinations, function = Destinations(server), Function()
+    destinations, function = Destinations(server), Scripted()
     arns = {"to-bucket": "arn:aws:s3:::failed", "to-queue": destinations.queue[1], "to-sns": destinations.topic, "to-kafka": "kafka://failed"}
     source = Source(arns)
     try:
