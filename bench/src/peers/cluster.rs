@@ -112,6 +112,11 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/rig")
 }
 
+/// Where the rig's scripts keep what they fetch; they go by the same variable.
 fn fetched() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/.rig")
+    let named = std::env::var_os("FOREBAY_RIG").filter(|named| !named.is_empty());
+    named.map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/.rig"),
+        PathBuf::from,
+    )
 }
