@@ -79,7 +79,7 @@ pub const BATCH_SIZE_MAX: u32 = 10_000;
 /// The batching window when `MaximumBatchingWindowInSeconds` is unset.
 pub const DEFAULT_WINDOW: Duration = Duration::from_millis(500);
 
-/// Bytes decoded, encoded or hashed in one turn of an event loop before it yields.
+/// Bytes received in large frames, decoded, encoded or hashed in one turn of an event loop before it yields.
 pub const TURN_BYTES: usize = 1024 * 1024;
 
 /// How long a body that could be hashed alone waits for one that is still being encoded: about as long as it
@@ -270,10 +270,11 @@ pub const SKIPS_MAX: usize = 16;
 /// Bytes of one lane decoded before the next lane has its turn.
 pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
 
-/// Bodies kept for recycling by one consumer, in bytes: at full rate as many are sent as are being filled.
+/// Buffers of sent bodies that one shard keeps for the next ones, in bytes: at full rate as many are sent as are
+/// being filled.
 pub const RECYCLED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// For how long they are kept when no body is sent or begun.
+/// For how long those are kept that nobody needs.
 pub const RECYCLED_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Receive buffers kept to be used again by one shard, in bytes.

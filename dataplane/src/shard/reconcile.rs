@@ -45,7 +45,9 @@ pub(super) async fn run(
         reconciler.reconcile();
         reconciler.set_aside();
         reconciler.note_applied();
-        reconciler.shard.pool.sweep(clock::now());
+        let now = clock::now();
+        reconciler.shard.pool.sweep(now);
+        reconciler.shard.budget.let_go_of_idle(now);
         status.send_replace(Arc::new(reconciler.status()));
         if closed && reconciler.running.is_empty() {
             reconciler.shard.pool.clear();

@@ -1,34 +1,49 @@
 //! The memory budget of one shard: each consumer has a reserved minimum, the rest is shared.
 //!
-//! Invariant: bytes are reserved before they are fetched; a consumer's minimum is never lent out.
+//! What nobody holds of the shared part may keep buffers of sent bodies for the next ones. They are the first to
+//! go: whoever takes bytes gets theirs.
+//!
+//! Invariant: bytes are reserved before they are fetched; a consumer's minimum is never lent out; what is free and
+//! what is kept are together what nobody holds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+
+use super::buffers::Buffers;
+use crate::lambda::event::Buffer;
+use crate::time::Instant;
 
 /// A handle on a shard's shared part; clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    shared: Rc<Cell<usize>>,
+pub struct Budget(Rc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Bytes that nobody holds, those of kept buffers among them.
+    available: Cell<usize>,
+    kept: RefCell<Buffers>,
 }
 
 impl Budget {
     /// A budget whose shared part is that many bytes.
     pub fn new(shared_bytes: usize) -> Self {
-        Self {
-            shared: Rc::new(Cell::new(shared_bytes)),
-        }
+        Self(Rc::new(Shared {
+            available: Cell::new(shared_bytes),
+            kept: RefCell::default(),
+        }))
     }
 
     /// Bytes of the shared part that nobody holds.
     pub fn available(&self) -> usize {
-        self.shared.get()
+        self.0.available.get()
     }
 
     /// Takes `bytes` of the shared part, or nothing.
     pub fn take(&self, bytes: usize) -> bool {
-        match self.shared.get().checked_sub(bytes) {
+        match self.available().checked_sub(bytes) {
             Some(rest) => {
-                self.shared.set(rest);
+                self.0.available.set(rest);
+                self.0.kept.borrow_mut().shrink_to(rest);
                 true
             }
             None => false,
@@ -37,6 +52,53 @@ impl Budget {
 
     /// Gives back what was taken.
     pub fn give(&self, bytes: usize) {
-        self.shared.set(self.shared.get().saturating_add(bytes));
+        let available = self.available().saturating_add(bytes);
+        self.0.available.set(available);
+    }
+
+    /// Gives back the memory of buffers that nobody has needed for a while. Call it now and then.
+    pub fn let_go_of_idle(&self, now: Instant) {
+        self.0.kept.borrow_mut().let_go_of_idle(now);
+    }
+
+    /// A buffer for a body: one that was kept and holds `usual` bytes, else one for `expected`. Its memory is then
+    /// the caller's to account for.
+    pub(super) fn buffer(&self, usual: usize, expected: usize) -> Buffer {
+        self.0.kept.borrow_mut().take(usual, expected)
+    }
+
+    /// Keeps a buffer whose memory has been given back, if there is room for it.
+    pub(super) fn keep(&self, buffer: Buffer) {
+        let mut kept = self.0.kept.borrow_mut();
+        kept.put(buffer, self.available());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn kept_buffers_are_available_and_go_first() {
+        let budget = Budget::new(3 * MIB);
+        let kept = || budget.0.kept.borrow().bytes();
+        for _ in 0..4 {
+            budget.keep(Buffer::with_capacity(MIB));
+        }
+        assert_eq!((budget.available(), kept()), (3 * MIB, 3 * MIB));
+        assert!(budget.take(MIB));
+        assert_eq!((budget.available(), kept()), (2 * MIB, 2 * MIB));
+        assert!(!budget.take(2 * MIB + 1));
+        assert_eq!(kept(), 2 * MIB, "nothing was taken");
+        assert_eq!(budget.buffer(MIB, MIB).room_bytes(), MIB);
+        assert_eq!((budget.available(), kept()), (2 * MIB, MIB));
+        budget.keep(Buffer::with_capacity(4 * MIB));
+        assert_eq!(
+            kept(),
+            0,
+            "it is too large, and smaller ones made room in vain"
+        );
     }
 }

@@ -1,88 +1,93 @@
 //! Bodies that were sent, to be filled again: a fresh 6 MB mapping writes far slower than a warm one.
 //!
-//! They are held bytes like any others, and the first to go when memory is short, or when nothing is sent.
+//! A shard's consumers share them, so that many mappings need no more than are being filled at a time, and the one
+//! that was sent last is filled next, while the CPU's caches still hold it.
 //!
-//! Invariant: it holds [`RECYCLED_BYTES_MAX`] at most.
+//! Invariant: they take no more than the room they are given, and [`RECYCLED_BYTES_MAX`] at most.
+
+use std::collections::BTreeMap;
 
 use crate::lambda::event::Buffer;
 use crate::limits::{RECYCLED_AGE_MAX, RECYCLED_BYTES_MAX};
 use crate::time::Instant;
 
-/// What a consumer keeps of them.
-#[derive(Debug)]
+/// What a shard keeps of them.
+#[derive(Debug, Default)]
 pub(super) struct Buffers {
-    free: Vec<Buffer>,
+    /// By their room; those that were kept last are last.
+    free: BTreeMap<usize, Vec<Buffer>>,
     bytes: usize,
-    /// When a body was begun or sent last.
-    used: Instant,
+    /// What nobody has needed since [`let_go_of_idle`](Self::let_go_of_idle) looked last, and when that was.
+    spare: usize,
+    looked_at: Instant,
 }
 
 impl Buffers {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            free: Vec::new(),
-            bytes: 0,
-            used: now,
-        }
+    /// The memory that they hold.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// A body is begun or was sent.
-    pub(super) fn note_use(&mut self, now: Instant) {
-        self.used = now;
-    }
-
-    /// Whether they have been of no use for long.
-    pub(super) fn are_idle(&self, now: Instant) -> bool {
-        self.bytes > 0 && now.saturating_since(self.used) >= RECYCLED_AGE_MAX
-    }
-
-    /// Lets go of them all; tells how many bytes that were.
-    pub(super) fn clear(&mut self) -> usize {
-        self.free = Vec::new();
-        std::mem::take(&mut self.bytes)
-    }
-
-    /// The smallest that holds `bytes`; a new one if none does.
-    pub(super) fn take(&mut self, bytes: usize) -> Buffer {
-        self.take_kept(bytes)
-            .unwrap_or_else(|| Buffer::with_capacity(bytes))
-    }
-
-    /// The smallest that holds `usual`; if none does, as [`take`](Self::take) with `expected`.
-    pub(super) fn take_for(&mut self, usual: usize, expected: usize) -> Buffer {
+    /// The smallest that holds `usual`; if none does, the smallest that holds `expected`, or a new one.
+    pub(super) fn take(&mut self, usual: usize, expected: usize) -> Buffer {
         // Why: one that is kept costs nothing more, and need not be outgrown if more comes than is waiting.
-        self.take_kept(usual).unwrap_or_else(|| self.take(expected))
+        self.take_kept(usual)
+            .or_else(|| self.take_kept(expected))
+            .unwrap_or_else(|| Buffer::with_capacity(expected))
     }
 
     fn take_kept(&mut self, bytes: usize) -> Option<Buffer> {
-        let free = self.free.iter().enumerate();
-        let fitting = free.filter(|(_, buffer)| buffer.room_bytes() >= bytes);
-        let (at, _) = fitting.min_by_key(|(_, buffer)| buffer.room_bytes())?;
-        let buffer = self.free.swap_remove(at);
-        self.bytes -= buffer.capacity_bytes();
-        Some(buffer)
+        let (room, _) = self.free.range(bytes..).next()?;
+        let buffer = self.remove(*room);
+        self.spare = self.spare.min(self.bytes);
+        buffer
     }
 
-    /// Keeps a buffer, unless it is one too many. Smaller ones make room for it: what they hold a larger one
-    /// holds as well.
-    pub(super) fn put(&mut self, buffer: Buffer) {
+    /// Keeps a buffer, if all that are kept then take `limit` bytes at most. Smaller ones make room for it: what
+    /// they hold a larger one holds as well.
+    pub(super) fn put(&mut self, buffer: Buffer, limit: usize) {
+        let limit = limit.min(RECYCLED_BYTES_MAX);
         let wanted = buffer.capacity_bytes();
-        while self.bytes + wanted > RECYCLED_BYTES_MAX {
-            let smallest = (0..self.free.len()).min_by_key(|at| self.free[*at].room_bytes());
-            match smallest {
-                Some(at) if self.free[at].room_bytes() < buffer.room_bytes() => {
-                    self.bytes -= self.free.swap_remove(at).capacity_bytes();
-                }
+        while self.bytes + wanted > limit {
+            match self.free.first_key_value() {
+                Some((room, _)) if *room < buffer.room_bytes() => drop(self.remove(*room)),
                 _ => return,
             }
         }
         self.bytes += wanted;
-        self.free.push(buffer);
+        let alike = self.free.entry(buffer.room_bytes()).or_default();
+        alike.push(buffer);
     }
 
-    /// The memory that they hold.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Lets go of the largest until they hold `bytes` at most.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        while self.bytes > bytes
+            && let Some((room, _)) = self.free.last_key_value()
+        {
+            drop(self.remove(*room));
+        }
+        self.spare = self.spare.min(self.bytes);
+    }
+
+    /// Lets go of those that nobody has needed for [`RECYCLED_AGE_MAX`].
+    pub(super) fn let_go_of_idle(&mut self, now: Instant) {
+        if now.saturating_since(self.looked_at) < RECYCLED_AGE_MAX {
+            return;
+        }
+        self.shrink_to(self.bytes - self.spare);
+        self.spare = self.bytes;
+        self.looked_at = now;
+    }
+
+    fn remove(&mut self, room: usize) -> Option<Buffer> {
+        let alike = self.free.get_mut(&room)?;
+        let buffer = alike.pop();
+        if alike.is_empty() {
+            self.free.remove(&room);
+        }
+        self.bytes -= buffer.as_ref().map_or(0, Buffer::capacity_bytes);
+        buffer
     }
 }
 
@@ -90,63 +95,82 @@ impl Buffers {
 mod tests {
     use super::*;
 
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+
+    fn kept(sizes: &[usize]) -> Buffers {
+        let mut buffers = Buffers::default();
+        for bytes in sizes {
+            buffers.put(Buffer::with_capacity(*bytes), usize::MAX);
+        }
+        buffers
+    }
+
+    fn rooms(buffers: &Buffers) -> Vec<usize> {
+        let rooms = buffers.free.values().flatten().map(Buffer::room_bytes);
+        let rooms: Vec<usize> = rooms.collect();
+        assert_eq!(buffers.bytes(), rooms.iter().sum::<usize>());
+        rooms
+    }
+
     #[track_caller]
     fn check(free: &[usize], wanted: usize, taken: usize, left: &[usize]) {
-        let mut buffers = Buffers::new(Instant::ZERO);
-        for bytes in free {
-            buffers.put(Buffer::with_capacity(*bytes));
-        }
-        assert_eq!(buffers.take(wanted).room_bytes(), taken);
-        let mut rest: Vec<usize> = buffers.free.iter().map(Buffer::room_bytes).collect();
-        rest.sort_unstable();
-        assert_eq!(rest, left);
-        assert_eq!(buffers.bytes(), left.iter().sum::<usize>());
+        let mut buffers = kept(free);
+        assert_eq!(buffers.take(wanted, wanted).room_bytes(), taken);
+        assert_eq!(rooms(&buffers), left);
     }
 
     #[test]
     fn the_smallest_that_fits_is_taken() {
-        const MIB: usize = 1 << 20;
-        check(&[], 1, 4096, &[]);
-        check(&[MIB, 4096, 4 * MIB], 4097, MIB, &[4096, 4 * MIB]);
-        check(&[MIB, 4096], 2 * MIB, 2 * MIB, &[4096, MIB]);
+        check(&[], 1, 4 * KIB, &[]);
+        check(&[MIB, 4 * KIB, 4 * MIB], 4097, MIB, &[4 * KIB, 4 * MIB]);
+        check(&[MIB, 4 * KIB], 2 * MIB, 2 * MIB, &[4 * KIB, MIB]);
     }
 
     #[test]
     fn a_kept_one_may_be_larger_than_what_is_waiting() {
-        const MIB: usize = 1 << 20;
-        let mut buffers = Buffers::new(Instant::ZERO);
-        buffers.put(Buffer::with_capacity(4096));
-        buffers.put(Buffer::with_capacity(4 * MIB));
-        assert_eq!(buffers.take_for(3 * MIB, 4096).room_bytes(), 4 * MIB);
-        assert_eq!(buffers.take_for(3 * MIB, 4096).room_bytes(), 4096);
-        assert_eq!(buffers.take_for(3 * MIB, MIB).room_bytes(), MIB);
+        let mut buffers = kept(&[4 * KIB, 4 * MIB]);
+        assert_eq!(buffers.take(3 * MIB, 4 * KIB).room_bytes(), 4 * MIB);
+        assert_eq!(buffers.take(3 * MIB, 4 * KIB).room_bytes(), 4 * KIB);
+        assert_eq!(buffers.take(3 * MIB, MIB).room_bytes(), MIB);
     }
 
     #[test]
     fn smaller_ones_make_room_for_larger_ones() {
-        const MIB: usize = 1 << 20;
         let full = RECYCLED_BYTES_MAX / MIB;
-        let mut buffers = Buffers::new(Instant::ZERO);
-        for _ in 0..=full {
-            buffers.put(Buffer::with_capacity(MIB));
-        }
-        assert_eq!(buffers.free.len(), full);
-        buffers.put(Buffer::with_capacity(4 * MIB));
-        assert_eq!(buffers.free.len(), full - 3);
+        let mut buffers = kept(&vec![MIB; full + 1]);
+        assert_eq!(rooms(&buffers), vec![MIB; full]);
+        buffers.put(Buffer::with_capacity(4 * MIB), usize::MAX);
         assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX);
-        buffers.put(Buffer::with_capacity(4096));
-        assert_eq!(buffers.bytes(), RECYCLED_BYTES_MAX, "a small one is let go");
+        assert_eq!(rooms(&buffers).len(), full - 3);
+        buffers.put(Buffer::with_capacity(4 * KIB), usize::MAX);
+        assert_eq!(rooms(&buffers).len(), full - 3, "a small one is let go");
     }
 
     #[test]
-    fn unused_ones_are_idle_after_a_while() {
-        let mut buffers = Buffers::new(Instant::ZERO);
-        let later = Instant::ZERO + RECYCLED_AGE_MAX;
-        assert!(!buffers.are_idle(later), "there is nothing to let go");
-        buffers.put(Buffer::with_capacity(4096));
-        assert!(buffers.are_idle(later));
-        buffers.note_use(later);
-        assert!(!buffers.are_idle(later));
-        assert_eq!((buffers.clear(), buffers.bytes()), (4096, 0));
+    fn they_take_no_more_than_their_room() {
+        let mut buffers = kept(&[4 * KIB, MIB]);
+        buffers.put(Buffer::with_capacity(MIB), 2 * MIB - 1);
+        assert_eq!(rooms(&buffers), [MIB], "small ones went, in vain");
+        buffers.put(Buffer::with_capacity(MIB), 2 * MIB);
+        assert_eq!(rooms(&buffers), [MIB, MIB]);
+        buffers.shrink_to(MIB);
+        assert_eq!(rooms(&buffers), [MIB]);
+    }
+
+    #[test]
+    fn what_nobody_has_needed_for_a_while_is_let_go() {
+        let mut buffers = kept(&[4 * KIB, MIB, 4 * MIB]);
+        let after = |ages| Instant::ZERO + RECYCLED_AGE_MAX * ages;
+        buffers.let_go_of_idle(after(1));
+        assert_eq!(rooms(&buffers).len(), 3, "they have come since");
+        let taken = [buffers.take(1, 1), buffers.take(MIB, MIB)];
+        taken.into_iter().for_each(|it| buffers.put(it, usize::MAX));
+        buffers.let_go_of_idle(after(2) - std::time::Duration::from_millis(1));
+        assert_eq!(rooms(&buffers).len(), 3, "it is not long ago");
+        buffers.let_go_of_idle(after(2));
+        assert_eq!(rooms(&buffers), [4 * KIB, MIB], "two were needed at a time");
+        buffers.let_go_of_idle(after(3));
+        assert!(rooms(&buffers).is_empty());
     }
 }

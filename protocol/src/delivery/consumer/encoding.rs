@@ -35,11 +35,7 @@ impl Consumer {
     }
 
     /// Whether there is room for another piece of a body, or nothing that could make room.
-    fn may_encode(&mut self, partition: i32) -> bool {
-        if self.bodies.fits(limits::ENCODE_STEP_BYTES) {
-            return true;
-        }
-        self.drop_free_buffers();
+    fn may_encode(&self, partition: i32) -> bool {
         if self.bodies.fits(limits::ENCODE_STEP_BYTES) {
             return true;
         }
@@ -60,8 +56,6 @@ impl Consumer {
             return;
         }
         let (decompressed_before, open_before) = (lane.decompressed_bytes(), lane.open_bytes());
-        let free_before = self.buffers.bytes();
-        self.buffers.note_use(self.now);
         let step = (*turn_bytes).min(limits::ENCODE_STEP_BYTES);
         let mut bench = Workbench {
             shape: &self.shape,
@@ -69,7 +63,7 @@ impl Consumer {
             topic: &self.config.topic,
             scratch: &mut self.filter_scratch,
             decompressor: &mut self.decompressor,
-            buffers: &mut self.buffers,
+            budget: &self.budget,
             body_limit: self.config.body_limit,
             batch_size: usize::try_from(self.config.delivery.batch_size).unwrap_or(usize::MAX),
             hash_along,
@@ -86,7 +80,6 @@ impl Consumer {
         self.counters.records_filtered += bench.filtered;
         self.fetched
             .change(decompressed_before, lane.decompressed_bytes());
-        self.bodies.change(free_before, self.buffers.bytes());
         self.bodies.change(open_before, lane.open_bytes());
         match outcome {
             Encoded::Drained | Encoded::Full => {}
@@ -294,24 +287,14 @@ impl Consumer {
 
     /// A part is done with: when it is the last of its body, the body's memory is given back and its buffer
     /// is kept for the next.
-    pub(super) fn retire(&mut self, part: Part) {
+    pub(super) fn retire(&self, part: Part) {
         if let Ok(body) = Rc::try_unwrap(part.body) {
             self.bodies.sub(body.held_bytes);
             if body.oversized.is_none()
                 && let Some(buffer) = body.sealed.into_buffer()
-                && self.bodies.fits(buffer.capacity_bytes())
             {
-                let before = self.buffers.bytes();
-                self.buffers.note_use(self.now);
-                self.buffers.put(buffer);
-                self.bodies.change(before, self.buffers.bytes());
+                self.budget.keep(buffer);
             }
         }
-    }
-
-    /// Gives back what only waits to be filled again.
-    pub(super) fn drop_free_buffers(&mut self) {
-        let bytes = self.buffers.clear();
-        self.bodies.sub(bytes);
     }
 }

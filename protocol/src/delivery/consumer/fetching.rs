@@ -114,9 +114,6 @@ impl Consumer {
             .filter_map(|partition| self.lanes.get(partition))
             .map(|lane| lane.fetch_bytes)
             .sum();
-        if self.fetched.room() < wanted.min(limits::FETCH_BYTES_MAX) {
-            self.drop_free_buffers();
-        }
         let share = (self.fetched.room() / brokers).max(limits::FETCH_BYTES_MIN);
         let reserved = wanted.min(limits::FETCH_BYTES_MAX).min(share);
         if !self.fetched.try_add(reserved) {

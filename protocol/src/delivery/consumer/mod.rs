@@ -43,7 +43,6 @@ use self::ending::Ending;
 use self::places::Places;
 use self::seeding::Coordinator;
 use super::batch::Batch;
-use super::buffers::Buffers;
 use super::cluster::Cluster;
 use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Refusal, Role};
@@ -163,7 +162,7 @@ pub struct Consumer {
     bodies: Account,
     /// The budget is short: half-full bodies go early.
     pressure: bool,
-    buffers: Buffers,
+    budget: Budget,
 
     batches: BTreeMap<u64, Batch>,
     next_batch: u64,
@@ -228,9 +227,9 @@ impl Consumer {
             fetched_at: BTreeMap::new(),
             fetch_turn: 0,
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
-            bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget),
+            bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget.clone()),
             pressure: false,
-            buffers: Buffers::new(now),
+            budget,
             batches: BTreeMap::new(),
             next_batch: 0,
             calls: BTreeMap::new(),
@@ -295,9 +294,6 @@ impl Consumer {
             self.handle_broken(broken);
         }
         self.membership.handle_timeout(now);
-        if self.buffers.are_idle(now) {
-            self.drop_free_buffers();
-        }
         self.pump();
     }
 

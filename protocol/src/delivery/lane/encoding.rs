@@ -3,7 +3,7 @@
 //!
 //! Invariant: a record is encoded once, in order; what stops a turn leaves the next record unread.
 
-use super::super::buffers::Buffers;
+use super::super::Budget;
 use super::{Fetched, Lane};
 use crate::filter::{self, FilterSet, Subject};
 use crate::kafka::records::{Decompressor, Headers, Record, RecordError};
@@ -39,8 +39,8 @@ pub(in crate::delivery) struct Workbench<'a> {
     /// What filters work in.
     pub(in crate::delivery) scratch: &'a mut filter::Scratch,
     pub(in crate::delivery) decompressor: &'a mut Decompressor,
-    /// What bodies are built in.
-    pub(in crate::delivery) buffers: &'a mut Buffers,
+    /// Where buffers come from that bodies are built in.
+    pub(in crate::delivery) budget: &'a Budget,
     pub(in crate::delivery) body_limit: usize,
     pub(in crate::delivery) batch_size: usize,
     /// Whether a body that begins is hashed while it is written.
@@ -77,7 +77,7 @@ impl Lane {
                     let open = match &mut self.open {
                         Some(open) => open,
                         none => {
-                            let buffer = bench.buffers.take_for(usual, expected);
+                            let buffer = bench.budget.buffer(usual, expected);
                             let open = Fragment::new(bench.shape, self.partition, buffer);
                             let open = none.insert(open);
                             if bench.hash_along {
@@ -231,12 +231,10 @@ impl Workbench<'_> {
 #[inline]
 fn push(open: &mut Fragment, record: &Record<'_>, bench: &mut Workbench<'_>) -> Push {
     let Workbench {
-        buffers,
-        body_limit,
-        ..
+        budget, body_limit, ..
     } = bench;
     open.push_growing(record, *body_limit, |fragment, bytes| {
-        let outgrown = fragment.move_to(buffers.take(bytes));
-        buffers.put(outgrown);
+        let outgrown = fragment.move_to(budget.buffer(bytes, bytes));
+        budget.keep(outgrown);
     })
 }
