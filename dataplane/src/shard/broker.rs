@@ -124,7 +124,7 @@ impl Task {
             self.id,
             FrameReader::new(
                 reader,
-                Rc::clone(&self.shard.receive_buffers),
+                Rc::clone(&self.shard.receiving),
                 self.handle.clone(),
             ),
             self.inputs.clone(),

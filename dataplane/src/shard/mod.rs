@@ -15,6 +15,7 @@ mod invoker;
 mod keys;
 mod pool;
 mod queue;
+mod receiving;
 mod reconcile;
 mod turn;
 
@@ -30,9 +31,9 @@ use tracing::{info, warn};
 use crate::contract::{Credentials, Request, ShardWires, mpsc, watch};
 use crate::metrics::ShardMetrics;
 pub use driver::{Driver, DriverError, Flag};
-use frames::ReceiveBuffers;
 use hashing::Hashing;
 use pool::Pool;
+use receiving::Receiving;
 use turn::Turns;
 
 /// What the tasks of one shard share.
@@ -41,7 +42,7 @@ struct Shard {
     credentials: watch::Receiver<Option<Arc<Credentials>>>,
     metrics: Arc<ShardMetrics>,
     budget: Budget,
-    receive_buffers: Rc<ReceiveBuffers>,
+    receiving: Rc<Receiving>,
     status_interval: Duration,
     turns: Turns,
     hashing: Hashing,
@@ -99,7 +100,7 @@ async fn run(wires: ShardWires) {
         credentials,
         metrics,
         budget: Budget::new(consumer_bytes),
-        receive_buffers: Rc::new(ReceiveBuffers::new(receive_bytes)),
+        receiving: Rc::new(Receiving::new(receive_bytes, turns.clone())),
         status_interval,
         turns: turns.clone(),
         hashing: hashing.clone(),
@@ -203,14 +204,15 @@ mod tests {
     /// A shard for tests of its parts: what it asks of control comes out of the receiver.
     pub(in crate::shard) fn shard() -> (Rc<Shard>, mpsc::Receiver<Request>) {
         let (wires, Ends { asked, .. }) = wires();
+        let turns = Turns::default();
         let shard = Shard {
             requests: wires.requests,
             credentials: wires.credentials,
             metrics: wires.metrics,
             budget: Budget::new(wires.consumer_bytes),
-            receive_buffers: Rc::new(ReceiveBuffers::new(wires.receive_bytes)),
+            receiving: Rc::new(Receiving::new(wires.receive_bytes, turns.clone())),
             status_interval: wires.status_interval,
-            turns: Turns::default(),
+            turns,
             hashing: Hashing::default(),
             pool: Pool::default(),
         };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX};
 
-use super::super::frames::ReceiveBuffers;
+use super::super::receiving::Receiving;
+use super::super::turn::Turns;
 use super::*;
 use crate::contract::Request;
 use crate::net::trial::{on_each_driver, pair};
@@ -21,24 +22,28 @@ fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i % 251) as u8).collect()
 }
 
-fn buffers() -> Rc<ReceiveBuffers> {
-    Rc::new(ReceiveBuffers::new(1 << 20))
+/// What a shard receives with, whose turns go on until the test ends.
+fn receiving() -> Rc<Receiving> {
+    let turns = Turns::default();
+    let receiving = Receiving::new(1 << 20, turns.clone());
+    monoio::spawn(async move { turns.pump().await.unwrap() });
+    Rc::new(receiving)
 }
 
-/// A connection that is read into those buffers, and its other end.
-async fn reader(buffers: &Rc<ReceiveBuffers>) -> (FrameReader, TcpStream) {
+/// A connection that is read with it, and its other end.
+async fn reader(receiving: &Rc<Receiving>) -> (FrameReader, TcpStream) {
     let (stream, handle, peer) = pair().await;
-    let frames = FrameReader::new(stream.reader, Rc::clone(buffers), handle);
+    let frames = FrameReader::new(stream.reader, Rc::clone(receiving), handle);
     (frames, peer)
 }
 
 #[test]
 fn frames_that_nobody_asks_for_are_received_one_at_a_time() {
     on_each_driver(async || {
-        let buffers = buffers();
+        let receiving = receiving();
         let mut announced = Vec::new();
         for _ in 0..2 {
-            let (mut frames, mut peer) = reader(&buffers).await;
+            let (mut frames, mut peer) = reader(&receiving).await;
             peer.write_all(&framed(b"first")).unwrap();
             frames.next().await.unwrap();
             let length = FRAME_BYTES_ASKED as i32 + 1;
@@ -69,7 +74,7 @@ fn frames_that_nobody_asks_for_are_received_one_at_a_time() {
 #[test]
 fn frames_come_whole_whatever_their_size() {
     on_each_driver(async || {
-        let (mut frames, mut peer) = reader(&buffers()).await;
+        let (mut frames, mut peer) = reader(&receiving()).await;
         let sizes = [0, 1, 5000, 40_000, 300_000, 20_000_000, 3, 300_001];
         let sender = std::thread::spawn(move || {
             for size in sizes {
@@ -88,7 +93,7 @@ fn frames_come_whole_whatever_their_size() {
 #[test]
 fn a_frame_may_drip() {
     on_each_driver(async || {
-        let (mut frames, mut peer) = reader(&buffers()).await;
+        let (mut frames, mut peer) = reader(&receiving()).await;
         peer.set_nodelay(true).unwrap();
         let sender = std::thread::spawn(move || {
             for byte in framed(b"drip") {
@@ -107,7 +112,7 @@ fn a_length_outside_the_limit_is_refused_before_the_rest() {
     on_each_driver(async || {
         let first = FIRST_FRAME_BYTES_MAX as i32 + 1;
         for length in [-1, i32::MIN, i32::MAX, FRAME_BYTES_MAX as i32, first] {
-            let (mut frames, mut peer) = reader(&buffers()).await;
+            let (mut frames, mut peer) = reader(&receiving()).await;
             peer.write_all(&length.to_be_bytes()).unwrap();
             let error = frames.next().await.unwrap_err();
             assert!(
@@ -121,7 +126,7 @@ fn a_length_outside_the_limit_is_refused_before_the_rest() {
 #[test]
 fn the_end_inside_a_frame_says_how_far_it_came() {
     on_each_driver(async || {
-        let (mut frames, mut peer) = reader(&buffers()).await;
+        let (mut frames, mut peer) = reader(&receiving()).await;
         peer.write_all(&framed(b"first")).unwrap();
         peer.write_all(&(100_i32 << 20).to_be_bytes()).unwrap();
         peer.write_all(b"short").unwrap();
@@ -138,7 +143,7 @@ fn the_end_inside_a_frame_says_how_far_it_came() {
 #[test]
 fn the_memory_of_a_frame_is_used_again_but_never_while_it_is_held() {
     on_each_driver(async || {
-        let (mut frames, mut peer) = reader(&buffers()).await;
+        let (mut frames, mut peer) = reader(&receiving()).await;
         let sender = std::thread::spawn(move || {
             for _ in 0..6 {
                 peer.write_all(&framed(&pattern(200_000))).unwrap();
