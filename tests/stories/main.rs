@@ -5,6 +5,7 @@ mod authentication;
 mod cluster;
 mod consumer_group;
 mod expiry;
+mod fetching;
 mod filtering;
 mod giving_up;
 mod group;

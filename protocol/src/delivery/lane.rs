@@ -171,6 +171,8 @@ pub(super) struct Lane {
     pub(super) read_replica: Option<(i32, Instant)>,
     /// What the next fetch asks for: grows when a batch was cut.
     pub(super) fetch_bytes: usize,
+    /// The number of the fetch that last brought records of it.
+    pub(super) brought_by: u64,
     pub(super) corrupt_fetches: u32,
     /// Fetches in a row that its broker answered with an error.
     pub(super) fetch_failures: u32,
@@ -224,6 +226,7 @@ impl Lane {
             log_start_at: now,
             read_replica: None,
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
+            brought_by: 0,
             corrupt_fetches: 0,
             fetch_failures: 0,
             codec: None,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::lane::{LaneRef, Search, Stage};
+use super::super::lane::{Lane, LaneRef, Search, Stage};
 use super::super::links::Role;
 use super::super::memory::Hold;
 use super::super::{Fault, Severity};
@@ -27,6 +27,13 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// The same, while lanes that are left out because they hold enough may want more at any moment.
 const FETCH_WAIT_BUSY: Duration = Duration::from_millis(20);
 
+/// A broker that answers within it is asked again so soon that each answer may bring a part.
+const QUICK_ANSWER: Duration = Duration::from_millis(20);
+
+/// The part of its lanes that such an answer brings: while one is fetched, another is encoded and a third one called
+/// with.
+const QUICK_ANSWER_PART: usize = 3;
+
 /// Before a partition whose fetch failed is asked for again.
 const FETCH_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -35,6 +42,17 @@ const DENIED_BACKOFF: Duration = Duration::from_secs(5);
 
 /// How long a replica stays preferred before the leader is asked again (Java: metadata.max.age.ms).
 const REPLICA_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// What one broker could be asked for.
+#[derive(Debug, Default)]
+struct Due {
+    /// The lanes that want more, behind the number of the fetch that last brought them something.
+    lanes: Vec<(u64, i32)>,
+    /// Others are left out because they hold enough.
+    busy: bool,
+    /// What all its lanes would take at a time.
+    bytes: usize,
+}
 
 /// A fetch in flight.
 #[derive(Debug)]
@@ -50,7 +68,7 @@ pub(super) struct Fetching {
 impl Consumer {
     pub(super) fn pump_fetch(&mut self) {
         self.probe_halted();
-        let mut by_node: BTreeMap<i32, (Vec<i32>, bool)> = BTreeMap::new();
+        let mut by_node: BTreeMap<i32, Due> = BTreeMap::new();
         let mut leaderless = false;
         for lane in self.lanes.values_mut() {
             if lane
@@ -73,35 +91,48 @@ impl Consumer {
                 leaderless = true;
                 continue;
             };
-            let (lanes, busy) = by_node.entry(node).or_default();
-            *busy |= saturated;
+            let due = by_node.entry(node).or_default();
+            due.busy |= saturated;
+            due.bytes += lane.fetch_bytes;
             if wants {
-                lanes.push(lane.partition);
+                due.lanes.push((lane.brought_by, lane.partition));
             }
         }
         if leaderless {
             self.cluster.invalidate(self.cluster.view(), self.now);
         }
-        let mut due: Vec<(i32, Vec<i32>, bool)> = by_node
+        let mut due: Vec<(i32, Due)> = by_node
             .into_iter()
-            .filter(|(node, (lanes, _))| !lanes.is_empty() && !self.fetching.contains(node))
-            .map(|(node, (lanes, busy))| (node, lanes, busy))
+            .filter(|(node, due)| !due.lanes.is_empty() && !self.fetching.contains(node))
             .collect();
         // Where memory is short, the broker that waits longest is next, and nobody overtakes it: a long
         // poll holds what it reserved, and would be renewed for ever before another one's turn came.
-        due.sort_by_key(|(node, ..)| self.fetched_at.get(node).copied());
+        due.sort_by_key(|(node, _)| self.fetched_at.get(node).copied());
         let mut left = due.len();
-        for (node, lanes, busy) in due {
-            if !self.fetch_from(node, &lanes, busy, left) {
+        for (node, mut due) in due {
+            // Brokers fill an answer in the order asked until it is full: whoever waits longest is first.
+            due.lanes.sort_unstable();
+            if !self.fetch_from(node, &due, left) {
                 break;
             }
             left -= 1;
         }
     }
 
+    /// What that broker's next answer may bring at most. Lanes that get their records together go into one body, and
+    /// while its call is under way the others get theirs: two bodies take turns, and never meet to be hashed. So an
+    /// answer brings a part of the lanes, where another follows soon.
+    fn answer_bytes_max(&self, node: i32, due: &Due, largest: usize) -> usize {
+        let bytes = match self.quick.contains(&node) {
+            true => (due.bytes / QUICK_ANSWER_PART).max(largest),
+            false => due.bytes,
+        };
+        bytes.min(limits::FETCH_BYTES_MAX)
+    }
+
     /// Asks one broker, with its share of the room that it and the brokers after it have. False when
     /// there is no room.
-    fn fetch_from(&mut self, node: i32, lanes: &[i32], busy: bool, brokers: usize) -> bool {
+    fn fetch_from(&mut self, node: i32, due: &Due, brokers: usize) -> bool {
         let Some(endpoint) = self.cluster.broker(node).cloned() else {
             self.cluster.invalidate(self.cluster.view(), self.now);
             return true;
@@ -109,38 +140,35 @@ impl Consumer {
         if !self.is_ready(Role::Fetch(node), &endpoint) {
             return true;
         }
-        let wanted: usize = lanes
-            .iter()
-            .filter_map(|partition| self.lanes.get(partition))
-            .map(|lane| lane.fetch_bytes)
-            .sum();
+        let lanes = due.lanes.iter();
+        let lanes: Vec<&Lane> = lanes.filter_map(|(_, it)| self.lanes.get(it)).collect();
+        let each = || lanes.iter().map(|lane| lane.fetch_bytes);
+        let answer = self.answer_bytes_max(node, due, each().max().unwrap_or_default());
         let share = (self.fetched.room() / brokers).max(limits::FETCH_BYTES_MIN);
-        let reserved = wanted.min(limits::FETCH_BYTES_MAX).min(share);
+        let reserved = each().sum::<usize>().min(answer).min(share);
         if !self.fetched.try_add(reserved) {
             self.pressure = true;
             return false;
         }
-        self.fetched_at.insert(node, self.now);
-        // Brokers fill an answer in the order asked until it is full: each turn another lane is first.
-        self.fetch_turn = self.fetch_turn.wrapping_add(1);
-        let first = self.fetch_turn % lanes.len();
-        let order = lanes[first..].iter().chain(&lanes[..first]);
         let mut asked = Vec::with_capacity(lanes.len());
         let mut partitions = Vec::with_capacity(lanes.len());
-        for partition in order {
-            let Some(lane) = self.lanes.get(partition) else {
-                continue;
-            };
+        for lane in lanes {
             asked.push((lane.reference(), lane.fetched()));
             partitions.push(FetchPartition {
-                partition: *partition,
-                current_leader_epoch: self.leader_epoch(*partition),
+                partition: lane.partition,
+                current_leader_epoch: self.leader_epoch(lane.partition),
                 fetch_offset: lane.fetched(),
                 last_fetched_epoch: -1,
                 max_bytes: i32::try_from(lane.fetch_bytes.min(reserved)).unwrap_or(i32::MAX),
             });
         }
-        let wait = if busy { FETCH_WAIT_BUSY } else { FETCH_WAIT };
+        self.fetched_at.insert(node, self.now);
+        self.fetches += 1;
+        let wait = if due.busy {
+            FETCH_WAIT_BUSY
+        } else {
+            FETCH_WAIT
+        };
         let request = Request::Fetch(FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
             min_bytes: 1,
@@ -191,6 +219,11 @@ impl Consumer {
             }
             return;
         }
+        let asked_at = self.fetched_at.get(&fetching.node);
+        match asked_at.is_some_and(|at| self.now.saturating_since(*at) < QUICK_ANSWER) {
+            true => self.quick.insert(fetching.node),
+            false => self.quick.remove(&fetching.node),
+        };
         // Its record sets are slices of one answer, which stays as long as the last of them.
         let bytes = response.partitions.iter().map(|it| it.records.len()).sum();
         let answer = Rc::new(self.fetched.hold(bytes));
@@ -259,7 +292,7 @@ impl Consumer {
                 return;
             }
         };
-        let read_committed = self.config.read_committed;
+        let (read_committed, fetches) = (self.config.read_committed, self.fetches);
         self.counters.bytes_fetched += fetched.records.len() as u64;
         let Some(lane) = self.lane_of(of) else {
             return;
@@ -289,6 +322,7 @@ impl Consumer {
             read_committed,
         );
         lane.codec = found.codec;
+        lane.brought_by = fetches;
         lane.take_fetched(reader, answer, next_offset, found.leader_epoch);
         self.queue_encoding(of.partition);
     }

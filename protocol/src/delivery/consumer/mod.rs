@@ -157,7 +157,10 @@ pub struct Consumer {
     watch_at: Instant,
     /// When each broker was last asked.
     fetched_at: BTreeMap<i32, Instant>,
-    fetch_turn: usize,
+    /// Fetches so far.
+    fetches: u64,
+    /// Brokers whose last answer came soon.
+    quick: BTreeSet<i32>,
     fetched: Account,
     bodies: Account,
     /// The budget is short: half-full bodies go early.
@@ -225,7 +228,8 @@ impl Consumer {
             unreachable_said: BTreeSet::new(),
             watch_at: now,
             fetched_at: BTreeMap::new(),
-            fetch_turn: 0,
+            fetches: 0,
+            quick: BTreeSet::new(),
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget.clone()),
             pressure: false,

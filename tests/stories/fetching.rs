@@ -1,0 +1,87 @@
+//! What a fetch asks for: how much, and of whom first.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_protocol::delivery::Budget;
+use forebay_protocol::limits::FETCH_BYTES_MAX;
+use forebay_tests::fake_kafka::Fault;
+use forebay_tests::fake_kafka::batch::NewRecord;
+use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
+use kafka_protocol::messages::{ApiKey, FetchRequest};
+use kafka_protocol::protocol::Decodable;
+
+const PARTITIONS: i32 = 8;
+const RECORDS: i64 = 12;
+const RECORD_BYTES: usize = 500_000;
+
+/// A fetch: what it asks for at most, and where each lane stands, in the order asked.
+#[derive(Clone, Debug)]
+struct Asked {
+    max_bytes: usize,
+    lanes: Vec<(i32, i64)>,
+}
+
+/// All fetches of a consumer that delivers a backlog, each answered that late.
+fn fetches(delay: Duration) -> Vec<Asked> {
+    let mut story = Story::of_cluster(PARTITIONS, 1);
+    let (seen, asked) = mpsc::channel();
+    story.kafka.set_hook(Some(Box::new(move |request| {
+        if request.api != ApiKey::Fetch {
+            return Fault::Serve;
+        }
+        let mut body = Bytes::copy_from_slice(request.body);
+        let fetch = FetchRequest::decode(&mut body, request.version);
+        let fetch = fetch.expect("a fetch is one by Kafka's own schema");
+        let lanes = fetch.topics.iter().flat_map(|topic| &topic.partitions);
+        let asked = Asked {
+            max_bytes: usize::try_from(fetch.max_bytes).unwrap_or_default(),
+            lanes: lanes.map(|it| (it.partition, it.fetch_offset)).collect(),
+        };
+        seen.send(asked).expect("they are counted at the end");
+        Fault::Delay(delay)
+    })));
+    let record = NewRecord::value(Bytes::from(vec![b'x'; RECORD_BYTES]));
+    for partition in 0..PARTITIONS {
+        for _ in 0..RECORDS {
+            let batch = std::slice::from_ref(&record);
+            story.kafka.append(TOPIC, partition, batch);
+        }
+    }
+    story.answer_calls(|_| succeeded());
+    story.join(consumer_config(), Budget::new(256 << 20));
+    story.until("all is delivered", |story| {
+        (0..PARTITIONS).all(|partition| story.committed(partition) == Some(RECORDS))
+    });
+    asked.try_iter().collect()
+}
+
+#[test]
+fn answers_that_come_soon_bring_a_part_of_the_lanes() {
+    let asked = fetches(Duration::from_millis(1));
+    let (first, then) = asked.split_first().unwrap();
+    assert_eq!(first.max_bytes, FETCH_BYTES_MAX, "nothing is known of it");
+    for fetch in then {
+        assert!(fetch.max_bytes <= FETCH_BYTES_MAX / 3, "{fetch:?}");
+    }
+}
+
+#[test]
+fn answers_that_take_long_bring_all_lanes() {
+    let asked = fetches(Duration::from_millis(50));
+    let all = usize::try_from(PARTITIONS).unwrap();
+    let mut of_all = asked.iter().filter(|fetch| fetch.lanes.len() == all);
+    assert!(of_all.all(|fetch| fetch.max_bytes == FETCH_BYTES_MAX));
+}
+
+#[test]
+fn whoever_waits_longest_is_fetched_first() {
+    let asked = fetches(Duration::from_millis(1));
+    for fetch in &asked {
+        let offsets = || fetch.lanes.iter().map(|(_, offset)| *offset);
+        let ahead = offsets().max().unwrap() - offsets().min().unwrap();
+        // An answer brings two records of a partition at most, and of the last one that it reaches perhaps only one.
+        assert!(ahead <= 3, "{fetch:?} of {asked:?}");
+    }
+}
