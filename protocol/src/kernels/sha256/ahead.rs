@@ -13,6 +13,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid;
+use std::sync::LazyLock;
 
 use super::sha_ni::{Halves, ROUNDS};
 use super::{Block, State};
@@ -51,9 +52,13 @@ impl Detected {
     }
 }
 
+/// Asked once: a virtual machine leaves its CPU for the answer, and every body asks.
 fn is_intel() -> bool {
-    let leaf = __cpuid(0);
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes) == [*b"Genu", *b"ineI", *b"ntel"]
+    static IS_INTEL: LazyLock<bool> = LazyLock::new(|| {
+        let leaf = __cpuid(0);
+        [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes) == [*b"Genu", *b"ineI", *b"ntel"]
+    });
+    *IS_INTEL
 }
 
 /// The schedules of a step's two blocks of one message. Row i has words 4i to 4i+3 of the first block and
