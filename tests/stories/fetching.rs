@@ -12,7 +12,6 @@ use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use kafka_protocol::protocol::Decodable;
 
-const PARTITIONS: i32 = 8;
 const RECORDS: i64 = 12;
 const RECORD_BYTES: usize = 500_000;
 
@@ -23,9 +22,9 @@ struct Asked {
     lanes: Vec<(i32, i64)>,
 }
 
-/// All fetches of a consumer that delivers a backlog, each answered that late.
-fn fetches(delay: Duration) -> Vec<Asked> {
-    let mut story = Story::of_cluster(PARTITIONS, 1);
+/// All fetches of a consumer that delivers a backlog of so many partitions, each answered that late.
+fn fetches(partitions: i32, delay: Duration) -> Vec<Asked> {
+    let mut story = Story::of_cluster(partitions, 1);
     let (seen, asked) = mpsc::channel();
     story.kafka.set_hook(Some(Box::new(move |request| {
         if request.api != ApiKey::Fetch {
@@ -43,7 +42,7 @@ fn fetches(delay: Duration) -> Vec<Asked> {
         Fault::Delay(delay)
     })));
     let record = NewRecord::value(Bytes::from(vec![b'x'; RECORD_BYTES]));
-    for partition in 0..PARTITIONS {
+    for partition in 0..partitions {
         for _ in 0..RECORDS {
             let batch = std::slice::from_ref(&record);
             story.kafka.append(TOPIC, partition, batch);
@@ -52,32 +51,34 @@ fn fetches(delay: Duration) -> Vec<Asked> {
     story.answer_calls(|_| succeeded());
     story.join(consumer_config(), Budget::new(256 << 20));
     story.until("all is delivered", |story| {
-        (0..PARTITIONS).all(|partition| story.committed(partition) == Some(RECORDS))
+        (0..partitions).all(|partition| story.committed(partition) == Some(RECORDS))
     });
     asked.try_iter().collect()
 }
 
 #[test]
 fn answers_that_come_soon_bring_a_part_of_the_lanes() {
-    let asked = fetches(Duration::from_millis(1));
+    let asked = fetches(8, Duration::from_millis(1));
     let (first, then) = asked.split_first().unwrap();
     assert_eq!(first.max_bytes, FETCH_BYTES_MAX, "nothing is known of it");
     for fetch in then {
         assert!(fetch.max_bytes <= FETCH_BYTES_MAX / 3, "{fetch:?}");
     }
+    let of_many = fetches(32, Duration::from_millis(1));
+    let most = of_many[1..].iter().map(|fetch| fetch.max_bytes).max();
+    assert_eq!(most, Some(3 << 20));
 }
 
 #[test]
 fn answers_that_take_long_bring_all_lanes() {
-    let asked = fetches(Duration::from_millis(50));
-    let all = usize::try_from(PARTITIONS).unwrap();
-    let mut of_all = asked.iter().filter(|fetch| fetch.lanes.len() == all);
+    let asked = fetches(8, Duration::from_millis(50));
+    let mut of_all = asked.iter().filter(|fetch| fetch.lanes.len() == 8);
     assert!(of_all.all(|fetch| fetch.max_bytes == FETCH_BYTES_MAX));
 }
 
 #[test]
 fn whoever_waits_longest_is_fetched_first() {
-    let asked = fetches(Duration::from_millis(1));
+    let asked = fetches(8, Duration::from_millis(1));
     for fetch in &asked {
         let offsets = || fetch.lanes.iter().map(|(_, offset)| *offset);
         let ahead = offsets().max().unwrap() - offsets().min().unwrap();

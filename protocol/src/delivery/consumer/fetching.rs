@@ -34,6 +34,9 @@ const QUICK_ANSWER: Duration = Duration::from_millis(20);
 /// with.
 const QUICK_ANSWER_PART: usize = 3;
 
+/// What it brings at most, however many lanes that are: more is cold in the caches before it is encoded.
+const QUICK_ANSWER_BYTES: usize = 3 * 1024 * 1024;
+
 /// Before a partition whose fetch failed is asked for again.
 const FETCH_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -124,7 +127,9 @@ impl Consumer {
     /// answer brings a part of the lanes, where another follows soon.
     fn answer_bytes_max(&self, node: i32, due: &Due, largest: usize) -> usize {
         let bytes = match self.quick.contains(&node) {
-            true => (due.bytes / QUICK_ANSWER_PART).max(largest),
+            true => (due.bytes / QUICK_ANSWER_PART)
+                .min(QUICK_ANSWER_BYTES)
+                .max(largest),
             false => due.bytes,
         };
         bytes.min(limits::FETCH_BYTES_MAX)
