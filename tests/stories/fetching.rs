@@ -64,9 +64,10 @@ fn answers_that_come_soon_bring_a_part_of_the_lanes() {
     for fetch in then {
         assert!(fetch.max_bytes <= FETCH_BYTES_MAX / 3, "{fetch:?}");
     }
-    let of_many = fetches(32, Duration::from_millis(1));
-    let most = of_many[1..].iter().map(|fetch| fetch.max_bytes).max();
-    assert_eq!(most, Some(3 << 20));
+    // Only those at the beginning, where every lane has much left: later ones may have to wait for a lane that has none.
+    for fetch in &fetches(32, Duration::from_millis(1))[1..4] {
+        assert_eq!(fetch.max_bytes, 3 << 20, "{fetch:?}");
+    }
 }
 
 #[test]
