@@ -11,6 +11,10 @@ use crate::lambda::event::Buffer;
 use crate::limits::{RECYCLED_AGE_MAX, RECYCLED_BYTES_MAX};
 use crate::time::Instant;
 
+/// A buffer is taken for a body of a quarter of it at least, or of that many bytes: in a large one a small body would
+/// hold memory that others need.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+
 /// What a shard keeps of them.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
@@ -38,10 +42,9 @@ impl Buffers {
     }
 
     fn take_kept(&mut self, bytes: usize) -> Option<Buffer> {
-        let (room, _) = self.free.range(bytes..).next()?;
-        let buffer = self.remove(*room);
-        self.spare = self.spare.min(self.bytes);
-        buffer
+        let most = bytes.max(SMALL_BODY_BYTES).saturating_mul(4);
+        let (room, _) = self.free.range(bytes..=most).next()?;
+        self.remove(*room)
     }
 
     /// Keeps a buffer, if all that are kept then take `limit` bytes at most. Smaller ones make room for it: what
@@ -49,6 +52,9 @@ impl Buffers {
     pub(super) fn put(&mut self, buffer: Buffer, limit: usize) {
         let limit = limit.min(RECYCLED_BYTES_MAX);
         let wanted = buffer.capacity_bytes();
+        if wanted > limit {
+            return;
+        }
         while self.bytes + wanted > limit {
             match self.free.first_key_value() {
                 Some((room, _)) if *room < buffer.room_bytes() => drop(self.remove(*room)),
@@ -67,7 +73,6 @@ impl Buffers {
         {
             drop(self.remove(*room));
         }
-        self.spare = self.spare.min(self.bytes);
     }
 
     /// Lets go of those that nobody has needed for [`RECYCLED_AGE_MAX`].
@@ -87,6 +92,7 @@ impl Buffers {
             self.free.remove(&room);
         }
         self.bytes -= buffer.as_ref().map_or(0, Buffer::capacity_bytes);
+        self.spare = self.spare.min(self.bytes);
         buffer
     }
 }
@@ -123,7 +129,10 @@ mod tests {
     #[test]
     fn the_smallest_that_fits_is_taken() {
         check(&[], 1, 4 * KIB, &[]);
-        check(&[MIB, 4 * KIB, 4 * MIB], 4097, MIB, &[4 * KIB, 4 * MIB]);
+        let sizes = [MIB, 4 * KIB, 4 * MIB];
+        check(&sizes, MIB / 4, MIB, &[4 * KIB, 4 * MIB]);
+        let fresh = Buffer::with_capacity(4097).room_bytes();
+        check(&sizes, 4097, fresh, &[4 * KIB, MIB, 4 * MIB]);
         check(&[MIB, 4 * KIB], 2 * MIB, 2 * MIB, &[4 * KIB, MIB]);
     }
 
@@ -156,6 +165,26 @@ mod tests {
         assert_eq!(rooms(&buffers), [MIB, MIB]);
         buffers.shrink_to(MIB);
         assert_eq!(rooms(&buffers), [MIB]);
+    }
+
+    #[test]
+    fn what_made_room_is_not_let_go_once_more() {
+        let after = |ages| Instant::ZERO + RECYCLED_AGE_MAX * ages;
+        let full = RECYCLED_BYTES_MAX / (4 * MIB);
+        let mut buffers = kept(&vec![4 * MIB; full]);
+        buffers.let_go_of_idle(after(1));
+        buffers.put(Buffer::with_capacity(6 * MIB), usize::MAX);
+        assert!(buffers.bytes() < RECYCLED_BYTES_MAX, "two made room for it");
+        buffers.let_go_of_idle(after(2));
+        assert!(rooms(&buffers).len() <= 1);
+        let mut buffers = kept(&[MIB; 3]);
+        buffers.let_go_of_idle(after(1));
+        buffers.put(Buffer::with_capacity(4 * MIB), 3 * MIB);
+        assert_eq!(
+            rooms(&buffers),
+            [MIB; 3],
+            "none makes room for what never fits"
+        );
     }
 
     #[test]
