@@ -171,7 +171,7 @@ pub(super) struct Lane {
     pub(super) read_replica: Option<(i32, Instant)>,
     /// What the next fetch asks for: grows when a batch was cut.
     pub(super) fetch_bytes: usize,
-    /// The number of the fetch that last brought records of it.
+    /// How many fetches there had been when one last brought records of it.
     pub(super) brought_by: u64,
     pub(super) corrupt_fetches: u32,
     /// Fetches in a row that its broker answered with an error.

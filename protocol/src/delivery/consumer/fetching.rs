@@ -20,6 +20,7 @@ use crate::kafka::messages::{
 };
 use crate::kafka::records::{RecordReader, scan};
 use crate::limits;
+use crate::time::Instant;
 
 /// How long a broker may hold a fetch that brings nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(500);
@@ -49,7 +50,7 @@ const REPLICA_MAX_AGE: Duration = Duration::from_secs(300);
 /// What one broker could be asked for.
 #[derive(Debug, Default)]
 struct Due {
-    /// The lanes that want more, behind the number of the fetch that last brought them something.
+    /// The lanes that want more, behind how many fetches there had been when one last brought them something.
     lanes: Vec<(u64, i32)>,
     /// Others are left out because they hold enough.
     busy: bool,
@@ -61,6 +62,7 @@ struct Due {
 #[derive(Debug)]
 pub(super) struct Fetching {
     pub(super) node: i32,
+    asked_at: Instant,
     pub(super) view: u64,
     /// Bytes reserved for its answer.
     pub(super) reserved: usize,
@@ -188,6 +190,7 @@ impl Consumer {
         self.fetching.insert(node);
         let fetching = Fetching {
             node,
+            asked_at: self.now,
             view: self.cluster.view(),
             reserved,
             lanes: asked,
@@ -224,8 +227,7 @@ impl Consumer {
             }
             return;
         }
-        let asked_at = self.fetched_at.get(&fetching.node);
-        match asked_at.is_some_and(|at| self.now.saturating_since(*at) < QUICK_ANSWER) {
+        match self.now.saturating_since(fetching.asked_at) < QUICK_ANSWER {
             true => self.quick.insert(fetching.node),
             false => self.quick.remove(&fetching.node),
         };
