@@ -250,6 +250,7 @@ impl Job {
 mod tests {
     use super::*;
     use crate::net::trial::on_each_driver;
+    use crate::shard::turn::tests::pumping;
 
     fn body(len: usize) -> Bytes {
         (0..len).map(|at| (at % 251).to_le_bytes()[0]).collect()
@@ -258,10 +259,7 @@ mod tests {
     /// With the worker and the pump running.
     async fn working(asked: impl AsyncFnOnce(Hashing)) {
         let (hashing, turns) = (Hashing::default(), Turns::default());
-        let pump = monoio::spawn({
-            let turns = turns.clone();
-            async move { turns.pump().await.unwrap() }
-        });
+        let pump = pumping(&turns);
         let worker = monoio::spawn({
             let (hashing, turns) = (hashing.clone(), turns.clone());
             async move { hashing.work(&turns, &ShardMetrics::default()).await }

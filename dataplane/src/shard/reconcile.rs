@@ -242,6 +242,7 @@ mod tests {
     use crate::mapping::Mapping;
     use crate::net::trial::on_each_driver;
     use crate::shard::tests::{mapping, shard};
+    use crate::shard::turn::tests::pumping;
 
     fn plan(generation: u64, mappings: &[&Arc<Mapping>]) -> Arc<Plan> {
         let consumers = mappings.iter().map(|mapping| ConsumerPlan {
@@ -272,10 +273,7 @@ mod tests {
         on_each_driver(async || {
             let (shard, _asked) = shard();
             let budget = shard.budget.available();
-            let pump = monoio::spawn({
-                let turns = shard.turns.clone();
-                async move { turns.pump().await.unwrap() }
-            });
+            let pump = pumping(&shard.turns);
             let (first, second) = (Arc::new(mapping()), Arc::new(mapping()));
             let (plans, plans_end) = watch::channel(plan(1, &[&first]));
             let (status_end, mut statuses) = watch::channel(Arc::default());

@@ -149,20 +149,25 @@ impl Bell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::shard) mod tests {
+    use monoio::task::JoinHandle;
+
     use super::*;
     use crate::contract::oneshot;
     use crate::net::trial::on_each_driver;
+
+    /// The task that serves who yields, as a shard has one; it ends with the turns.
+    pub(in crate::shard) fn pumping(turns: &Turns) -> JoinHandle<()> {
+        let turns = turns.clone();
+        monoio::spawn(async move { turns.pump().await.unwrap() })
+    }
 
     /// Without a real yield neither the timer nor the other thread would ever be heard.
     #[test]
     fn a_busy_task_starves_neither_timers_nor_other_threads() {
         on_each_driver(async || {
             let turns = Turns::default();
-            let pump = monoio::spawn({
-                let turns = turns.clone();
-                async move { turns.pump().await.unwrap() }
-            });
+            let pump = pumping(&turns);
             let done = Rc::new(Cell::new(false));
             let busy = monoio::spawn({
                 let (turns, done) = (turns.clone(), Rc::clone(&done));

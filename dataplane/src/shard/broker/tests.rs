@@ -6,6 +6,7 @@ use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_B
 
 use super::super::receiving::Receiving;
 use super::super::turn::Turns;
+use super::super::turn::tests::pumping;
 use super::*;
 use crate::contract::Request;
 use crate::net::trial::{on_each_driver, pair};
@@ -26,7 +27,7 @@ fn pattern(length: usize) -> Vec<u8> {
 fn receiving() -> Rc<Receiving> {
     let turns = Turns::default();
     let receiving = Receiving::new(1 << 20, turns.clone());
-    monoio::spawn(async move { turns.pump().await.unwrap() });
+    drop(pumping(&turns));
     Rc::new(receiving)
 }
 

@@ -14,6 +14,7 @@ use super::*;
 use crate::contract::{mpsc, watch};
 use crate::net::trial::{LIMIT, on_each_driver};
 use crate::shard::tests::{mapping, shard};
+use crate::shard::turn::tests::pumping;
 
 type Script = Box<dyn FnOnce(TcpStream) + Send>;
 
@@ -425,10 +426,7 @@ fn a_call_waits_for_the_first_credentials_and_is_signed_with_them() {
             peer.write_all(refusal.as_bytes()).unwrap();
         })]);
         let (shard, sender, mut asked) = signing_shard();
-        let pump = monoio::spawn({
-            let turns = shard.turns.clone();
-            async move { turns.pump().await.unwrap() }
-        });
+        let pump = pumping(&shard.turns);
         let worker = monoio::spawn({
             let shard = Rc::clone(&shard);
             async move { shard.hashing.work(&shard.turns, &shard.metrics).await }
