@@ -1,7 +1,7 @@
 //! What Forebay wants to be beside its peers, and whether it is.
 
 use super::latency;
-use super::roster::{FOREBAY, Json, PEERS};
+use super::roster::{FOREBAY, Json, PEERS, is_build};
 use super::throughput::Measured;
 use crate::goal::Goal;
 
@@ -45,7 +45,7 @@ pub(crate) fn judged(measured: &[Measured]) -> Vec<Goal> {
     for ours in ours {
         let theirs = measured
             .iter()
-            .filter(|it| it.value_bytes == ours.value_bytes && it.consumer != FOREBAY);
+            .filter(|it| it.value_bytes == ours.value_bytes && !is_build(&it.consumer));
         if let Some(least) = theirs.min_by(|a, b| a.peak_megabytes.total_cmp(&b.peak_megabytes)) {
             let what = format!(
                 "peak MB at {} B, beside the least of the peers ({})",
@@ -64,7 +64,7 @@ pub(crate) fn judged(measured: &[Measured]) -> Vec<Goal> {
 /// Those of a trickle.
 pub(crate) fn of_latency(measured: &[latency::Measured]) -> Vec<Goal> {
     let ours = measured.iter().find(|it| it.consumer == FOREBAY);
-    let theirs = || measured.iter().filter(|it| it.consumer != FOREBAY);
+    let theirs = || measured.iter().filter(|it| !is_build(&it.consumer));
     let quickest = theirs().min_by(|a, b| a.p50_milliseconds.total_cmp(&b.p50_milliseconds));
     let (Some(ours), Some(quickest)) = (ours, quickest) else {
         return Vec::new();

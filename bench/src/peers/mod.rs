@@ -70,6 +70,9 @@ pub(crate) struct Arguments {
     /// The appliance; the binary beside this one if left out.
     #[arg(long, value_name = "FILE")]
     forebay: Option<PathBuf>,
+    /// Another build of the appliance, measured beside it; then without peers, unless some are named.
+    #[arg(long, value_name = "FILE")]
+    beside: Vec<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -145,19 +148,24 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn measure_all(arguments: &Arguments) -> Result<Found, String> {
-    let (peers, left_out) = built(&arguments.peers)?;
-    if peers.is_empty() {
+    let (peers, left_out) = match arguments.beside.is_empty() || !arguments.peers.is_empty() {
+        true => built(&arguments.peers)?,
+        false => (Vec::new(), Vec::new()),
+    };
+    if peers.is_empty() && arguments.beside.is_empty() {
         return Err("no peer can be built here".to_owned());
     }
-    let program = Node::program(arguments.forebay.as_deref())?;
-    let shards = arguments.shards;
-    let mut contestants = vec![Contestant::Forebay { program, shards }];
-    contestants.extend(peers.iter().copied().map(Contestant::Peer));
+    let builds = builds(arguments)?;
+    let consumers = consumers(arguments, &builds, &peers)?;
+    let contestants: Vec<Contestant> = builds
+        .into_iter()
+        .chain(peers.iter().copied().map(Contestant::Peer))
+        .collect();
     let cluster = Cluster::start()?;
     proof::of_all(&cluster, &contestants)?;
     let mut found = Found {
         kafka: cluster::VERSION.to_owned(),
-        consumers: consumers(&peers)?,
+        consumers,
         left_out,
         throughput: Vec::new(),
         latency: Vec::new(),
@@ -168,6 +176,24 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
         found.throughput = throughput::measure_all(arguments, &cluster, &contestants)?;
     }
     Ok(found)
+}
+
+/// The appliance, and the other builds of it, under names of their own.
+fn builds(arguments: &Arguments) -> Result<Vec<Contestant>, String> {
+    let files = std::iter::once(arguments.forebay.as_deref())
+        .chain(arguments.beside.iter().map(|file| Some(file.as_path())));
+    let build = |(at, file)| {
+        let name = match at {
+            0 => FOREBAY.to_owned(),
+            _ => format!("{FOREBAY}-{}", at + 1),
+        };
+        Ok(Contestant::Forebay {
+            name,
+            program: Node::program(file)?,
+            shards: arguments.shards,
+        })
+    };
+    files.enumerate().map(build).collect()
 }
 
 /// The chosen peers that can be built here, and why the others cannot.
@@ -194,13 +220,24 @@ fn built(names: &[String]) -> Result<(Vec<&'static Peer>, Vec<String>), String> 
     Ok((peers, left_out))
 }
 
-fn consumers(peers: &[&'static Peer]) -> Result<Vec<Consumer>, String> {
+fn consumers(
+    arguments: &Arguments,
+    builds: &[Contestant],
+    peers: &[&'static Peer],
+) -> Result<Vec<Consumer>, String> {
     let forebay = Consumer {
         name: FOREBAY.to_owned(),
         toolchain: String::new(),
         libraries: vec![format!("forebay {}", env!("CARGO_PKG_VERSION"))],
     };
     let mut consumers = vec![forebay];
+    for (build, file) in builds.iter().skip(1).zip(&arguments.beside) {
+        consumers.push(Consumer {
+            name: build.name().to_owned(),
+            toolchain: String::new(),
+            libraries: vec![file.display().to_string()],
+        });
+    }
     for peer in peers {
         consumers.push(Consumer {
             name: peer.name.to_owned(),

@@ -19,6 +19,12 @@ pub(crate) const REGION: &str = "eu-west-1";
 /// Forebay's name in tables and data.
 pub(crate) const FOREBAY: &str = "forebay";
 
+/// Whether that is the name of the appliance, or of another build of it.
+pub(crate) fn is_build(name: &str) -> bool {
+    let rest = name.strip_prefix(FOREBAY);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// How its JSON comes about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Json {
@@ -122,8 +128,12 @@ impl Peer {
 /// Someone who is measured.
 #[derive(Clone, Debug)]
 pub(crate) enum Contestant {
-    /// The appliance: its binary, and how many shards it has.
-    Forebay { program: PathBuf, shards: u32 },
+    /// The appliance: its name in tables, its binary, and how many shards it has.
+    Forebay {
+        name: String,
+        program: PathBuf,
+        shards: u32,
+    },
     /// A peer that was built.
     Peer(&'static Peer),
 }
@@ -147,9 +157,9 @@ pub(crate) struct Running {
 }
 
 impl Contestant {
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
-            Self::Forebay { .. } => FOREBAY,
+            Self::Forebay { name, .. } => name,
             Self::Peer(peer) => peer.name,
         }
     }
@@ -157,7 +167,9 @@ impl Contestant {
     /// Starts it, without waiting for anything.
     pub(crate) fn start(&self, task: &Task<'_>) -> Result<Running, String> {
         let (mut command, site) = match self {
-            Self::Forebay { program, shards } => {
+            Self::Forebay {
+                program, shards, ..
+            } => {
                 let site = site(task, *shards);
                 (Node::command(program, &site), Some(site))
             }
