@@ -82,12 +82,12 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_millis(500);
 /// Bytes received in large frames, decoded, encoded or hashed in one turn of an event loop before it yields.
 pub const TURN_BYTES: usize = 1024 * 1024;
 
-/// How long a body that could be hashed alone waits for one that is still being encoded: about as long as it
+/// How long a body that could be hashed alone waits at least for one that is still being encoded: about as long as it
 /// takes to encode a full body, since hashed together they take half the time.
 pub const COMPANY_WAIT: Duration = Duration::from_millis(2);
 
-/// How long, for each MiB of it, a body waits for another of which nothing has come yet, while a broker has
-/// the records for it: about four times what its own hash takes.
+/// How long, for each MiB of it, a body waits in all for others: for one that is still being encoded, or of which
+/// nothing has come yet while a broker has the records for it. About four times what its own hash takes.
 pub const BACKLOG_COMPANY_WAIT_PER_MIB: Duration = Duration::from_millis(2);
 
 /// Commits of one consumer are at least this far apart.

@@ -3,12 +3,12 @@
 //! The hash is most of what a record costs, and one core hashes two bodies in the time of one (AMD's) or of
 //! one and a half (Intel's). One task of the shard does it for all calls, so that bodies meet there; one that
 //! is alone waits a little for company while another is being encoded, and a large one while a broker is about
-//! to send what the next is made of.
+//! to send what the next is made of. So does what is left of a body whose company was shorter.
 //!
 //! A body that cannot have company, since its lane is the only one of the shard, does not come here: its
 //! lane hashes it while it is written, in what the CPU has to spare.
 //!
-//! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits for another longer than
+//! Invariant: a turn hashes [`TURN_BYTES`] of two bodies at most, and none waits for others, in all, longer than
 //! [`COMPANY_WAIT`], or than four times what its own hash takes.
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +28,8 @@ use super::queue::Queue;
 use super::turn::Turns;
 use crate::clock;
 use crate::metrics::ShardMetrics;
+
+const MIB: usize = 1024 * 1024;
 
 /// What is hashed on a shard; clones are the same.
 #[derive(Clone, Default)]
@@ -51,7 +53,9 @@ struct Job {
     hash: PayloadHash,
     /// How long it may wait for a body of which nothing has come yet.
     patience: Duration,
-    since: Instant,
+    /// How long it has been alone, before it had company last.
+    waited: Duration,
+    alone_since: Option<Instant>,
     answer: Queue<PayloadDigest>,
 }
 
@@ -86,7 +90,7 @@ impl Hashing {
 
     /// The hash of the body that `pieces` are.
     pub(crate) async fn hash(&self, pieces: Vec<Bytes>) -> PayloadDigest {
-        let answer = self.0.ask(pieces, clock::now());
+        let answer = self.0.ask(pieces);
         let digest = answer.next().await;
         digest.expect("nothing is asked of a shard that has ended")
     }
@@ -141,12 +145,13 @@ impl Drop for Expecting {
 }
 
 impl State {
-    fn ask(&self, pieces: Vec<Bytes>, now: Instant) -> Queue<PayloadDigest> {
+    fn ask(&self, pieces: Vec<Bytes>) -> Queue<PayloadDigest> {
         let answer = Queue::new(1);
         self.jobs.borrow_mut().push_back(Job {
             patience: patience(pieces.iter().map(Bytes::len).sum()),
             hash: PayloadHash::new(pieces),
-            since: now,
+            waited: Duration::ZERO,
+            alone_since: None,
             answer: answer.clone(),
         });
         self.wake_worker();
@@ -161,10 +166,16 @@ impl State {
         {
             match jobs.front_mut() {
                 Some(second) => {
+                    first.meet(now);
                     PayloadHash::step_two(&mut first.hash, &mut second.hash, &mut budget);
                 }
-                None if self.should_wait(&first, now) => budget = 0,
-                None => first.hash.step(&mut budget),
+                None => {
+                    first.alone_since.get_or_insert(now);
+                    match self.should_wait(&first, now) {
+                        true => budget = 0,
+                        false => first.hash.step(&mut budget),
+                    }
+                }
             }
             let second = jobs.pop_front_if(|second| second.hash.is_done());
             if first.hash.is_done() {
@@ -180,8 +191,9 @@ impl State {
 
     /// Whether a body that is alone is better off with the one that is being encoded, or that is to come.
     fn should_wait(&self, job: &Job, now: Instant) -> bool {
-        let waited = now.saturating_since(job.since);
-        let while_encoding = self.encoding.get() > 0 && waited < COMPANY_WAIT;
+        let waited = job.waited(now);
+        let most = job.patience.max(COMPANY_WAIT);
+        let while_encoding = self.encoding.get() > 0 && waited < most;
         let while_expecting = self.expecting.get() > 0 && waited < job.patience;
         (while_encoding || while_expecting) && job.hash.has_company_for_free()
     }
@@ -190,8 +202,9 @@ impl State {
     fn waits_until(&self) -> Option<Instant> {
         let jobs = self.jobs.borrow();
         let only = jobs.front().filter(|_| jobs.len() == 1)?;
-        let waits = self.encoding.get() == 0 && self.should_wait(only, clock::now());
-        waits.then(|| only.since + only.patience)
+        let now = clock::now();
+        let waits = self.encoding.get() == 0 && self.should_wait(only, now);
+        waits.then(|| now + only.patience.saturating_sub(only.waited(now)))
     }
 
     /// Sleeps until then, or until the wait has become useless or is rewarded.
@@ -235,11 +248,25 @@ impl State {
 
 /// How long a body may wait for another of which nothing has come yet: it must be worth the delay.
 fn patience(body_bytes: usize) -> Duration {
-    let mebibytes = u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX);
-    BACKLOG_COMPANY_WAIT_PER_MIB.saturating_mul(mebibytes)
+    if body_bytes < MIB {
+        return Duration::ZERO;
+    }
+    let parts = u32::try_from(body_bytes / (MIB / 16)).unwrap_or(u32::MAX);
+    BACKLOG_COMPANY_WAIT_PER_MIB.saturating_mul(parts) / 16
 }
 
 impl Job {
+    fn waited(&self, now: Instant) -> Duration {
+        let alone = |since| now.saturating_since(since);
+        self.waited + self.alone_since.map_or(Duration::ZERO, alone)
+    }
+
+    /// It is no longer alone.
+    fn meet(&mut self, now: Instant) {
+        self.waited = self.waited(now);
+        self.alone_since = None;
+    }
+
     fn end(self) {
         // A call that has gone away needs no hash.
         self.answer.try_push(self.hash.finish()).unwrap_or_default();
@@ -305,68 +332,104 @@ mod tests {
                 let (digest, took) = alone.await;
                 drop(encoding);
                 assert_eq!(digest, PayloadDigest::of(&body));
-                let waits = PayloadHash::new(vec![]).has_company_for_free();
-                assert!(took >= COMPANY_WAIT || !waits, "{took:?}");
+                assert!(took >= COMPANY_WAIT || !waits(), "{took:?}");
                 assert_eq!(hashing.hash(vec![body]).await, digest);
             })
             .await;
         });
     }
 
+    fn waits() -> bool {
+        PayloadHash::new(vec![]).has_company_for_free()
+    }
+
+    fn turns(hashing: &Hashing, now: Instant) {
+        (0..8).for_each(|_| hashing.0.turn(now));
+    }
+
     #[test]
     fn company_ends_the_wait() {
         let hashing = Hashing::default();
         let _encoding = hashing.encoding();
-        let ask = |size| hashing.0.ask(vec![body(size)], Instant::ZERO);
+        let ask = |size| hashing.0.ask(vec![body(size)]);
         let first = ask(1_000);
-        let waits = PayloadHash::new(vec![]).has_company_for_free();
         hashing.0.turn(Instant::ZERO);
-        assert_eq!(first.is_empty(), waits);
+        assert_eq!(first.is_empty(), waits());
         let second = ask(2_000);
         hashing.0.turn(Instant::ZERO);
         assert!(!first.is_empty(), "the two are hashed together");
-        assert_eq!(second.is_empty(), waits, "what is left is alone again");
+        assert_eq!(second.is_empty(), waits(), "what is left is alone again");
         hashing.0.turn(Instant::ZERO + COMPANY_WAIT);
         assert!(!second.is_empty());
     }
+
     #[test]
     fn a_large_body_waits_for_what_a_broker_is_about_to_send() {
-        const LARGE: usize = 3 << 20;
         let hashing = Hashing::default();
         let expecting = hashing.expecting();
-        let waits = PayloadHash::new(vec![]).has_company_for_free();
-        let small = hashing.0.ask(vec![body(1_000)], Instant::ZERO);
-        hashing.0.turn(Instant::ZERO);
+        let ask = |size| hashing.0.ask(vec![body(size)]);
+        let small = ask(1_000);
+        turns(&hashing, Instant::ZERO);
         assert!(!small.is_empty(), "it is not worth a delay");
-        let turns = |now| (0..4).for_each(|_| hashing.0.turn(now));
-        let large = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
-        turns(Instant::ZERO);
-        assert_eq!(large.is_empty(), waits);
-        let other = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
-        turns(Instant::ZERO);
+        let large = ask(3 * MIB);
+        turns(&hashing, Instant::ZERO);
+        assert_eq!(large.is_empty(), waits());
+        let other = ask(3 * MIB);
+        turns(&hashing, Instant::ZERO);
         assert!(!large.is_empty() && !other.is_empty(), "they have met");
-        let last = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
-        turns(Instant::ZERO + BACKLOG_COMPANY_WAIT_PER_MIB * 3);
+        let last = ask(3 * MIB);
+        turns(&hashing, Instant::ZERO);
+        turns(&hashing, Instant::ZERO + BACKLOG_COMPANY_WAIT_PER_MIB * 3);
         assert!(!last.is_empty(), "patience has an end");
-        let in_vain = hashing.0.ask(vec![body(LARGE)], Instant::ZERO);
+        let in_vain = ask(3 * MIB);
         drop(expecting);
-        turns(Instant::ZERO);
+        turns(&hashing, Instant::ZERO);
         assert!(!in_vain.is_empty(), "nothing is about to come");
     }
 
     #[test]
+    fn a_large_body_waits_longer_for_one_that_is_being_encoded() {
+        let hashing = Hashing::default();
+        let _encoding = hashing.encoding();
+        let large = hashing.0.ask(vec![body(3 * MIB)]);
+        let patience = BACKLOG_COMPANY_WAIT_PER_MIB * 3;
+        turns(&hashing, Instant::ZERO);
+        turns(&hashing, Instant::ZERO + (patience - COMPANY_WAIT));
+        assert_eq!(large.is_empty(), waits());
+        turns(&hashing, Instant::ZERO + patience);
+        assert!(!large.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_of_a_body_waits_for_as_long_as_it_has_not_waited_yet() {
+        let hashing = Hashing::default();
+        let _expecting = hashing.expecting();
+        let patience = BACKLOG_COMPANY_WAIT_PER_MIB * 4;
+        let at = |quarters| Instant::ZERO + patience / 4 * quarters;
+        let large = hashing.0.ask(vec![body(4 * MIB)]);
+        turns(&hashing, at(0));
+        let company = hashing.0.ask(vec![body(MIB)]);
+        // Until then it was alone, for a quarter of its patience; and with company for four of them.
+        hashing.0.turn(at(1));
+        turns(&hashing, at(5));
+        assert!(!company.is_empty());
+        turns(&hashing, at(7));
+        assert_eq!(large.is_empty(), waits());
+        turns(&hashing, at(8));
+        assert!(!large.is_empty(), "it has waited for long enough in all");
+    }
+
+    #[test]
     fn the_worker_sleeps_while_it_waits_for_company() {
-        const LARGE: usize = 3 << 20;
         on_each_driver(async || {
             working(async |hashing| {
                 let expecting = hashing.expecting();
-                let body = body(LARGE);
+                let body = body(3 * MIB);
                 let started = clock::now();
                 let digest = hashing.hash(vec![body.clone()]).await;
                 assert_eq!(digest, PayloadDigest::of(&body));
-                let waits = PayloadHash::new(vec![]).has_company_for_free();
                 let patience = BACKLOG_COMPANY_WAIT_PER_MIB * 3;
-                assert!(!waits || clock::now().saturating_since(started) >= patience);
+                assert!(!waits() || clock::now().saturating_since(started) >= patience);
                 drop(expecting);
             })
             .await;
