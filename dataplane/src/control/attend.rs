@@ -3,9 +3,11 @@
 //! Invariant: a slow answer holds up no other answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::aws::Aws;
 use super::destinations::{Destinations, Order, Writer};
@@ -13,6 +15,33 @@ use super::keys::Keys;
 use super::names::Names;
 use crate::clock;
 use crate::contract::{Request, ShardStatus, mpsc, watch};
+
+/// What is new on one shard is new of all its consumers, so a look at it takes as long as there are mappings. While a
+/// thousand begin, there is always something new: looks that follow each other would take a core.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    rests_until: Option<Instant>,
+}
+
+/// After a look control rests for so many times what it took: it takes a fifth of a core at most.
+const REST: u32 = 4;
+
+impl Pace {
+    /// Notes how long a look took that ends now.
+    pub(super) fn note(&mut self, took: Duration) {
+        self.rests_until = Some(Instant::now() + took * REST);
+    }
+
+    /// Waits until something is new that may be looked at. What is new stays so if nobody waits any more.
+    pub(super) async fn news(&self, news: &Notify) {
+        if let Some(until) = self.rests_until
+            && until > Instant::now()
+        {
+            tokio::time::sleep_until(until).await;
+        }
+        news.notified().await;
+    }
+}
 
 /// Raises `news` for each status, until the shard has ended.
 pub(super) async fn status(mut status: watch::Receiver<Arc<ShardStatus>>, news: Arc<Notify>) {
@@ -62,6 +91,10 @@ pub(super) async fn death(helpers: &mut JoinSet<()>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test]
@@ -76,5 +109,22 @@ mod tests {
         helpers.spawn(async {});
         helpers.spawn(async { panic!("for the test") });
         death(&mut helpers).await;
+    }
+
+    async fn is_news(pace: &Pace, news: &Notify) -> bool {
+        let mut waiting = pin!(pace.news(news));
+        poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn what_is_new_waits_while_control_rests_and_is_not_lost() {
+        let (news, mut pace) = (Notify::new(), Pace::default());
+        assert!(!is_news(&pace, &news).await);
+        news.notify_one();
+        pace.note(Duration::from_secs(60));
+        assert!(!is_news(&pace, &news).await);
+        pace.note(Duration::ZERO);
+        assert!(is_news(&pace, &news).await);
+        assert!(!is_news(&pace, &news).await, "it was taken");
     }
 }

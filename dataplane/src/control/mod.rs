@@ -58,6 +58,7 @@ use crate::crash;
 use crate::mapping::{Declared, Function, Mapping, SecretSource, Signing};
 use crate::status::socket::Doors as UnixDoors;
 use access::Accesses;
+use attend::Pace;
 use aws::{Aws, Keys, Settings, credentials};
 use expiry::Expiries;
 use function::FunctionId;
@@ -269,6 +270,7 @@ impl Control {
         let mut secrets = self.secrets.subscribe();
         self.publish();
         let mut helper_died = false;
+        let mut pace = Pace::default();
         loop {
             self.note_started();
             let orders = *self.orders.borrow_and_update();
@@ -288,7 +290,11 @@ impl Control {
                 changed = self.orders.changed() => if changed.is_err() {
                     break;
                 },
-                () = self.news.notified() => self.take_news(),
+                () = pace.news(&self.news) => {
+                    let began = clock::now();
+                    self.take_news();
+                    pace.note(clock::now().saturating_since(began));
+                }
                 Ok(()) = unsigned.changed() => self.take_news(),
                 Ok(()) = secrets.changed() => {
                     self.publish();

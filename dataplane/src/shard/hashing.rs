@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use forebay_protocol::time::Instant;
 
 use super::queue::Queue;
 use super::turn::Turns;
+use super::worker::Worker;
 use crate::clock;
 use crate::metrics::ShardMetrics;
 
@@ -45,8 +46,7 @@ struct State {
     expecting: Cell<usize>,
     /// Consumers whose calls are signed.
     signers: Cell<usize>,
-    worker: Cell<Option<Waker>>,
-    ended: Cell<bool>,
+    worker: Worker,
 }
 
 struct Job {
@@ -109,7 +109,7 @@ impl Hashing {
 
     /// Hashes, until [`end`](Self::end); the shard runs it as one task.
     pub(crate) async fn work(&self, turns: &Turns, metrics: &ShardMetrics) {
-        while self.0.until_wanted().await {
+        while self.0.worker.until(|| self.0.has_jobs()).await {
             let started = clock::now();
             self.0.turn(started);
             metrics.note_turn(clock::now().saturating_since(started));
@@ -123,8 +123,7 @@ impl Hashing {
 
     /// Ends the work; nothing may be asked afterwards.
     pub(crate) fn end(&self) {
-        self.0.ended.set(true);
-        self.0.wake_worker();
+        self.0.worker.end();
     }
 }
 
@@ -139,7 +138,7 @@ impl Drop for Expecting {
         self.0.expecting.update(|count| count - 1);
         // An event loop takes and drops one in every turn: only a body that waits is woken for it.
         if self.0.has_jobs() {
-            self.0.wake_worker();
+            self.0.worker.wake();
         }
     }
 }
@@ -154,7 +153,7 @@ impl State {
             alone_since: None,
             answer: answer.clone(),
         });
-        self.wake_worker();
+        self.worker.wake();
         answer
     }
 
@@ -215,7 +214,7 @@ impl State {
             if self.waits_until().is_none() {
                 return Poll::Ready(());
             }
-            self.worker.set(Some(cx.waker().clone()));
+            self.worker.wait(cx);
             sleep.as_mut().poll(cx)
         })
         .await;
@@ -223,26 +222,6 @@ impl State {
 
     fn has_jobs(&self) -> bool {
         !self.jobs.borrow().is_empty()
-    }
-
-    fn wake_worker(&self) {
-        if let Some(waker) = self.worker.take() {
-            waker.wake();
-        }
-    }
-
-    async fn until_wanted(&self) -> bool {
-        poll_fn(|cx| {
-            if self.has_jobs() {
-                return Poll::Ready(true);
-            }
-            if self.ended.get() {
-                return Poll::Ready(false);
-            }
-            self.worker.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await
     }
 }
 

@@ -18,6 +18,7 @@ mod queue;
 mod receiving;
 mod reconcile;
 mod turn;
+mod worker;
 
 use std::io;
 use std::rc::Rc;
@@ -95,12 +96,17 @@ async fn run(wires: ShardWires) {
         let (hashing, turns, metrics) = (hashing.clone(), turns.clone(), Arc::clone(&metrics));
         async move { hashing.work(&turns, &metrics).await }
     });
+    let receiving = Rc::new(Receiving::new(receive_bytes));
+    let doorkeeper = monoio::spawn({
+        let (receiving, turns) = (Rc::clone(&receiving), turns.clone());
+        async move { receiving.work(&turns).await }
+    });
     let shared = Rc::new(Shard {
         requests,
         credentials,
         metrics,
         budget: Budget::new(consumer_bytes),
-        receiving: Rc::new(Receiving::new(receive_bytes, turns.clone())),
+        receiving: Rc::clone(&receiving),
         status_interval,
         turns: turns.clone(),
         hashing: hashing.clone(),
@@ -109,6 +115,8 @@ async fn run(wires: ShardWires) {
     reconcile::run(shared, plan, status).await;
     hashing.end();
     worker.await;
+    receiving.end();
+    doorkeeper.await;
     turns.end();
     pump.await
         .expect("a shard that cannot make a pair of sockets cannot run");
@@ -210,7 +218,7 @@ mod tests {
             credentials: wires.credentials,
             metrics: wires.metrics,
             budget: Budget::new(wires.consumer_bytes),
-            receiving: Rc::new(Receiving::new(wires.receive_bytes, turns.clone())),
+            receiving: Rc::new(Receiving::new(wires.receive_bytes)),
             status_interval: wires.status_interval,
             turns,
             hashing: Hashing::default(),

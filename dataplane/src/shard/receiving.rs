@@ -5,10 +5,10 @@
 //!
 //! Answers to many mappings come at once. If all were received at once they would lie in memory, cold and unread, and
 //! so would the bodies that are made of them. So a shard begins to receive no more in one turn than it can encode and
-//! hash in one; the rest waits in the sockets, where it was already.
+//! hash in one; the rest waits in the sockets, where it was already. One task of the shard lets them in.
 //!
 //! Invariant: what is kept to be used again stays within its limit, and one frame at a time is received that is
-//! larger than anybody asks for.
+//! larger than anybody asks for; such a one waits for no turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,6 +19,7 @@ use forebay_protocol::limits::{FRAME_BYTES_ASKED, TURN_BYTES};
 
 use super::queue::Queue;
 use super::turn::Turns;
+use super::worker::Worker;
 
 /// Frames from this size on are large.
 const LARGE_BYTES_MIN: usize = 32 * 1024;
@@ -36,13 +37,30 @@ pub(crate) struct Receiving {
 
 /// How much may be begun before the driver is entered once more.
 struct Pace {
-    turns: Turns,
     /// Bytes; less than none after a frame that was larger, for which the next ones wait as many turns.
     left: Cell<isize>,
-    /// In the order they came, with their bytes.
-    waiting: RefCell<VecDeque<(usize, Queue<()>)>>,
-    /// A task lets them in.
-    admitting: Cell<bool>,
+    /// In the order they came.
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    worker: Worker,
+}
+
+/// A frame whose turn has not come.
+struct Waiter {
+    bytes: usize,
+    admitted: Queue<()>,
+}
+
+/// A place among those who wait, until it is dropped.
+struct Place<'a> {
+    pace: &'a Pace,
+    waiter: Rc<Waiter>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.pace.waiting.borrow_mut();
+        waiting.retain(|other| !Rc::ptr_eq(other, &self.waiter));
+    }
 }
 
 /// The right to receive a frame.
@@ -73,7 +91,7 @@ struct Rest {
 
 impl Receiving {
     /// Keeps buffers that together stay within `limit` bytes.
-    pub(crate) fn new(limit: usize, turns: Turns) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             kept: RefCell::new(Kept {
                 limit,
@@ -81,31 +99,37 @@ impl Receiving {
             }),
             giant: Queue::new(1),
             pace: Pace {
-                turns,
                 left: Cell::new(signed(TURN_BYTES)),
                 waiting: RefCell::default(),
-                admitting: Cell::new(false),
+                worker: Worker::default(),
             },
         }
     }
 
     /// Waits for the turn of a frame of that length. It may be dropped at any time.
-    pub(crate) async fn admit(self: &Rc<Self>, length: usize) -> Admitted<'_> {
+    pub(crate) async fn admit(&self, length: usize) -> Admitted<'_> {
         if length > FRAME_BYTES_ASKED {
             self.giant.push(()).await;
             return Admitted(Some(&self.giant));
         }
         if length >= LARGE_BYTES_MIN && !self.pace.begin(length) {
-            let admitted = Queue::new(1);
-            let waiting = (length, admitted.clone());
-            self.pace.waiting.borrow_mut().push_back(waiting);
-            if !self.pace.admitting.replace(true) {
-                let receiving = Rc::clone(self);
-                monoio::spawn(async move { receiving.pace.let_in().await });
-            }
-            admitted.next().await;
+            let place = self.pace.join(length);
+            place.waiter.admitted.next().await;
         }
         Admitted(None)
+    }
+
+    /// Lets in who waits, until [`end`](Self::end); the shard runs it as one task.
+    pub(crate) async fn work(&self, turns: &Turns) {
+        while self.pace.worker.until(|| self.pace.is_in_use()).await {
+            turns.yield_now().await;
+            self.pace.begin_turn();
+        }
+    }
+
+    /// Ends the work; nobody may wait afterwards.
+    pub(crate) fn end(&self) {
+        self.pace.worker.end();
     }
 
     pub(crate) fn lend(&self, bytes: usize) -> BytesMut {
@@ -151,25 +175,37 @@ impl Pace {
         may
     }
 
-    /// Lets in who waits, so much in each turn, until nobody does.
-    async fn let_in(&self) {
-        while !self.waiting.borrow().is_empty() {
-            self.turns.yield_now().await;
-            let turn = signed(TURN_BYTES);
-            self.left.update(|left| turn.min(left + turn));
-            while self.left.get() > 0
-                && let Some((bytes, admitted)) = self.waiting.borrow_mut().pop_front()
-            {
-                self.spend(bytes);
-                // Who no longer waits has been let in for nothing.
-                admitted.try_push(()).unwrap_or_default();
-            }
+    fn join(&self, bytes: usize) -> Place<'_> {
+        let waiter = Rc::new(Waiter {
+            bytes,
+            admitted: Queue::new(1),
+        });
+        self.waiting.borrow_mut().push_back(Rc::clone(&waiter));
+        self.worker.wake();
+        Place { pace: self, waiter }
+    }
+
+    /// Whether something of a turn is spent, or somebody waits for the next one.
+    fn is_in_use(&self) -> bool {
+        self.left.get() < signed(TURN_BYTES) || !self.waiting.borrow().is_empty()
+    }
+
+    /// A turn has passed: so much more may be begun, first by who has waited longest.
+    fn begin_turn(&self) {
+        let turn = signed(TURN_BYTES);
+        self.left.update(|left| turn.min(left + turn));
+        while self.left.get() > 0
+            && let Some(first) = self.waiting.borrow_mut().pop_front()
+        {
+            self.spend(first.bytes);
+            let is_first = first.admitted.try_push(());
+            is_first.expect("who waits is let in once");
         }
-        self.admitting.set(false);
     }
 
     fn spend(&self, bytes: usize) {
         self.left.update(|left| left - signed(bytes));
+        self.worker.wake();
     }
 }
 
@@ -193,7 +229,23 @@ mod tests {
     const MIB: usize = 1024 * 1024;
 
     fn buffers(limit: usize) -> Receiving {
-        Receiving::new(limit, Turns::default())
+        Receiving::new(limit)
+    }
+
+    /// With the pump and the worker running.
+    async fn working(test: impl AsyncFnOnce(&Rc<Receiving>, &Turns)) {
+        let turns = Turns::default();
+        let pump = pumping(&turns);
+        let receiving = Rc::new(Receiving::new(0));
+        let worker = monoio::spawn({
+            let (receiving, turns) = (Rc::clone(&receiving), turns.clone());
+            async move { receiving.work(&turns).await }
+        });
+        test(&receiving, &turns).await;
+        receiving.end();
+        worker.await;
+        turns.end();
+        pump.await;
     }
 
     fn frame(buffers: &Receiving, bytes: usize) -> Bytes {
@@ -243,29 +295,27 @@ mod tests {
 
     /// How many of them have been admitted after each turn of the shard that admits any, and how many turns it takes.
     async fn admitted_by_turn(lengths: &[usize]) -> (Vec<usize>, usize) {
-        let turns = Turns::default();
-        let pump = pumping(&turns);
-        let receiving = Rc::new(Receiving::new(0, turns.clone()));
-        let admitted = Rc::new(Cell::new(0));
-        let tasks = lengths.iter().map(|length| {
-            let (receiving, admitted, length) =
-                (Rc::clone(&receiving), Rc::clone(&admitted), *length);
-            monoio::spawn(async move {
-                receiving.admit(length).await;
-                admitted.update(|count| count + 1);
-            })
-        });
-        let tasks: Vec<_> = tasks.collect();
         let mut seen = Vec::new();
-        while admitted.get() < lengths.len() {
-            turns.yield_now().await;
-            seen.push(admitted.get());
-        }
-        for task in tasks {
-            task.await;
-        }
-        turns.end();
-        pump.await;
+        working(async |receiving, turns| {
+            let admitted = Rc::new(Cell::new(0));
+            let tasks = lengths.iter().map(|length| {
+                let (receiving, admitted, length) =
+                    (Rc::clone(receiving), Rc::clone(&admitted), *length);
+                monoio::spawn(async move {
+                    receiving.admit(length).await;
+                    admitted.update(|count| count + 1);
+                })
+            });
+            let tasks: Vec<_> = tasks.collect();
+            while admitted.get() < lengths.len() {
+                turns.yield_now().await;
+                seen.push(admitted.get());
+            }
+            for task in tasks {
+                task.await;
+            }
+        })
+        .await;
         let turns = seen.len();
         seen.dedup();
         (seen, turns)
@@ -293,21 +343,41 @@ mod tests {
     #[test]
     fn who_no_longer_waits_holds_up_nobody() {
         on_each_driver(async || {
-            let turns = Turns::default();
-            let pump = pumping(&turns);
-            let receiving = Rc::new(Receiving::new(0, turns.clone()));
-            receiving.admit(MIB).await;
-            {
-                let mut gone = pin!(receiving.admit(MIB));
-                poll_fn(|cx| {
-                    assert!(gone.as_mut().poll(cx).is_pending());
-                    Poll::Ready(())
-                })
-                .await;
-            }
-            receiving.admit(MIB).await;
-            turns.end();
-            pump.await;
+            working(async |receiving, _| {
+                receiving.admit(MIB).await;
+                {
+                    let mut gone = pin!(receiving.admit(100 * MIB / 8));
+                    poll_fn(|cx| {
+                        assert!(gone.as_mut().poll(cx).is_pending());
+                        Poll::Ready(())
+                    })
+                    .await;
+                    assert_eq!(receiving.pace.waiting.borrow().len(), 1);
+                }
+                assert!(receiving.pace.waiting.borrow().is_empty());
+                receiving.admit(MIB).await;
+                assert_eq!(
+                    receiving.pace.left.get(),
+                    0,
+                    "no turn was taken by who had gone"
+                );
+            })
+            .await;
+        });
+    }
+
+    #[test]
+    fn what_was_spent_comes_back_although_nobody_waits() {
+        on_each_driver(async || {
+            working(async |receiving, turns| {
+                receiving.admit(3 * MIB).await;
+                assert_eq!(receiving.pace.left.get(), -2 * signed(MIB));
+                while receiving.pace.is_in_use() {
+                    turns.yield_now().await;
+                }
+                assert_eq!(receiving.pace.left.get(), signed(MIB));
+            })
+            .await;
         });
     }
 }

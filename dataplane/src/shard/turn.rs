@@ -18,6 +18,8 @@ use std::time::Duration;
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
+use super::worker::Worker;
+
 /// A shard's turns; clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct Turns(Rc<State>);
@@ -29,8 +31,7 @@ struct State {
     collecting: Cell<u64>,
     /// Rounds below it were served.
     served: Cell<u64>,
-    pump: Cell<Option<Waker>>,
-    ended: Cell<bool>,
+    pump: Worker,
 }
 
 impl Turns {
@@ -44,7 +45,7 @@ impl Turns {
             None => {
                 round = Some(state.collecting.get());
                 state.waiting.borrow_mut().push(cx.waker().clone());
-                state.wake_pump();
+                state.pump.wake();
                 Poll::Pending
             }
         })
@@ -55,7 +56,11 @@ impl Turns {
     pub(crate) async fn pump(&self) -> io::Result<()> {
         let state = &*self.0;
         let mut bell = Bell::new()?;
-        while state.until_wanted().await {
+        while state
+            .pump
+            .until(|| !state.waiting.borrow().is_empty())
+            .await
+        {
             let round = state.collecting.get();
             state.collecting.set(round + 1);
             let batch = std::mem::take(&mut *state.waiting.borrow_mut());
@@ -73,30 +78,7 @@ impl Turns {
 
     /// Ends the pump; nobody may yield afterwards.
     pub(crate) fn end(&self) {
-        self.0.ended.set(true);
-        self.0.wake_pump();
-    }
-}
-
-impl State {
-    fn wake_pump(&self) {
-        if let Some(waker) = self.pump.take() {
-            waker.wake();
-        }
-    }
-
-    async fn until_wanted(&self) -> bool {
-        poll_fn(|cx| {
-            if !self.waiting.borrow().is_empty() {
-                return Poll::Ready(true);
-            }
-            if self.ended.get() {
-                return Poll::Ready(false);
-            }
-            self.pump.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await
+        self.0.pump.end();
     }
 }
 

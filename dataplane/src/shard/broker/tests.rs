@@ -26,9 +26,11 @@ fn pattern(length: usize) -> Vec<u8> {
 /// What a shard receives with, whose turns go on until the test ends.
 fn receiving() -> Rc<Receiving> {
     let turns = Turns::default();
-    let receiving = Receiving::new(1 << 20, turns.clone());
+    let receiving = Rc::new(Receiving::new(1 << 20));
     drop(pumping(&turns));
-    Rc::new(receiving)
+    let working = Rc::clone(&receiving);
+    drop(monoio::spawn(async move { working.work(&turns).await }));
+    receiving
 }
 
 /// A connection that is read with it, and its other end.
