@@ -23,8 +23,8 @@ use crate::wait::{pause, since};
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A node is at rest so long after its last work: buffers are kept for 2 s.
-const SETTLE: Duration = Duration::from_secs(3);
+/// A node is at rest so long after its last work: buffers that nobody needs are kept for up to 4 s.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// The most records of a run: of small values that is long enough.
 const RECORDS_MAX: usize = 1_000_000;

@@ -274,7 +274,7 @@ pub const ENCODE_STEP_BYTES: usize = 256 * 1024;
 /// being filled.
 pub const RECYCLED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// For how long those are kept that nobody needs.
+/// Those that nobody has needed between two looks are let go, and looks are so far apart: within twice of it.
 pub const RECYCLED_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Receive buffers kept to be used again by one shard, in bytes.

@@ -18,12 +18,20 @@ const SMALL_BODY_BYTES: usize = 16 * 1024;
 /// What a shard keeps of them.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// By their room; those that were kept last are last.
-    free: BTreeMap<usize, Vec<Buffer>>,
+    /// By their room.
+    free: BTreeMap<usize, Alike>,
     bytes: usize,
-    /// What nobody has needed since [`let_go_of_idle`](Self::let_go_of_idle) looked last, and when that was.
-    spare: usize,
+    /// When [`let_go_of_idle`](Self::let_go_of_idle) looked last.
     looked_at: Instant,
+}
+
+/// Buffers of one size.
+#[derive(Debug, Default)]
+struct Alike {
+    /// Those that were kept last are last, and are taken first.
+    buffers: Vec<Buffer>,
+    /// So many of them, the first ones, nobody has needed since the last look.
+    spare: usize,
 }
 
 impl Buffers {
@@ -63,7 +71,7 @@ impl Buffers {
         }
         self.bytes += wanted;
         let alike = self.free.entry(buffer.room_bytes()).or_default();
-        alike.push(buffer);
+        alike.buffers.push(buffer);
     }
 
     /// Lets go of the largest until they hold `bytes` at most.
@@ -80,20 +88,25 @@ impl Buffers {
         if now.saturating_since(self.looked_at) < RECYCLED_AGE_MAX {
             return;
         }
-        self.shrink_to(self.bytes - self.spare);
-        self.spare = self.bytes;
         self.looked_at = now;
+        let bytes = &mut self.bytes;
+        self.free.retain(|_, alike| {
+            let idle = alike.buffers.drain(..alike.spare);
+            *bytes -= idle.map(|it| it.capacity_bytes()).sum::<usize>();
+            alike.spare = alike.buffers.len();
+            alike.spare > 0
+        });
     }
 
     fn remove(&mut self, room: usize) -> Option<Buffer> {
         let alike = self.free.get_mut(&room)?;
-        let buffer = alike.pop();
-        if alike.is_empty() {
+        let buffer = alike.buffers.pop()?;
+        alike.spare = alike.spare.min(alike.buffers.len());
+        if alike.buffers.is_empty() {
             self.free.remove(&room);
         }
-        self.bytes -= buffer.as_ref().map_or(0, Buffer::capacity_bytes);
-        self.spare = self.spare.min(self.bytes);
-        buffer
+        self.bytes -= buffer.capacity_bytes();
+        Some(buffer)
     }
 }
 
@@ -113,7 +126,8 @@ mod tests {
     }
 
     fn rooms(buffers: &Buffers) -> Vec<usize> {
-        let rooms = buffers.free.values().flatten().map(Buffer::room_bytes);
+        let rooms = buffers.free.values();
+        let rooms = rooms.flat_map(|alike| alike.buffers.iter().map(Buffer::room_bytes));
         let rooms: Vec<usize> = rooms.collect();
         assert_eq!(buffers.bytes(), rooms.iter().sum::<usize>());
         rooms
@@ -185,6 +199,17 @@ mod tests {
             [MIB; 3],
             "none makes room for what never fits"
         );
+    }
+
+    #[test]
+    fn those_go_that_nobody_has_needed_whatever_their_size() {
+        let mut buffers = kept(&[MIB, MIB, 4 * MIB, 6 * MIB]);
+        let after = |ages| Instant::ZERO + RECYCLED_AGE_MAX * ages;
+        buffers.let_go_of_idle(after(1));
+        let needed = buffers.take(4 * MIB, 4 * MIB);
+        buffers.put(needed, usize::MAX);
+        buffers.let_go_of_idle(after(2));
+        assert_eq!(rooms(&buffers), [4 * MIB]);
     }
 
     #[test]
