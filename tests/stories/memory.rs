@@ -61,3 +61,31 @@ fn lanes_halted_by_what_they_hold_leave_memory_to_the_others() {
         assert_eq!(offsets, [0, 1]);
     }
 }
+
+#[test]
+fn consumers_of_one_budget_share_it_and_give_it_back() {
+    const SHARED: usize = 8 << 20;
+    let budget = Budget::new(SHARED);
+    let mut story = Story::of_cluster(8, 1);
+    story.answer_calls(|_| succeeded());
+    for member in 0..2 {
+        story.join(consumer_config(), budget.clone());
+        story.until("it has its part", |story| !story.owned(member).is_empty());
+    }
+    story.until("each has half", |story| {
+        (0..2).all(|member| story.owned(member).len() == 4)
+    });
+    // Far more than they may hold: what one of them keeps for its next bodies, the other takes.
+    let record = NewRecord::value(Bytes::from(vec![b'x'; 1_500_000]));
+    for _ in 0..6 {
+        for partition in 0..8 {
+            let batch = std::slice::from_ref(&record);
+            story.kafka.append(TOPIC, partition, batch);
+        }
+    }
+    story.until("all is delivered", |story| {
+        (0..8).all(|partition| story.committed(partition) == Some(6))
+    });
+    assert_eq!(story.delivered.len(), 8 * 6);
+    story.until("nobody holds anything", |_| budget.available() == SHARED);
+}

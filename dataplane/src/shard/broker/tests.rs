@@ -2,7 +2,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX};
+use forebay_protocol::limits::{
+    FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX, TURN_BYTES,
+};
 
 use super::super::receiving::Receiving;
 use super::super::turn::Turns;
@@ -107,6 +109,26 @@ fn a_frame_may_drip() {
         });
         assert_eq!(frames.next().await.unwrap(), "drip");
         sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_frame_that_waits_for_its_turn_ends_with_its_connection() {
+    on_each_driver(async || {
+        // Nobody begins a turn, and this one is spent.
+        let receiving = Rc::new(Receiving::new(0));
+        receiving.admit(TURN_BYTES).await;
+        let (stream, handle, mut peer) = pair().await;
+        let mut frames = FrameReader::new(stream.reader, Rc::clone(&receiving), handle.clone());
+        peer.write_all(&framed(b"first")).unwrap();
+        frames.next().await.unwrap();
+        peer.write_all(&framed(&pattern(200_000))).unwrap();
+        let waiting = monoio::spawn(async move { frames.next().await });
+        // It waits once its length has come.
+        monoio::time::sleep(Duration::from_millis(50)).await;
+        handle.cut();
+        let error = waiting.await.unwrap_err();
+        assert!(matches!(error, FrameError::Broken(_)), "{error}");
     });
 }
 
