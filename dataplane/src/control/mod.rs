@@ -290,22 +290,14 @@ impl Control {
                 changed = self.orders.changed() => if changed.is_err() {
                     break;
                 },
-                () = pace.news(&self.news) => {
-                    let began = clock::now();
-                    self.take_news();
-                    pace.note(clock::now().saturating_since(began));
-                }
+                () = pace.news(&self.news) => pace.note(self.look()),
                 Ok(()) = unsigned.changed() => self.take_news(),
                 Ok(()) = secrets.changed() => {
                     self.publish();
                     self.take_news();
                 }
                 Some(ask) = asks.recv() => self.answer(ask),
-                Some((function, deadline)) = told.recv() => {
-                    self.deadlines.insert(function, deadline);
-                    // A thousand functions are told of one by one.
-                    self.news.notify_one();
-                }
+                Some((function, deadline)) = told.recv() => self.learn(function, deadline),
                 () = attend::death(&mut self.tasks) => {
                     error!("A part of control has died: the shards drain, and the node ends");
                     helper_died = true;
@@ -396,6 +388,19 @@ impl Control {
         self.standings
             .read(&before, self.store.declared(), clock::unix_now());
         self.publish();
+    }
+
+    /// An endpoint has told a function's timeout. A thousand are told one by one, and published together.
+    fn learn(&mut self, function: FunctionId, deadline: Duration) {
+        self.deadlines.insert(function, deadline);
+        self.news.notify_one();
+    }
+
+    /// Takes the news; says how long that took.
+    fn look(&mut self) -> Duration {
+        let began = clock::now();
+        self.take_news();
+        clock::now().saturating_since(began)
     }
 
     fn take_news(&mut self) {
