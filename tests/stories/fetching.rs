@@ -15,9 +15,6 @@ use kafka_protocol::protocol::Decodable;
 const RECORDS: i64 = 12;
 const RECORD_BYTES: usize = 500_000;
 
-/// Longer than anybody takes who is near.
-const LATE: Duration = Duration::from_millis(50);
-
 /// A fetch: what it asks for at most, and where each lane stands, in the order asked.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -25,11 +22,10 @@ struct Asked {
     lanes: Vec<(i32, i64)>,
 }
 
-/// All fetches of a consumer that delivers a backlog of so many partitions, the one of each number answered that late.
-fn fetches(partitions: i32, delay: impl Fn(usize) -> Duration + Send + 'static) -> Vec<Asked> {
+/// All fetches of a consumer that delivers a backlog of so many partitions, each answered that late.
+fn fetches(partitions: i32, delay: Duration) -> Vec<Asked> {
     let mut story = Story::of_cluster(partitions, 1);
     let (seen, asked) = mpsc::channel();
-    let mut number = 0;
     story.kafka.set_hook(Some(Box::new(move |request| {
         if request.api != ApiKey::Fetch {
             return Fault::Serve;
@@ -43,8 +39,7 @@ fn fetches(partitions: i32, delay: impl Fn(usize) -> Duration + Send + 'static) 
             lanes: lanes.map(|it| (it.partition, it.fetch_offset)).collect(),
         };
         seen.send(asked).expect("they are counted at the end");
-        number += 1;
-        Fault::Delay(delay(number - 1))
+        Fault::Delay(delay)
     })));
     let record = NewRecord::value(Bytes::from(vec![b'x'; RECORD_BYTES]));
     for partition in 0..partitions {
@@ -61,27 +56,23 @@ fn fetches(partitions: i32, delay: impl Fn(usize) -> Duration + Send + 'static) 
     asked.try_iter().collect()
 }
 
-fn soon(_: usize) -> Duration {
-    Duration::from_millis(1)
-}
-
 #[test]
 fn answers_that_come_soon_bring_a_part_of_the_lanes() {
-    let asked = fetches(8, soon);
+    let asked = fetches(8, Duration::from_millis(1));
     let (first, then) = asked.split_first().unwrap();
     assert_eq!(first.max_bytes, FETCH_BYTES_MAX, "nothing is known of it");
     for fetch in then {
         assert!(fetch.max_bytes <= FETCH_BYTES_MAX / 3, "{fetch:?}");
     }
     // Only those at the beginning, where every lane has much left: later ones may have to wait for a lane that has none.
-    for fetch in &fetches(32, soon)[1..4] {
+    for fetch in &fetches(32, Duration::from_millis(1))[1..4] {
         assert_eq!(fetch.max_bytes, 3 << 20, "{fetch:?}");
     }
 }
 
 #[test]
 fn answers_that_take_long_bring_all_lanes() {
-    let asked = fetches(8, |_| LATE);
+    let asked = fetches(8, Duration::from_millis(50));
     assert!(asked.len() > 3, "{asked:?}");
     for fetch in &asked {
         let all = fetch.lanes.len() * FETCH_PARTITION_BYTES_MAX;
@@ -90,20 +81,8 @@ fn answers_that_take_long_bring_all_lanes() {
 }
 
 #[test]
-fn one_late_answer_says_nothing_and_many_in_a_row_do() {
-    let asked = fetches(8, |number| match number {
-        0 | 4.. => LATE,
-        _ => soon(number),
-    });
-    let all = |fetch: &Asked| fetch.max_bytes == fetch.lanes.len() * FETCH_PARTITION_BYTES_MAX;
-    // The first one asks before anything is known. Then two come soon, and eight late.
-    let parts = asked.iter().skip(2).take_while(|fetch| !all(fetch));
-    assert_eq!(parts.count(), 2 + 8, "{asked:?}");
-}
-
-#[test]
 fn whoever_waits_longest_is_fetched_first() {
-    let asked = fetches(8, soon);
+    let asked = fetches(8, Duration::from_millis(1));
     for fetch in &asked {
         let offsets = || fetch.lanes.iter().map(|(_, offset)| *offset);
         let ahead = offsets().max().unwrap() - offsets().min().unwrap();

@@ -28,14 +28,10 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// The same, while lanes that are left out because they hold enough may want more at any moment.
 const FETCH_WAIT_BUSY: Duration = Duration::from_millis(20);
 
-/// A broker that sends records within it is asked again so soon that each answer may
-/// bring a part. Our own queues are in it: beside a broker of the same machine half of the answers take 4 ms.
-const QUICK_ANSWER: Duration = Duration::from_millis(8);
+/// A broker that answers within it is asked again so soon that each answer may bring a part.
+const QUICK_ANSWER: Duration = Duration::from_millis(20);
 
-/// So many answers in a row take longer before it is believed: one may have waited for us.
-const LATE_ANSWERS: u32 = 8;
-
-/// The part of its lanes that a quick answer brings: while one is fetched, another is encoded and a third one called
+/// The part of its lanes that such an answer brings: while one is fetched, another is encoded and a third one called
 /// with.
 const QUICK_ANSWER_PART: usize = 3;
 
@@ -67,8 +63,6 @@ struct Due {
 pub(super) struct Fetching {
     pub(super) node: i32,
     asked_at: Instant,
-    /// The broker was known to have records, so it need not have waited for any.
-    behind: bool,
     pub(super) view: u64,
     /// Bytes reserved for its answer.
     pub(super) reserved: usize,
@@ -134,7 +128,7 @@ impl Consumer {
     /// while its call is under way the others get theirs: two bodies take turns, and never meet to be hashed. So an
     /// answer brings a part of the lanes, where another follows soon.
     fn answer_bytes_max(&self, node: i32, due: &Due, largest: usize) -> usize {
-        let bytes = match self.quick.contains_key(&node) {
+        let bytes = match self.quick.contains(&node) {
             true => (due.bytes / QUICK_ANSWER_PART)
                 .min(QUICK_ANSWER_BYTES)
                 .max(largest),
@@ -165,9 +159,7 @@ impl Consumer {
         }
         let mut asked = Vec::with_capacity(lanes.len());
         let mut partitions = Vec::with_capacity(lanes.len());
-        let mut behind = false;
         for lane in lanes {
-            behind |= lane.is_behind();
             asked.push((lane.reference(), lane.fetched()));
             partitions.push(FetchPartition {
                 partition: lane.partition,
@@ -199,7 +191,6 @@ impl Consumer {
         let fetching = Fetching {
             node,
             asked_at: self.now,
-            behind,
             view: self.cluster.view(),
             reserved,
             lanes: asked,
@@ -236,9 +227,12 @@ impl Consumer {
             }
             return;
         }
-        let bytes = response.partitions.iter().map(|it| it.records.len()).sum();
-        self.learn_quickness(&fetching, bytes);
+        match self.now.saturating_since(fetching.asked_at) < QUICK_ANSWER {
+            true => self.quick.insert(fetching.node),
+            false => self.quick.remove(&fetching.node),
+        };
         // Its record sets are slices of one answer, which stays as long as the last of them.
+        let bytes = response.partitions.iter().map(|it| it.records.len()).sum();
         let answer = Rc::new(self.fetched.hold(bytes));
         for fetched in response.partitions {
             let at = fetching
@@ -247,22 +241,6 @@ impl Consumer {
             // What was not asked for is not taken.
             if let Some((of, offset)) = at.ok().and_then(|at| fetching.lanes.get(at)) {
                 self.take_partition(*of, *offset, fetching.view, fetched, &answer);
-            }
-        }
-    }
-
-    /// Learns from an answer that brought so many bytes whether the next ones come soon.
-    fn learn_quickness(&mut self, fetching: &Fetching, bytes: usize) {
-        let soon = self.now.saturating_since(fetching.asked_at) < QUICK_ANSWER;
-        if soon && bytes > 0 {
-            self.quick.insert(fetching.node, 0);
-        } else if !soon
-            && fetching.behind
-            && let Some(late) = self.quick.get_mut(&fetching.node)
-        {
-            *late += 1;
-            if *late >= LATE_ANSWERS {
-                self.quick.remove(&fetching.node);
             }
         }
     }

@@ -159,8 +159,8 @@ pub struct Consumer {
     fetched_at: BTreeMap<i32, Instant>,
     /// Fetches so far.
     fetches: u64,
-    /// Brokers that answer soon, each with the answers that came late since one did.
-    quick: BTreeMap<i32, u32>,
+    /// Brokers whose last answer came soon.
+    quick: BTreeSet<i32>,
     fetched: Account,
     bodies: Account,
     /// The budget is short: half-full bodies go early.
@@ -229,7 +229,7 @@ impl Consumer {
             watch_at: now,
             fetched_at: BTreeMap::new(),
             fetches: 0,
-            quick: BTreeMap::new(),
+            quick: BTreeSet::new(),
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget.clone()),
             pressure: false,
