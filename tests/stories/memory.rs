@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::delivery::Budget;
+use forebay_protocol::delivery::{Budget, Input};
 use forebay_protocol::lambda::invoke::Outcome;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
@@ -87,5 +87,10 @@ fn consumers_of_one_budget_share_it_and_give_it_back() {
         (0..8).all(|partition| story.committed(partition) == Some(6))
     });
     assert_eq!(story.delivered.len(), 8 * 6);
-    story.until("nobody holds anything", |_| budget.available() == SHARED);
+    // A long poll holds what it has reserved until its consumer ends.
+    for member in 0..2 {
+        story.tell(member, Input::Stop);
+        story.until("it has ended", |story| story.has_ended(member));
+    }
+    assert_eq!(budget.available(), SHARED);
 }
