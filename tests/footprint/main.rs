@@ -130,9 +130,15 @@ async fn brokers_without_an_end_are_held_within_bounds() {
     assert!(peak < BUDGET, "{} MiB", peak / MIB);
 }
 
+/// How often its threads wake is the same on every machine. What a wake costs is not: caches are cold, and others may have the
+/// CPU's other half. That can only add, so of some stretches the least counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_idle_mapping_takes_next_to_nothing() {
-    const SECONDS: u64 = 10;
+    const STRETCHES: u32 = 4;
+    /// As long as the interval of heartbeats, so that each has what recurs.
+    const STRETCH: Duration = Duration::from_secs(3);
+    /// Two long polls a second, a status of the shard, a heartbeat in three.
+    const WAITS_A_SECOND_MAX: u64 = 15;
     let kafka = FakeKafkaServer::start(Config::new(1)).expect("loopback has free ports");
     let lambda = FakeLambda::start_lean().expect("loopback has free ports");
     kafka
@@ -142,25 +148,30 @@ async fn one_idle_mapping_takes_next_to_nothing() {
         })
         .await;
     let mut site = Site::new(&kafka.bootstrap(), &lambda.url())
-        .key("heartbeat_interval_ms", "3000")
+        .key("heartbeat_interval_ms", &STRETCH.as_millis().to_string())
         .key("session_timeout_ms", "45000");
     site.declare(&Declared::new(TOPIC).with(""));
     let Some(mut node) = start(&site) else {
         return;
     };
-    let mut cpu_time = || node.cpu_time().expect("the node runs");
     eventually!(received(&lambda).await.0 == 1);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = cpu_time();
-    tokio::time::sleep(Duration::from_secs(SECONDS)).await;
-    let burnt = cpu_time() - before;
+    let waits_before = node.waits();
+    let mut least = Duration::MAX;
+    for _ in 0..STRETCHES {
+        let before = node.cpu_time().expect("the node runs");
+        tokio::time::sleep(STRETCH).await;
+        least = least.min(node.cpu_time().expect("the node runs") - before);
+    }
+    let idle = STRETCH * STRETCHES;
+    let waits = (node.waits() - waits_before) / idle.as_secs();
     let resident = node.resident_bytes().expect("the node runs");
     let line = format!(
-        "idle: {} MiB, {burnt:?} of CPU in {SECONDS} s\n",
+        "idle: {} MiB, {least:?} of CPU in {STRETCH:?}, {waits} waits a second\n",
         resident / MIB
     );
     std::io::stderr().write_all(line.as_bytes()).ok();
-    let limit = Duration::from_secs(SECONDS) / 100;
-    assert!(burnt < limit, "{burnt:?} are 1 % of a core or more");
+    assert!(waits <= WAITS_A_SECOND_MAX, "{waits} waits a second");
+    assert!(least < STRETCH / 100, "{least:?} are 1 % of a core or more");
     assert!(resident < 40 * MIB, "{} MiB", resident / MIB);
 }

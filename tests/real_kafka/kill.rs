@@ -15,9 +15,6 @@ const KILLS: usize = 30;
 /// broker's answer and a machine with two busy cores.
 const AWAITING_COMMIT: Duration = Duration::from_millis(1500);
 
-/// For so long a process may live on after its kill was noted.
-const DYING: Duration = Duration::from_millis(100);
-
 fn micros(time: Duration) -> u64 {
     time.as_micros() as u64
 }
@@ -50,7 +47,7 @@ async fn nothing_is_lost_and_little_comes_again_when_killed_thirty_times() {
         let after = (round * 7919 + unix_millis()) % 2000;
         tokio::time::sleep(Duration::from_millis(after)).await;
         forebay.assert_running();
-        kills.push(unix_millis() * 1000);
+        kills.push((settings.function_port, unix_millis() * 1000));
         forebay.kill().await;
     }
     settings.function_port = sink.listen().await;
@@ -66,15 +63,13 @@ async fn nothing_is_lost_and_little_comes_again_when_killed_thirty_times() {
     ));
     verdict.assert_sound();
     for again in &verdict.again {
-        // What kept the call before from being committed: not always the newest, since whoever comes after a kill
-        // may be killed in its first call.
-        let mut kills = kills.iter();
-        let kill = match again.before_closed {
-            Some(closed) => kills.find(|kill| **kill + micros(DYING) >= closed),
-            None => kills.next(),
-        };
-        let kill = kill.filter(|kill| **kill <= again.opened);
-        let kill = kill.unwrap_or_else(|| panic!("delivered again without a kill: {again:?}"));
+        // Each process has a port of its own. Whose call it was before need not be the last that was killed: whoever
+        // comes after a kill may be killed in its first call.
+        let killed = kills
+            .iter()
+            .find(|(port, _)| Some(*port) == again.before_port && *port != again.port);
+        let (_, kill) =
+            killed.unwrap_or_else(|| panic!("delivered again without a kill: {again:?}"));
         if let Some(closed) = again.before_closed {
             assert!(
                 closed + micros(AWAITING_COMMIT) >= *kill,

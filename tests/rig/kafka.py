@@ -11,6 +11,7 @@ import argparse
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -78,9 +79,18 @@ def jars(name):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port below those that the kernel gives to connections: a broker takes seconds until it listens, and of those any that
+    is opened meanwhile may take it away."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        first = int(file.read().split()[0])
+    while True:
+        port = random.randrange(10000, first) if first > 20000 else 0
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return s.getsockname()[1]
+            except OSError:
+                pass
 
 
 def die_with_parent():
@@ -149,6 +159,9 @@ class Broker:
         self.settings.update({
             "broker.id": "1",
             "zookeeper.connect": f"127.0.0.1:{port}",
+            # Their six seconds are too few where both start at once and the machine has other work.
+            "zookeeper.connection.timeout.ms": "60000",
+            "zookeeper.session.timeout.ms": "20000",
             "listeners": self.addresses(),
             "log.dirs": os.path.join(self.dir, "data"),
         })

@@ -59,6 +59,8 @@ pub struct Redelivery {
     pub records: u64,
     /// When the call before, that held the last of them, ended; `None`: it was cut off. Microseconds.
     pub before_closed: Option<u64>,
+    /// The port that the call before came to; `None`: it was a foreign member's.
+    pub before_port: Option<u16>,
     /// When this call was opened, in microseconds.
     pub opened: u64,
     /// The port that this call came to.
@@ -359,11 +361,15 @@ fn judge_partition(
                     .count();
                 let before = deliverer[span.clone()].iter().flatten().max();
                 if let Some(before) = before.map(|before| &worked[*before]) {
-                    let cut = matches!(before.by, By::Call { ended: false, .. });
+                    let (cut, before_port) = match before.by {
+                        By::Call { ended, port, .. } => (!ended, Some(port)),
+                        By::Foreign => (false, None),
+                    };
                     verdict.again.push(Redelivery {
                         partition,
                         records: again as u64,
                         before_closed: (!cut).then_some(before.until),
+                        before_port,
                         opened: stretch.at,
                         port,
                     });
@@ -500,10 +506,14 @@ mod tests {
     }
 
     #[test]
-    fn a_redelivery_names_when_the_call_before_ended() {
-        let verdict = expected(&[0, 1]).judge(&[call(&[0, 1], 1, 2), call(&[0, 1], 5, 6)], &[]);
+    fn a_redelivery_names_the_call_before() {
+        let mut again = call(&[0, 1], 5, 6);
+        again.port = 2;
+        let verdict = expected(&[0, 1]).judge(&[call(&[0, 1], 1, 2), again], &[]);
         assert_eq!(verdict.records_again(), 2);
-        assert_eq!(verdict.again[0].before_closed, Some(2));
+        let again = &verdict.again[0];
+        assert_eq!((again.before_closed, again.before_port), (Some(2), Some(1)));
+        assert_eq!((again.opened, again.port), (5, 2));
     }
 
     #[test]
