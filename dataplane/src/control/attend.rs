@@ -13,6 +13,7 @@ use super::aws::Aws;
 use super::destinations::{Destinations, Order, Writer};
 use super::keys::Keys;
 use super::names::Names;
+use super::shards::STATUS_INTERVAL;
 use crate::clock;
 use crate::contract::{Request, ShardStatus, mpsc, watch};
 
@@ -29,7 +30,7 @@ const REST: u32 = 4;
 impl Pace {
     /// Notes how long a look took that ends now.
     pub(super) fn note(&mut self, took: Duration) {
-        self.rests_until = Some(Instant::now() + took * REST);
+        self.rests_until = Some(Instant::now() + rest_after(took));
     }
 
     /// Waits until something is new that may be looked at. What is new stays so if nobody waits any more.
@@ -41,6 +42,11 @@ impl Pace {
         }
         news.notified().await;
     }
+}
+
+/// No longer than between two statuses: a look that waited for a CPU must not keep permits from others.
+fn rest_after(look: Duration) -> Duration {
+    look.saturating_mul(REST).min(STATUS_INTERVAL)
 }
 
 /// Raises `news` for each status, until the shard has ended.
@@ -114,6 +120,14 @@ mod tests {
     async fn is_news(pace: &Pace, news: &Notify) -> bool {
         let mut waiting = pin!(pace.news(news));
         poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[test]
+    fn control_rests_in_proportion_but_never_for_long() {
+        let millis = Duration::from_millis;
+        assert_eq!(rest_after(millis(3)), millis(12));
+        assert_eq!(rest_after(millis(900)), STATUS_INTERVAL);
+        assert_eq!(rest_after(Duration::MAX), STATUS_INTERVAL);
     }
 
     #[tokio::test]

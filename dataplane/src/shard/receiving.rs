@@ -346,7 +346,7 @@ mod tests {
             working(async |receiving, _| {
                 receiving.admit(MIB).await;
                 {
-                    let mut gone = pin!(receiving.admit(100 * MIB / 8));
+                    let mut gone = pin!(receiving.admit(12 * MIB));
                     poll_fn(|cx| {
                         assert!(gone.as_mut().poll(cx).is_pending());
                         Poll::Ready(())
