@@ -156,7 +156,6 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
         return Err("no peer can be built here".to_owned());
     }
     let builds = builds(arguments)?;
-    let consumers = consumers(arguments, &builds, &peers)?;
     let contestants: Vec<Contestant> = builds
         .into_iter()
         .chain(peers.iter().copied().map(Contestant::Peer))
@@ -165,7 +164,7 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
     proof::of_all(&cluster, &contestants)?;
     let mut found = Found {
         kafka: cluster::VERSION.to_owned(),
-        consumers,
+        consumers: contestants.iter().map(consumer).collect::<Result<_, _>>()?,
         left_out,
         throughput: Vec::new(),
         latency: Vec::new(),
@@ -220,30 +219,20 @@ fn built(names: &[String]) -> Result<(Vec<&'static Peer>, Vec<String>), String> 
     Ok((peers, left_out))
 }
 
-fn consumers(
-    arguments: &Arguments,
-    builds: &[Contestant],
-    peers: &[&'static Peer],
-) -> Result<Vec<Consumer>, String> {
-    let forebay = Consumer {
-        name: FOREBAY.to_owned(),
-        toolchain: String::new(),
-        libraries: vec![format!("forebay {}", env!("CARGO_PKG_VERSION"))],
+fn consumer(contestant: &Contestant) -> Result<Consumer, String> {
+    let (toolchain, libraries) = match contestant {
+        Contestant::Forebay { name, program, .. } => {
+            let made_of = match name.as_str() {
+                FOREBAY => format!("{FOREBAY} {}", env!("CARGO_PKG_VERSION")),
+                _ => program.display().to_string(),
+            };
+            (String::new(), vec![made_of])
+        }
+        Contestant::Peer(peer) => (peer.toolchain.version(), workshop::libraries(peer)?),
     };
-    let mut consumers = vec![forebay];
-    for (build, file) in builds.iter().skip(1).zip(&arguments.beside) {
-        consumers.push(Consumer {
-            name: build.name().to_owned(),
-            toolchain: String::new(),
-            libraries: vec![file.display().to_string()],
-        });
-    }
-    for peer in peers {
-        consumers.push(Consumer {
-            name: peer.name.to_owned(),
-            toolchain: peer.toolchain.version(),
-            libraries: workshop::libraries(peer)?,
-        });
-    }
-    Ok(consumers)
+    Ok(Consumer {
+        name: contestant.name().to_owned(),
+        toolchain,
+        libraries,
+    })
 }
