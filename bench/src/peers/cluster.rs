@@ -33,7 +33,7 @@ impl Cluster {
         fetch()?;
         let mut rig = Command::new("python3")
             .arg(scripts().join("kafka.py"))
-            .arg(VERSION)
+            .args([VERSION, "--lasting"])
             .env("FOREBAY_RIG", fetched())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
