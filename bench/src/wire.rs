@@ -5,7 +5,7 @@
 //!
 //! Invariant: an error code of the broker's is an error here, never a short count.
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const OFFSET_FETCH_VERSION: i16 = 5;
 /// One connection to one broker.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     correlation: i32,
 }
 
@@ -51,7 +51,7 @@ impl Wire {
         };
         let stream = connect().map_err(|error: std::io::Error| format!("{bootstrap}: {error}"))?;
         Ok(Self {
-            stream,
+            stream: BufReader::new(stream),
             correlation: 0,
         })
     }
@@ -120,9 +120,9 @@ impl Wire {
 
     /// The same connection for another thread: one sends, the other hears.
     pub(crate) fn try_clone(&self) -> Result<Self, String> {
-        let stream = self.stream.try_clone().map_err(|error| error.to_string())?;
+        let stream = self.stream.get_ref().try_clone();
         Ok(Self {
-            stream,
+            stream: BufReader::new(stream.map_err(|error| error.to_string())?),
             correlation: self.correlation,
         })
     }
@@ -195,6 +195,7 @@ impl Wire {
         let length = u32::try_from(frame.len() - 4).map_err(|error| error.to_string())?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         self.stream
+            .get_mut()
             .write_all(&frame)
             .map_err(|error| format!("the broker cannot be reached: {error}"))
     }

@@ -34,7 +34,7 @@ use crate::wire::Wire;
 use crate::{cpu, results, say};
 
 /// Before what counts, or as long as that if it is shorter.
-const WARM_UP_SECONDS: u64 = 2;
+const WARM_UP_SECONDS: u64 = 5;
 
 /// What may be added with no window at half load, in milliseconds: the median and the 99th percentile.
 const ADDED: [f64; 2] = [0.5, 2.0];
