@@ -124,6 +124,23 @@ fn a_join_at_a_coordinator_that_is_one_no_more_is_not_waited_for() {
     assert_eq!(story.values(0), ["late"]);
 }
 
+#[test]
+fn a_lookup_that_is_answered_ends_the_trouble_of_one_that_was_not() {
+    let mut story = Story::of_cluster(1, 1);
+    let hour = Duration::from_secs(3600);
+    story.kafka.script(ApiKey::JoinGroup, [Fault::Delay(hour)]);
+    // While the join waits its coordinator is looked up again and again.
+    story
+        .kafka
+        .script(ApiKey::FindCoordinator, [Fault::Serve, Fault::Silence]);
+    story.join(consumer_config(), Budget::new(64 << 20));
+    story.until("the lookup is missed", |story| {
+        shown(story).contains("no answer in time")
+    });
+    story.play(SECONDS);
+    assert_eq!(shown(&story), "");
+}
+
 fn shown(story: &Story) -> String {
     let fault = story.consumer(0).status().fault;
     fault.map_or_else(String::new, |fault| fault.to_string())

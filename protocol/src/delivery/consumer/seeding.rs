@@ -295,6 +295,10 @@ impl Consumer {
     }
 
     pub(super) fn handle_coordinator(&mut self, response: FindCoordinatorResponse) {
+        // The view may be good for minutes yet, so nothing else would take back what an unanswered lookup has said.
+        if matches!(self.faults.cluster, Some(Fault::ClusterUnreachable(_))) {
+            self.faults.cluster = None;
+        }
         match response.error {
             ErrorCode::NONE => {
                 self.coordinator.found(Endpoint {
