@@ -396,6 +396,9 @@ impl Consumer {
 
     fn handle_answer(&mut self, answer: super::links::Answer<Ticket>) {
         self.note_throttle(answer.role, answer.throttle);
+        if answer.role == Role::Seed {
+            self.handle_seed_answered();
+        }
         match (answer.ticket, answer.response) {
             (Ticket::Metadata, Response::Metadata(r)) => self.handle_metadata(&r),
             (Ticket::PartitionCounts, Response::Metadata(r)) => self.handle_counts(&r),

@@ -295,10 +295,6 @@ impl Consumer {
     }
 
     pub(super) fn handle_coordinator(&mut self, response: FindCoordinatorResponse) {
-        // The view may be good for minutes yet, so nothing else would take back what an unanswered lookup has said.
-        if matches!(self.faults.cluster, Some(Fault::ClusterUnreachable(_))) {
-            self.faults.cluster = None;
-        }
         match response.error {
             ErrorCode::NONE => {
                 self.coordinator.found(Endpoint {
@@ -339,6 +335,13 @@ impl Consumer {
         let doubled = 2u32.saturating_pow(u32::try_from(rounds).unwrap_or(u32::MAX).min(8));
         let patience = limits::VIEW_PATIENCE * doubled;
         self.links.set_seed_patience(patience);
+    }
+
+    /// Whatever a seed answers takes back that none does: a view may be good for minutes yet, and is not asked for until then.
+    pub(super) fn handle_seed_answered(&mut self) {
+        if matches!(self.faults.cluster, Some(Fault::ClusterUnreachable(_))) {
+            self.faults.cluster = None;
+        }
     }
 
     /// `advises`: the reason says what to change.
