@@ -82,6 +82,13 @@ pub const DEFAULT_WINDOW: Duration = Duration::from_millis(500);
 /// Bytes received in large frames, decoded, encoded or hashed in one turn of an event loop before it yields.
 pub const TURN_BYTES: usize = 1024 * 1024;
 
+/// With so many bytes asked for, or come and not received, a shard asks brokers for no more that they have ready: it
+/// takes some 30 ms to encode and hash them, far longer than a broker nearby takes to send the next.
+pub const ASKED_BYTES: usize = 2 * FETCH_BYTES_MAX;
+
+/// What a broker has ready begins to come within it, or holds up others no longer.
+pub const ANSWER_PROMPT: Duration = Duration::from_millis(10);
+
 /// How long a body that could be hashed alone waits at least for one that is still being encoded: about as long as it
 /// takes to encode a full body, since hashed together they take half the time.
 pub const COMPANY_WAIT: Duration = Duration::from_millis(2);
@@ -284,6 +291,10 @@ pub const RECEIVE_BUFFERS_MAX: usize = 32 * 1024 * 1024;
 pub const FETCH_BYTES_MIN: usize = 64 * 1024;
 
 const _: () = assert!(FETCH_BYTES_MIN <= CONSUMER_FETCH_BYTES_MIN);
+
+/// What the fetches of all consumers of a shard ask for together that nobody knows to be there: records may come to
+/// all of them at once. Each asks for its part, but for no less than is worth it.
+pub const UNKNOWN_BYTES: usize = 32 * 1024 * 1024;
 
 /// Characters of a function's `errorType` that the status and the log show.
 pub const ERROR_TYPE_CHARS_MAX: usize = 128;

@@ -418,7 +418,7 @@ impl Story {
         let member = &mut self.members[at];
         match effect {
             Effect::Connect(id, endpoint) => self.connect(at, id, &endpoint),
-            Effect::Send(id, frame) => {
+            Effect::Send(id, frame) | Effect::Fetch(id, frame, _) => {
                 if let Some(broker) = member.links.get(&id) {
                     self.kafka.handle(*broker, frame.slice(4..), self.now);
                 }

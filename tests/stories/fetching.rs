@@ -4,8 +4,11 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forebay_protocol::delivery::Budget;
-use forebay_protocol::limits::{FETCH_BYTES_MAX, FETCH_PARTITION_BYTES_MAX};
+use forebay_protocol::delivery::{Budget, Consumer};
+use forebay_protocol::limits::{
+    FETCH_BYTES_MAX, FETCH_BYTES_MIN, FETCH_PARTITION_BYTES_MAX, UNKNOWN_BYTES,
+};
+use forebay_protocol::time::Instant;
 use forebay_tests::fake_kafka::Fault;
 use forebay_tests::fake_kafka::batch::NewRecord;
 use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
@@ -22,8 +25,8 @@ struct Asked {
     lanes: Vec<(i32, i64)>,
 }
 
-/// All fetches of a consumer that delivers a backlog of so many partitions, each answered that late.
-fn fetches(partitions: i32, delay: Duration) -> Vec<Asked> {
+/// A cluster whose partitions hold a backlog, and what it is asked for; each fetch is answered that late.
+fn backlog(partitions: i32, delay: Duration) -> (Story, mpsc::Receiver<Asked>) {
     let mut story = Story::of_cluster(partitions, 1);
     let (seen, asked) = mpsc::channel();
     story.kafka.set_hook(Some(Box::new(move |request| {
@@ -49,11 +52,26 @@ fn fetches(partitions: i32, delay: Duration) -> Vec<Asked> {
         }
     }
     story.answer_calls(|_| succeeded());
-    story.join(consumer_config(), Budget::new(256 << 20));
+    (story, asked)
+}
+
+/// All fetches of a consumer that delivers such a backlog, one of so many on its shard.
+fn fetches_beside(others: usize, partitions: i32, delay: Duration) -> Vec<Asked> {
+    let (mut story, asked) = backlog(partitions, delay);
+    let budget = Budget::new(256 << 20);
+    // They have nothing to do, but something may come at any time.
+    let other = || Consumer::new(consumer_config(), budget.clone(), Instant::ZERO);
+    let _others: Vec<Consumer> = (0..others).map(|_| other()).collect();
+    story.join(consumer_config(), budget);
     story.until("all is delivered", |story| {
         (0..partitions).all(|partition| story.committed(partition) == Some(RECORDS))
     });
     asked.try_iter().collect()
+}
+
+/// The same of one that is alone on its shard.
+fn fetches(partitions: i32, delay: Duration) -> Vec<Asked> {
+    fetches_beside(0, partitions, delay)
 }
 
 #[test]
@@ -88,5 +106,17 @@ fn whoever_waits_longest_is_fetched_first() {
         let ahead = offsets().max().unwrap() - offsets().min().unwrap();
         // An answer brings two records of a partition at most, and of the last one that it reaches perhaps only one.
         assert!(ahead <= 3, "{fetch:?} of {asked:?}");
+    }
+}
+
+#[test]
+fn what_nobody_knows_to_be_there_is_asked_for_in_equal_parts() {
+    for (others, part) in [(31, UNKNOWN_BYTES / 32), (999, FETCH_BYTES_MIN)] {
+        let asked = fetches_beside(others, 8, Duration::from_millis(1));
+        assert_eq!(asked[0].max_bytes, part);
+        // Of the first lanes more is known by then to be there.
+        assert!(asked[1].max_bytes > FETCH_BYTES_MAX / 4, "{:?}", asked[1]);
+        // What brought all that there was is followed by one that knows of nothing.
+        assert_eq!(asked.last().unwrap().max_bytes, part);
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a frame is never cut off by us once its first byte was written.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,15 +19,23 @@ use rustls::ClientConfig;
 use super::Shard;
 use super::frames::{FrameError, FrameReader};
 use super::queue::Queue;
+use super::receiving::{Asked, Receiving};
 use crate::net::resolve::resolve;
 use crate::net::stream::{OpenError, Stream, Writer};
 use crate::net::tcp::Handle;
 use crate::net::tls;
 use crate::trust::TlsError;
 
+/// A frame to be sent.
+struct Outgoing {
+    frame: Bytes,
+    /// Bytes that the broker has ready for it.
+    brings: usize,
+}
+
 /// A connection as its consumer holds it.
 pub(crate) struct Link {
-    outbox: Queue<Bytes>,
+    outbox: Queue<Outgoing>,
     handle: Handle,
     task: JoinHandle<()>,
 }
@@ -59,7 +68,12 @@ impl Link {
 
     /// Queues a whole frame. A peer that lets too many wait is cut off.
     pub(crate) fn send(&self, frame: Bytes) {
-        if self.outbox.try_push(frame).is_err() {
+        self.fetch(frame, 0);
+    }
+
+    /// The same of a fetch, for which the broker has so many bytes ready.
+    pub(crate) fn fetch(&self, frame: Bytes, brings: usize) {
+        if self.outbox.try_push(Outgoing { frame, brings }).is_err() {
             self.handle.cut();
         }
     }
@@ -76,7 +90,7 @@ struct Task {
     id: ConnectionId,
     shard: Rc<Shard>,
     inputs: Queue<Input>,
-    outbox: Queue<Bytes>,
+    outbox: Queue<Outgoing>,
     handle: Handle,
 }
 
@@ -120,18 +134,17 @@ impl Task {
     /// Writes until the connection ends; says why it ended.
     async fn serve(&self, stream: Stream) -> Disconnect {
         let Stream { reader, writer } = stream;
+        let receiving = &self.shard.receiving;
+        let frames = FrameReader::new(reader, Rc::clone(receiving), self.handle.clone());
+        let asked = frames.asked();
         let reading = monoio::spawn(read_frames(
             self.id,
-            FrameReader::new(
-                reader,
-                Rc::clone(&self.shard.receiving),
-                self.handle.clone(),
-            ),
+            frames,
             self.inputs.clone(),
             self.outbox.clone(),
             self.handle.clone(),
         ));
-        let written = write_frames(writer, &self.outbox).await;
+        let written = write_frames(writer, &self.outbox, receiving, &asked).await;
         self.handle.cut();
         let read = reading.await;
         match (written, read) {
@@ -144,8 +157,20 @@ impl Task {
     }
 }
 
-async fn write_frames(mut writer: Writer, outbox: &Queue<Bytes>) -> io::Result<()> {
-    while let Some(frame) = outbox.next().await {
+async fn write_frames(
+    mut writer: Writer,
+    outbox: &Queue<Outgoing>,
+    receiving: &Receiving,
+    asked: &Cell<Option<Asked>>,
+) -> io::Result<()> {
+    while let Some(Outgoing { frame, brings }) = outbox.next().await {
+        if brings > 0 {
+            // Neither of the two is an operation on the socket.
+            monoio::select! {
+                may_ask = receiving.ask(brings) => asked.set(Some(may_ask)),
+                () = outbox.until_closed() => return Ok(()),
+            }
+        }
         let (written, _) = writer.write_all(frame).await;
         written?;
     }
@@ -157,7 +182,7 @@ async fn read_frames(
     id: ConnectionId,
     mut frames: FrameReader,
     inputs: Queue<Input>,
-    outbox: Queue<Bytes>,
+    outbox: Queue<Outgoing>,
     handle: Handle,
 ) -> FrameError {
     let error = loop {

@@ -435,10 +435,15 @@ impl EventLoop {
                     let link = Link::open(id, endpoint, tls, Rc::clone(&self.shard), inputs);
                     self.links.insert(id, link);
                 }
+                // Without a link its end is queued for the machine already.
                 Effect::Send(id, frame) => {
-                    // Without a link its end is queued for the machine already.
                     if let Some(link) = self.links.get(&id) {
                         link.send(frame);
+                    }
+                }
+                Effect::Fetch(id, frame, brings) => {
+                    if let Some(link) = self.links.get(&id) {
+                        link.fetch(frame, brings);
                     }
                 }
                 Effect::Close(id) => {

@@ -3,6 +3,7 @@
 //! Invariant: a length from the wire never makes us reserve more than [`FRAME_BYTES_RESERVED`] before its
 //! bytes arrive.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
@@ -11,7 +12,7 @@ use forebay_protocol::kafka::stranger::stranger;
 use forebay_protocol::limits::{FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_RESERVED};
 use thiserror::Error;
 
-use super::receiving::Receiving;
+use super::receiving::{Asked, Receiving};
 use crate::net::stream::Reader;
 use crate::net::tcp::Handle;
 
@@ -52,6 +53,8 @@ pub(crate) struct FrameReader {
     stream: Reader,
     head: Vec<u8>,
     receiving: Rc<Receiving>,
+    /// What its writer has asked for, until it comes.
+    asked: Rc<Cell<Option<Asked>>>,
     handle: Handle,
     /// The longest frame that may come. Whoever has said nothing of Kafka's yet may be anybody.
     limit: usize,
@@ -64,9 +67,15 @@ impl FrameReader {
             stream,
             head: Vec::with_capacity(4),
             receiving,
+            asked: Rc::default(),
             handle,
             limit: FIRST_FRAME_BYTES_MAX,
         }
+    }
+
+    /// Where a writer leaves what it has asked for.
+    pub(crate) fn asked(&self) -> Rc<Cell<Option<Asked>>> {
+        Rc::clone(&self.asked)
     }
 
     /// The next frame without its length.
@@ -75,7 +84,7 @@ impl FrameReader {
         let receiving = Rc::clone(&self.receiving);
         // Neither of the two is an operation on the socket.
         let _admitted = monoio::select! {
-            admitted = receiving.admit(length) => admitted,
+            admitted = receiving.admit(length, self.asked.take()) => admitted,
             () = self.handle.until_cut() => return Err(given_up()),
         };
         let mut buffer = receiving.lend(length.min(FRAME_BYTES_RESERVED));

@@ -100,6 +100,18 @@ impl<T> Queue<T> {
         Poll::Pending
     }
 
+    /// Waits until it is closed; for the taker, who takes nothing meanwhile.
+    pub(crate) async fn until_closed(&self) {
+        poll_fn(|cx| {
+            if self.0.closed.get() {
+                return Poll::Ready(());
+            }
+            self.0.taker.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Wakes the taker although nothing came: something beside the queue has changed.
     pub(crate) fn nudge(&self) {
         self.wake_taker();

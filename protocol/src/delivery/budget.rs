@@ -22,6 +22,25 @@ struct Shared {
     /// Bytes that nobody holds, those of kept buffers among them.
     available: Cell<usize>,
     kept: RefCell<Buffers>,
+    /// Who has a seat.
+    consumers: Cell<usize>,
+}
+
+/// Makes a consumer count among those that share, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat(Rc<Shared>);
+
+impl Seat {
+    /// An equal part of what all consumers of the shard may have together.
+    pub(super) fn share_of(&self, bytes: usize) -> usize {
+        bytes / self.0.consumers.get()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.consumers.update(|count| count - 1);
+    }
 }
 
 impl Budget {
@@ -30,7 +49,14 @@ impl Budget {
         Self(Rc::new(Shared {
             available: Cell::new(shared_bytes),
             kept: RefCell::default(),
+            consumers: Cell::new(0),
         }))
+    }
+
+    /// For one consumer more.
+    pub(super) fn seat(&self) -> Seat {
+        self.0.consumers.update(|count| count + 1);
+        Seat(Rc::clone(&self.0))
     }
 
     /// Bytes of the shared part that nobody holds.
@@ -96,5 +122,15 @@ mod tests {
         assert_eq!((budget.available(), kept()), (2 * MIB, MIB));
         budget.keep(Buffer::with_capacity(4 * MIB));
         assert_eq!(kept(), MIB, "it is too large for what is there");
+    }
+    #[test]
+    fn consumers_share_by_their_number() {
+        let budget = Budget::new(0);
+        let first = budget.seat();
+        assert_eq!(first.share_of(MIB), MIB);
+        let others = [budget.seat(), budget.seat(), budget.clone().seat()];
+        assert_eq!(first.share_of(MIB), MIB / 4);
+        drop(others);
+        assert_eq!(first.share_of(MIB), MIB);
     }
 }

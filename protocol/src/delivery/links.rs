@@ -107,11 +107,12 @@ impl<T> Links<T> {
         }
     }
 
-    /// Sends on a connection that is ready.
+    /// Sends on a connection that is ready; of a fetch, `brings` says how much its broker has ready for it.
     pub(super) fn send(
         &mut self,
         role: Role,
         request: &Request,
+        brings: usize,
         ticket: T,
         now: Instant,
         effects: &mut VecDeque<Effect>,
@@ -135,7 +136,10 @@ impl<T> Links<T> {
                     deadline: now + timeout,
                     late_at: now + extra + limits::ANSWER_EXPECTED,
                 });
-                effects.push_back(Effect::Send(*id, frame));
+                effects.push_back(match brings {
+                    0 => Effect::Send(*id, frame),
+                    brings => Effect::Fetch(*id, frame, brings),
+                });
                 Ok(())
             }
             Err(error) => Err((error, ticket)),

@@ -257,6 +257,9 @@ pub enum Effect {
     Connect(ConnectionId, Endpoint),
     /// Send a whole frame, length prefix included.
     Send(ConnectionId, Bytes),
+    /// The same, of a fetch whose broker is known to have about so many bytes ready for it. What comes
+    /// faster than it is taken only lies about: until others have got theirs it may wait, for a moment.
+    Fetch(ConnectionId, Bytes, usize),
     /// Close the connection; answer with nothing more.
     Close(ConnectionId),
     /// Derive a key where that holds up nobody; answer with `Derived`.

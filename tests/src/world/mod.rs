@@ -478,7 +478,9 @@ impl World {
                     },
                 );
             }
-            Effect::Send(id, frame) => self.send_to_broker(of, id, frame),
+            Effect::Send(id, frame) | Effect::Fetch(id, frame, _) => {
+                self.send_to_broker(of, id, frame);
+            }
             Effect::Close(id) => self.close(of, id),
             Effect::Derive(id, derivation) => {
                 let input = Input::Derived(id, derivation.run());

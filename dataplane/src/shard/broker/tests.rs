@@ -3,7 +3,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use forebay_protocol::limits::{
-    FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX, TURN_BYTES,
+    ASKED_BYTES, FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX, TURN_BYTES,
 };
 
 use super::super::receiving::Receiving;
@@ -117,7 +117,7 @@ fn a_frame_that_waits_for_its_turn_ends_with_its_connection() {
     on_each_driver(async || {
         // Nobody begins a turn, and this one is spent.
         let receiving = Rc::new(Receiving::new(0));
-        receiving.admit(TURN_BYTES).await;
+        receiving.admit(TURN_BYTES, None).await;
         let (stream, handle, mut peer) = pair().await;
         let mut frames = FrameReader::new(stream.reader, Rc::clone(&receiving), handle.clone());
         peer.write_all(&framed(b"first")).unwrap();
@@ -266,6 +266,59 @@ fn closing_ends_reads_and_writes_that_wait_and_closes_the_socket() {
         while !reading.is_finished() {
             monoio::time::sleep(Duration::from_millis(1)).await;
         }
+    });
+}
+
+#[test]
+fn a_fetch_waits_until_what_has_come_is_received() {
+    on_each_driver(async || {
+        let (shard, _requests) = shard();
+        let (listener, endpoint) = listen();
+        let inputs = Queue::new(8);
+        let mut connected = Vec::new();
+        for _ in 0..2 {
+            let (shard, inputs) = (Rc::clone(&shard), inputs.clone());
+            let link = Link::open(ID, endpoint.clone(), None, shard, inputs.clone());
+            assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
+            let peer = listener.accept().unwrap().0;
+            peer.set_nonblocking(true).unwrap();
+            connected.push((link, peer));
+        }
+        let soon = || monoio::time::sleep(Duration::from_millis(2));
+        let receiving = &shard.receiving;
+        receiving.admit(FRAME_BYTES_ASKED, None).await;
+        let waits = monoio::spawn({
+            let receiving = Rc::clone(receiving);
+            async move { drop(receiving.admit(ASKED_BYTES, None).await) }
+        });
+        soon().await;
+        for (link, _) in &connected {
+            link.fetch(Bytes::from_static(b"\0\0\0\x02hi"), 1);
+        }
+        soon().await;
+        let read = |mut peer: &TcpStream| peer.read(&mut [0; 64]).ok();
+        for (_, peer) in &connected {
+            assert_eq!(read(peer), None);
+        }
+        let (gone, peer) = connected.remove(0);
+        gone.close().await;
+        assert_eq!(read(&peer), Some(0), "it need not wait any longer");
+
+        drop(pumping(&shard.turns));
+        let working = Rc::clone(&shard);
+        drop(monoio::spawn(async move {
+            working.receiving.work(&working.turns).await;
+        }));
+        waits.await;
+        let (link, peer) = connected.remove(0);
+        let sent = loop {
+            match read(&peer) {
+                None => soon().await,
+                Some(bytes) => break bytes,
+            }
+        };
+        assert_eq!(sent, 6);
+        link.close().await;
     });
 }
 

@@ -151,7 +151,14 @@ impl Consumer {
         let lanes: Vec<&Lane> = lanes.filter_map(|(_, it)| self.lanes.get(it)).collect();
         let each = || lanes.iter().map(|lane| lane.fetch_bytes);
         let answer = self.answer_bytes_max(node, due, each().max().unwrap_or_default());
-        let share = (self.fetched.room() / brokers).max(limits::FETCH_BYTES_MIN);
+        let behind = lanes.iter().filter(|lane| lane.is_behind());
+        let ready = behind.map(|lane| lane.fetch_bytes).sum::<usize>();
+        let worth = |bytes: usize| bytes.max(limits::FETCH_BYTES_MIN);
+        let answer = match ready {
+            0 => answer.min(worth(self.seat.share_of(limits::UNKNOWN_BYTES))),
+            _ => answer,
+        };
+        let share = worth(self.fetched.room() / brokers);
         let reserved = each().sum::<usize>().min(answer).min(share);
         if !self.fetched.try_add(reserved) {
             self.pressure = true;
@@ -195,7 +202,8 @@ impl Consumer {
             reserved,
             lanes: asked,
         };
-        self.send(Role::Fetch(node), &request, Ticket::Fetch(fetching));
+        let ticket = Ticket::Fetch(fetching);
+        self.send_for(ready.min(reserved), Role::Fetch(node), &request, ticket);
         true
     }
 

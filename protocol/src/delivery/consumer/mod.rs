@@ -43,6 +43,7 @@ use self::ending::Ending;
 use self::places::Places;
 use self::seeding::Coordinator;
 use super::batch::Batch;
+use super::budget::Seat;
 use super::cluster::Cluster;
 use super::lane::{Lane, LaneRef};
 use super::links::{Broken, Links, Refusal, Role};
@@ -165,6 +166,7 @@ pub struct Consumer {
     bodies: Account,
     /// The budget is short: half-full bodies go early.
     pressure: bool,
+    seat: Seat,
     budget: Budget,
 
     batches: BTreeMap<u64, Batch>,
@@ -233,6 +235,7 @@ impl Consumer {
             fetched: Account::new(limits::CONSUMER_FETCH_BYTES_MIN, budget.clone()),
             bodies: Account::new(limits::CONSUMER_BODY_BYTES_MIN, budget.clone()),
             pressure: false,
+            seat: budget.seat(),
             budget,
             batches: BTreeMap::new(),
             next_batch: 0,

@@ -184,10 +184,19 @@ impl Consumer {
 
     /// Sends on a connection that is ready. False: the broker does not speak what we need.
     pub(super) fn send(&mut self, role: Role, request: &Request, ticket: Ticket) -> bool {
-        match self
-            .links
-            .send(role, request, ticket, self.now, &mut self.effects)
-        {
+        self.send_for(0, role, request, ticket)
+    }
+
+    /// The same of a fetch, for so many bytes that its broker has ready.
+    pub(super) fn send_for(
+        &mut self,
+        brings: usize,
+        role: Role,
+        request: &Request,
+        ticket: Ticket,
+    ) -> bool {
+        let (now, effects) = (self.now, &mut self.effects);
+        match self.links.send(role, request, brings, ticket, now, effects) {
             Ok(()) => true,
             Err((error, ticket)) => {
                 self.faults.cluster = Some(Fault::Incompatible(error.to_string()));
