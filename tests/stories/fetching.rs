@@ -10,7 +10,7 @@ use forebay_protocol::limits::{
 };
 use forebay_protocol::time::Instant;
 use forebay_tests::fake_kafka::Fault;
-use forebay_tests::fake_kafka::batch::NewRecord;
+use forebay_tests::fake_kafka::batch::{BatchOptions, NewRecord, Producer};
 use forebay_tests::story::{Story, TOPIC, consumer_config, succeeded};
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use kafka_protocol::protocol::Decodable;
@@ -119,4 +119,32 @@ fn what_nobody_knows_to_be_there_is_asked_for_in_equal_parts() {
         // What brought all that there was is followed by one that knows of nothing.
         assert_eq!(asked.last().unwrap().max_bytes, part);
     }
+}
+
+#[test]
+fn what_a_transaction_holds_back_is_not_expected() {
+    let mut story = Story::of_cluster(1, 1);
+    story.answer_calls(|_| succeeded());
+    let held_back = BatchOptions {
+        producer: Some(Producer {
+            id: 7,
+            epoch: 0,
+            sequence: 0,
+        }),
+        transactional: true,
+        ..BatchOptions::default()
+    };
+    story.produce(0, "first");
+    let record = [NewRecord::value(Bytes::from_static(b"second"))];
+    story.kafka.append_with(TOPIC, 0, &record, held_back);
+    let member = story.join(consumer_config(), Budget::new(64 << 20));
+    story.until("all that is committed is delivered", |story| {
+        story.committed(0) == Some(1)
+    });
+    story.play(Duration::from_secs(2));
+    assert!(!story.consumer(member).expects_records());
+    story.kafka.append_marker(TOPIC, 0, 7, true);
+    story.until("the transaction is delivered", |story| {
+        story.values(0) == ["first", "second"]
+    });
 }

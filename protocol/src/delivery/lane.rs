@@ -374,11 +374,6 @@ impl Lane {
             && self.pending_bytes < limits::LANE_PENDING_BYTES_MIN
     }
 
-    /// Whether its log holds more than was fetched of it, as its leader said last.
-    pub(super) fn is_behind(&self) -> bool {
-        self.stage == Stage::Active && self.halted.is_none() && self.fetched < self.high_watermark
-    }
-
     /// Whether it is left out of fetches only because it holds enough.
     pub(super) fn is_saturated(&self) -> bool {
         self.stage == Stage::Active

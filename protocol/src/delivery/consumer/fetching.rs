@@ -151,7 +151,7 @@ impl Consumer {
         let lanes: Vec<&Lane> = lanes.filter_map(|(_, it)| self.lanes.get(it)).collect();
         let each = || lanes.iter().map(|lane| lane.fetch_bytes);
         let answer = self.answer_bytes_max(node, due, each().max().unwrap_or_default());
-        let behind = lanes.iter().filter(|lane| lane.is_behind());
+        let behind = lanes.iter().filter(|lane| self.is_behind(lane));
         let ready = behind.map(|lane| lane.fetch_bytes).sum::<usize>();
         let worth = |bytes: usize| bytes.max(limits::FETCH_BYTES_MIN);
         let answer = match ready {
@@ -214,7 +214,18 @@ impl Consumer {
         !self.fetching.is_empty()
             && self.ending.is_running()
             && self.may_start_calls()
-            && lanes().any(|lane| lane.is_behind() && self.is_idle(lane))
+            && lanes().any(|lane| self.is_behind(lane) && self.is_idle(lane))
+    }
+
+    /// Whether its log holds more for a lane than was fetched of it, as its leader said last: what a transaction
+    /// holds back is not there yet.
+    pub(super) fn is_behind(&self, lane: &Lane) -> bool {
+        let end = lane.high_watermark;
+        let end = match self.config.read_committed && lane.last_stable_offset >= 0 {
+            true => lane.last_stable_offset.min(end),
+            false => end,
+        };
+        lane.stage() == Stage::Active && lane.halted.is_none() && lane.fetched() < end
     }
 
     pub(super) fn handle_fetch(&mut self, fetching: Fetching, response: FetchResponse) {

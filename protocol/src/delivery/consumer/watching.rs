@@ -84,17 +84,8 @@ impl Consumer {
         lane.stage() != Stage::Active
             || !lane.is_drained()
             || lane.fetch_failures > 0
-            || lane.fetched() < self.readable_end(lane)
+            || self.is_behind(lane)
             || self.owes_commit(lane)
-    }
-
-    /// How far a lane may read, as far as is known.
-    fn readable_end(&self, lane: &Lane) -> i64 {
-        let end = lane.high_watermark;
-        match self.config.read_committed && lane.last_stable_offset >= 0 {
-            true => lane.last_stable_offset.min(end),
-            false => end,
-        }
     }
 
     /// Whether something that is known, shown or about to end holds a lane.
