@@ -90,7 +90,7 @@ class Node:
     def command(self, main, heap_mb, *arguments):
         logins = [f"-Djava.security.auth.login.config={secure.jaas(self.keys)}"] if self.keys else []
         return ["java", *logins, f"-Xmx{heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.net.preferIPv4Stack=true",
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka.jars(f"kafka-{self.version}"), main, *arguments]
+                *kafka.archived(self.version), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", kafka.jars(f"kafka-{self.version}"), main, *arguments]
 
     def format(self):
         """Without a release version the newest metadata of this version; a cluster of an older one moves over by a tool."""

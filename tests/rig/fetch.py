@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from kafka import RIG, clients, since
+from kafka import RIG, archive, clients, keep_classes, since
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 VERSIONS = ["4.4.0", "4.0.2", "3.9.2", "2.8.2", "2.0.1", "1.1.1", "0.11.0.3", "0.10.1.0"]
@@ -78,6 +78,9 @@ def kafka(version):
     classes(clients(version))
     if since(version, 3):
         jars("tools-4.3.1")
+    # Of those that most tests start.
+    if version in (VERSIONS[0], clients(VERSIONS[-1])) and not os.path.exists(archive(version)):
+        keep_classes(version)
 
 
 def python(name, requirements):

@@ -270,7 +270,7 @@ def line(part):
 
 
 def build_ahead(log):
-    """Builds what the last parts start, with what the processors have left while others wait for brokers; each of those parts sees for itself whether it is there."""
+    """Builds what the last parts start, with what the processors have left while others wait for servers; each of those parts sees for itself whether it is there."""
     fuzz_build = [fetch.cargo_fuzz(), "fuzz", "build", *FUZZ_OPTIONS]
     for command, environment in [(fuzz_build, {"RUSTC_BOOTSTRAP": "1"}), (BUILD_RELEASE, {})]:
         subprocess.run(["nice", "-n", "19", *command], cwd=ROOT, env={**os.environ, "CARGO_TERM_COLOR": "never", **environment},
@@ -282,7 +282,7 @@ def suite(functions):
     parts = []
     ahead = None
     for function in functions:
-        if function is real_kafka and {fuzz, bench} <= set(functions):
+        if function is end_to_end and {fuzz, bench} <= set(functions):
             ahead = threading.Thread(target=build_ahead, args=[open(os.path.join(LOGS, "ahead.log"), "w")], daemon=True)
             ahead.start()
         if function is fuzz and ahead:
@@ -299,7 +299,7 @@ def suite(functions):
 def rig_classes(version):
     """Where the rig's programs are, with that version's clients."""
     clients = kafka.clients(version)
-    return f"{fetch.RIG}/classes/{clients}:{fetch.RIG}/jars/kafka-{clients}/*"
+    return f"{fetch.RIG}/jars/kafka-{clients}/*:{fetch.RIG}/classes/{clients}"
 
 
 def by_hand(version, broker):

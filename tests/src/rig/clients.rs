@@ -218,15 +218,20 @@ impl Broker {
     /// One of Kafka's own tools, which moved between packages.
     fn tool(&self, before_3: &str, since: &str) -> Command {
         if self.is_before_3() {
-            java(&self.rig.jars(&format!("kafka-{}", self.clients)), before_3)
+            java(
+                &[],
+                &self.rig.jars(&format!("kafka-{}", self.clients)),
+                before_3,
+            )
         } else {
-            java(&self.rig.jars("tools-4.3.1"), since)
+            java(&[], &self.rig.jars("tools-4.3.1"), since)
         }
     }
 
     /// One of Kafka's own tools, as it came with the broker.
     fn own(&self, class: &str) -> Command {
-        java(&self.rig.jars(&format!("kafka-{}", self.version)), class)
+        let jars = self.rig.jars(&format!("kafka-{}", self.version));
+        java(&self.rig.archived(self.version), &jars, class)
     }
 
     fn is_before_0_11(&self) -> bool {
@@ -311,7 +316,8 @@ impl Broker {
     }
 
     fn java(&self, class: &str, arguments: &[&str]) -> Command {
-        let mut command = java(&self.rig.class_path(&self.clients), class);
+        let class_path = self.rig.class_path(&self.clients);
+        let mut command = java(&self.rig.archived(&self.clients), &class_path, class);
         command.args(arguments);
         command
     }
@@ -401,9 +407,10 @@ impl Member {
     }
 }
 
-fn java(class_path: &str, class: &str) -> Command {
+fn java(options: &[String], class_path: &str, class: &str) -> Command {
     let mut command = Command::new("java");
     command
+        .args(options)
         .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args([
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",

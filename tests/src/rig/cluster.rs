@@ -179,6 +179,7 @@ fn control(rig: &Rig, bootstrap: &str) -> Command {
     let mut command = Command::new("java");
     command
         .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args(rig.archived(CLIENTS))
         .args(["-Dorg.slf4j.simpleLogger.defaultLogLevel=off", "-cp"])
         .arg(format!("{}/jars/kafka-{CLIENTS}/*", rig.fetched.display()))
         .arg(rig.scripts.join("cluster/Control.java"))

@@ -51,14 +51,24 @@ impl Rig {
         self.fetched.join("venv/bin/python")
     }
 
-    /// The class path of the rig's Java programs with that version's clients.
+    /// The class path of the rig's Java programs with that version's clients. The jars are first, as [`Self::archived`] wants them.
     fn class_path(&self, version: &str) -> String {
         let classes = self.fetched.join("classes").join(version);
-        format!(
-            "{}:{}",
-            classes.display(),
-            self.jars(&format!("kafka-{version}"))
-        )
+        let jars = self.jars(&format!("kafka-{version}"));
+        format!("{jars}:{}", classes.display())
+    }
+
+    /// Options for a Java whose class path begins with that version's jars, as in `kafka.py`: with their classes as they were
+    /// loaded once it starts for less, where they are kept.
+    fn archived(&self, version: &str) -> Vec<String> {
+        let name = format!("kafka-{version}.jsa");
+        let archive = self.fetched.join("jars").join(name);
+        if !archive.exists() {
+            return Vec::new();
+        }
+        let shared = format!("-XX:SharedArchiveFile={}", archive.display());
+        let quiet = ["-Xlog:disable", "-Xlog:all=error:stderr"].map(str::to_owned);
+        [vec![shared], quiet.to_vec()].concat()
     }
 
     /// The class path of what one of `tests/rig/poms` brings.
