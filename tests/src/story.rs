@@ -79,6 +79,8 @@ pub struct Story {
     pub open_calls: VecDeque<Call>,
     /// Writings to the destination that wait for [`Story::end_diversion`].
     pub open_diversions: VecDeque<OpenDiversion>,
+    /// How much brokers were said to have ready, of each fetch of which anything was known.
+    pub ready: Vec<usize>,
     /// Keys that consumers had derived.
     pub derivations: u64,
     /// The fewest connections that stood after one was closed by a consumer.
@@ -159,6 +161,7 @@ impl Story {
             notices: Vec::new(),
             open_calls: VecDeque::new(),
             open_diversions: VecDeque::new(),
+            ready: Vec::new(),
             derivations: 0,
             fewest_connections: usize::MAX,
             members: Vec::new(),
@@ -414,14 +417,20 @@ impl Story {
         is_quiet
     }
 
+    fn send(&mut self, at: usize, id: ConnectionId, frame: &Bytes) {
+        if let Some(broker) = self.members[at].links.get(&id) {
+            self.kafka.handle(*broker, frame.slice(4..), self.now);
+        }
+    }
+
     fn execute(&mut self, at: usize, effect: Effect) {
         let member = &mut self.members[at];
         match effect {
             Effect::Connect(id, endpoint) => self.connect(at, id, &endpoint),
-            Effect::Send(id, frame) | Effect::Fetch(id, frame, _) => {
-                if let Some(broker) = member.links.get(&id) {
-                    self.kafka.handle(*broker, frame.slice(4..), self.now);
-                }
+            Effect::Send(id, frame) => self.send(at, id, &frame),
+            Effect::Fetch(id, frame, ready) => {
+                self.ready.push(ready);
+                self.send(at, id, &frame);
             }
             Effect::Close(id) => {
                 if let Some(broker) = member.links.remove(&id) {

@@ -122,6 +122,28 @@ fn what_nobody_knows_to_be_there_is_asked_for_in_equal_parts() {
 }
 
 #[test]
+fn the_little_that_is_left_counts_as_little() {
+    const BYTES: usize = 100_000;
+    let mut story = Story::of_cluster(1, 1);
+    story.answer_calls(|_| succeeded());
+    let record = [NewRecord::value(Bytes::from(vec![b'x'; BYTES]))];
+    let first_answer = FETCH_PARTITION_BYTES_MAX / BYTES;
+    for _ in 0..=first_answer {
+        story.kafka.append(TOPIC, 0, &record);
+    }
+    story.join(consumer_config(), Budget::new(64 << 20));
+    story.until("all is delivered", |story| {
+        story.committed(0) == Some(first_answer as i64 + 1)
+    });
+    // Nothing was known of the first fetch, and of those after the second that nothing is left.
+    let [left] = story.ready[..] else {
+        panic!("{:?}", story.ready);
+    };
+    // The first answer ended within the record that is left, and so counts for a little more.
+    assert!((BYTES..BYTES * 12 / 10).contains(&left), "{left}");
+}
+
+#[test]
 fn what_a_transaction_holds_back_is_not_expected() {
     let mut story = Story::of_cluster(1, 1);
     story.answer_calls(|_| succeeded());

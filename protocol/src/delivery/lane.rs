@@ -171,6 +171,8 @@ pub(super) struct Lane {
     pub(super) read_replica: Option<(i32, Instant)>,
     /// What the next fetch asks for: grows when a batch was cut.
     pub(super) fetch_bytes: usize,
+    /// What an offset took of the newest records of it, which may have gaps.
+    pub(super) offset_bytes: Option<u64>,
     /// How many fetches there had been when one last brought records of it.
     pub(super) brought_by: u64,
     pub(super) corrupt_fetches: u32,
@@ -226,6 +228,7 @@ impl Lane {
             log_start_at: now,
             read_replica: None,
             fetch_bytes: limits::FETCH_PARTITION_BYTES_MAX,
+            offset_bytes: None,
             brought_by: 0,
             corrupt_fetches: 0,
             fetch_failures: 0,
@@ -401,6 +404,18 @@ impl Lane {
             reader,
             _answer: Rc::clone(answer),
         });
+    }
+
+    /// How much a fetch is likely to bring of so many offsets.
+    pub(super) fn fetch_worth(&self, offsets: u64) -> usize {
+        let bytes = match self.offset_bytes {
+            _ if offsets == 0 => 0,
+            Some(each) => each.saturating_mul(offsets),
+            None => u64::MAX,
+        };
+        usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .min(self.fetch_bytes)
     }
 
     /// Memory that what is decompressed of its record sets takes, beside the answers themselves.

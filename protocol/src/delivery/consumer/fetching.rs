@@ -151,8 +151,10 @@ impl Consumer {
         let lanes: Vec<&Lane> = lanes.filter_map(|(_, it)| self.lanes.get(it)).collect();
         let each = || lanes.iter().map(|lane| lane.fetch_bytes);
         let answer = self.answer_bytes_max(node, due, each().max().unwrap_or_default());
-        let behind = lanes.iter().filter(|lane| self.is_behind(lane));
-        let ready = behind.map(|lane| lane.fetch_bytes).sum::<usize>();
+        let ready = lanes
+            .iter()
+            .map(|lane| lane.fetch_worth(self.behind(lane)))
+            .sum::<usize>();
         let worth = |bytes: usize| bytes.max(limits::FETCH_BYTES_MIN);
         let answer = match ready {
             0 => answer.min(worth(self.seat.share_of(limits::UNKNOWN_BYTES))),
@@ -217,15 +219,23 @@ impl Consumer {
             && lanes().any(|lane| self.is_behind(lane) && self.is_idle(lane))
     }
 
-    /// Whether its log holds more for a lane than was fetched of it, as its leader said last: what a transaction
-    /// holds back is not there yet.
+    /// Whether its log holds more for a lane than was fetched of it.
     pub(super) fn is_behind(&self, lane: &Lane) -> bool {
+        self.behind(lane) > 0
+    }
+
+    /// How many offsets its log holds for a lane after those that were fetched of it, as its leader said last: what a
+    /// transaction holds back is not there yet.
+    fn behind(&self, lane: &Lane) -> u64 {
         let end = lane.high_watermark;
         let end = match self.config.read_committed && lane.last_stable_offset >= 0 {
             true => lane.last_stable_offset.min(end),
             false => end,
         };
-        lane.stage() == Stage::Active && lane.halted.is_none() && lane.fetched() < end
+        if lane.stage() != Stage::Active || lane.halted.is_some() {
+            return 0;
+        }
+        u64::try_from(end.saturating_sub(lane.fetched())).unwrap_or_default()
     }
 
     pub(super) fn handle_fetch(&mut self, fetching: Fetching, response: FetchResponse) {
@@ -319,7 +329,8 @@ impl Consumer {
             }
         };
         let (read_committed, fetches) = (self.config.read_committed, self.fetches);
-        self.counters.bytes_fetched += fetched.records.len() as u64;
+        let bytes = fetched.records.len() as u64;
+        self.counters.bytes_fetched += bytes;
         let Some(lane) = self.lane_of(of) else {
             return;
         };
@@ -348,6 +359,7 @@ impl Consumer {
             read_committed,
         );
         lane.codec = found.codec;
+        lane.offset_bytes = Some(bytes.div_ceil(next_offset.abs_diff(asked)));
         lane.brought_by = fetches;
         lane.take_fetched(reader, answer, next_offset, found.leader_epoch);
         self.queue_encoding(of.partition);
