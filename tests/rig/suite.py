@@ -30,7 +30,7 @@ OLDER_CLUSTER = "4.0.2"
 
 
 # The binary for parts that start it. Why a test target too: without one, cargo chooses other features, and builds half of all crates once more.
-BUILD = ["cargo", "build", "--locked", "--workspace", "--bins", "--test", "footprint"]
+BUILD = ["cargo", "build", "--locked", "--workspace", "--bin", "forebay", "--test", "footprint"]
 # The same for what users start.
 BUILD_RELEASE = ["cargo", "build", "--locked", "--release", "--workspace", "--bins"]
 
