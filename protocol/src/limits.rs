@@ -89,6 +89,10 @@ pub const ASKED_BYTES: usize = 2 * FETCH_BYTES_MAX;
 /// What a broker has ready begins to come within it, or holds up others no longer.
 pub const ANSWER_PROMPT: Duration = Duration::from_millis(10);
 
+/// So long a fetch waits at most until its broker is asked: with what is left of [`ANSWER_EXPECTED`] no broker is suspected
+/// for our own waiting.
+pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a body that could be hashed alone waits at least for one that is still being encoded: about as long as it
 /// takes to encode a full body, since hashed together they take half the time.
 pub const COMPANY_WAIT: Duration = Duration::from_millis(2);

@@ -3,13 +3,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use forebay_protocol::limits::{
-    ASKED_BYTES, FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX, TURN_BYTES,
+    ANSWER_PROMPT, ASKED_BYTES, FIRST_FRAME_BYTES_MAX, FRAME_BYTES_ASKED, FRAME_BYTES_MAX,
+    TURN_BYTES,
 };
 
 use super::super::receiving::Receiving;
 use super::super::turn::Turns;
 use super::super::turn::tests::pumping;
 use super::*;
+use crate::clock;
 use crate::contract::Request;
 use crate::net::trial::{on_each_driver, pair};
 use crate::shard::tests::shard;
@@ -269,22 +271,74 @@ fn closing_ends_reads_and_writes_that_wait_and_closes_the_socket() {
     });
 }
 
+const FETCH: &[u8] = b"\0\0\0\x02hi";
+
+/// Two connections of a shard, and their other ends, which do not block.
+async fn two_connected(shard: &Rc<Shard>, inputs: &Queue<Input>) -> [(Link, TcpStream); 2] {
+    let (listener, endpoint) = listen();
+    let connect = async || {
+        let (shard, inputs) = (Rc::clone(shard), inputs.clone());
+        let link = Link::open(ID, endpoint.clone(), None, shard, inputs.clone());
+        assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
+        let peer = listener.accept().unwrap().0;
+        peer.set_nonblocking(true).unwrap();
+        (link, peer)
+    };
+    [connect().await, connect().await]
+}
+
+/// What there is to read, if there is any.
+fn arrived(mut peer: &TcpStream) -> Option<usize> {
+    peer.read(&mut [0; 64]).ok()
+}
+
+fn soon() -> impl Future<Output = ()> {
+    monoio::time::sleep(Duration::from_millis(2))
+}
+
+async fn await_fetch(peer: &TcpStream) {
+    let started = clock::now();
+    let bytes = loop {
+        if let Some(bytes) = arrived(peer) {
+            break bytes;
+        }
+        let waited = clock::now().saturating_since(started);
+        assert!(waited < Duration::from_secs(30), "nobody asks");
+        soon().await;
+    };
+    assert_eq!(bytes, FETCH.len());
+}
+
+#[test]
+fn an_answer_that_begins_to_come_lets_another_broker_be_asked() {
+    on_each_driver(async || {
+        // Why no task lets anybody in: it would, after a moment, although no answer comes.
+        let (shard, _requests) = shard();
+        let inputs = Queue::new(8);
+        let [(first, mut first_peer), (second, second_peer)] = two_connected(&shard, &inputs).await;
+        let begun = clock::now();
+        first.fetch(Bytes::from_static(FETCH), ASKED_BYTES);
+        await_fetch(&first_peer).await;
+        second.fetch(Bytes::from_static(FETCH), 1);
+        soon().await;
+        // On a machine that stood still meanwhile the second need not wait.
+        if clock::now().saturating_since(begun) < ANSWER_PROMPT {
+            assert_eq!(arrived(&second_peer), None);
+            first_peer.write_all(&framed(b"answer")).unwrap();
+            assert!(matches!(inputs.next().await, Some(Input::Frame(ID, _))));
+            await_fetch(&second_peer).await;
+        }
+        first.close().await;
+        second.close().await;
+    });
+}
+
 #[test]
 fn a_fetch_waits_until_what_has_come_is_received() {
     on_each_driver(async || {
         let (shard, _requests) = shard();
-        let (listener, endpoint) = listen();
         let inputs = Queue::new(8);
-        let mut connected = Vec::new();
-        for _ in 0..2 {
-            let (shard, inputs) = (Rc::clone(&shard), inputs.clone());
-            let link = Link::open(ID, endpoint.clone(), None, shard, inputs.clone());
-            assert!(matches!(inputs.next().await, Some(Input::Connected(ID))));
-            let peer = listener.accept().unwrap().0;
-            peer.set_nonblocking(true).unwrap();
-            connected.push((link, peer));
-        }
-        let soon = || monoio::time::sleep(Duration::from_millis(2));
+        let [(gone, gone_peer), (link, peer)] = two_connected(&shard, &inputs).await;
         let receiving = &shard.receiving;
         receiving.admit(FRAME_BYTES_ASKED, None).await;
         let waits = monoio::spawn({
@@ -292,17 +346,15 @@ fn a_fetch_waits_until_what_has_come_is_received() {
             async move { drop(receiving.admit(ASKED_BYTES, None).await) }
         });
         soon().await;
-        for (link, _) in &connected {
-            link.fetch(Bytes::from_static(b"\0\0\0\x02hi"), 1);
+        for link in [&gone, &link] {
+            link.fetch(Bytes::from_static(FETCH), 1);
         }
         soon().await;
-        let read = |mut peer: &TcpStream| peer.read(&mut [0; 64]).ok();
-        for (_, peer) in &connected {
-            assert_eq!(read(peer), None);
+        for peer in [&gone_peer, &peer] {
+            assert_eq!(arrived(peer), None);
         }
-        let (gone, peer) = connected.remove(0);
         gone.close().await;
-        assert_eq!(read(&peer), Some(0), "it need not wait any longer");
+        assert_eq!(arrived(&gone_peer), Some(0), "it need not wait any longer");
 
         drop(pumping(&shard.turns));
         let working = Rc::clone(&shard);
@@ -310,14 +362,7 @@ fn a_fetch_waits_until_what_has_come_is_received() {
             working.receiving.work(&working.turns).await;
         }));
         waits.await;
-        let (link, peer) = connected.remove(0);
-        let sent = loop {
-            match read(&peer) {
-                None => soon().await,
-                Some(bytes) => break bytes,
-            }
-        };
-        assert_eq!(sent, 6);
+        await_fetch(&peer).await;
         link.close().await;
     });
 }

@@ -4,7 +4,8 @@
 //! faster than a shard takes them, and lie in the sockets: hundreds of megabytes of the kernel's memory, and all of it
 //! cold once its turn comes. So no more is asked for than keeps the shard busy.
 //!
-//! What a broker does not send at once holds up nobody for long: it may be slow, or gone.
+//! What a broker does not send at once holds up nobody for long: it may be slow, or gone. And nobody waits for longer than
+//! [`ASK_PATIENCE`]: to the machine an answer that does not come is its broker's fault.
 //!
 //! Invariant: bytes count from when they are asked for until their answer begins to come, and no longer than
 //! [`ANSWER_PROMPT`].
@@ -13,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use forebay_protocol::limits::{ANSWER_PROMPT, ASKED_BYTES};
+use forebay_protocol::limits::{ANSWER_PROMPT, ASK_PATIENCE, ASKED_BYTES};
 use forebay_protocol::time::Instant;
 
 use super::line::{Line, Place};
@@ -42,8 +43,8 @@ impl Asking {
         may.then(|| self.grant(bytes, now))
     }
 
-    pub(super) fn join(&self, bytes: usize) -> Place<'_, Rc<Grant>> {
-        self.line.join(bytes)
+    pub(super) fn join(&self, bytes: usize, now: Instant) -> Place<'_, Rc<Grant>> {
+        self.line.join(bytes, now)
     }
 
     /// Whether anybody waits.
@@ -51,9 +52,11 @@ impl Asking {
         !self.line.is_empty()
     }
 
-    /// Lets ask who has waited longest, while there is room.
+    /// Lets ask who has waited longest, while there is room, or too long.
     pub(super) fn let_in(&self, come: usize, now: Instant) {
-        while !self.line.is_empty() && self.has_room(come, now) {
+        while let Some(since) = self.line.since()
+            && (self.has_room(come, now) || now >= since + ASK_PATIENCE)
+        {
             self.line.let_in(|bytes| self.grant(bytes, now));
         }
     }
@@ -142,12 +145,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_longer_than_a_broker_is_trusted() {
+        let asking = Asking::default();
+        let [first, second] = [0, 1].map(|micros| asking.join(1, at(micros)));
+        asking.let_in(ASKED_BYTES, at(0) + ASK_PATIENCE - Duration::from_micros(1));
+        assert!(first.is_waiting());
+        asking.let_in(ASKED_BYTES, at(0) + ASK_PATIENCE);
+        assert!(!first.is_waiting() && second.is_waiting());
+        assert_eq!(asking.bytes.get(), 1, "it counts as any other");
+    }
+
+    #[test]
     fn nobody_overtakes_those_who_wait() {
         let asking = Asking::default();
         let first = asking.begin(ASKED_BYTES, 0, at(0)).unwrap();
-        let gone = asking.join(1);
-        let second = asking.join(ASKED_BYTES);
-        let third = asking.join(1);
+        let gone = asking.join(1, at(0));
+        let second = asking.join(ASKED_BYTES, at(0));
+        let third = asking.join(1, at(0));
         drop(gone);
         asking.let_in(0, at(0));
         assert!(second.is_waiting() && third.is_waiting());

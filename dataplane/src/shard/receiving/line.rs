@@ -6,6 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use forebay_protocol::time::Instant;
+
 use super::super::queue::Queue;
 
 /// Those who wait, each for so many bytes; whoever is let in gets a `T`.
@@ -16,6 +18,7 @@ pub(super) struct Line<T> {
 
 struct Waiter<T> {
     bytes: usize,
+    since: Instant,
     let_in: Queue<T>,
 }
 
@@ -36,9 +39,10 @@ impl<T> Default for Line<T> {
 
 impl<T> Line<T> {
     /// Waits behind the others.
-    pub(super) fn join(&self, bytes: usize) -> Place<'_, T> {
+    pub(super) fn join(&self, bytes: usize, now: Instant) -> Place<'_, T> {
         let waiter = Rc::new(Waiter {
             bytes,
+            since: now,
             let_in: Queue::new(1),
         });
         self.waiting.borrow_mut().push_back(Rc::clone(&waiter));
@@ -58,6 +62,11 @@ impl<T> Line<T> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.borrow().is_empty()
+    }
+
+    /// Since when the first one waits.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|first| first.since)
     }
 
     /// What they wait for together.

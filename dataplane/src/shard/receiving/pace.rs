@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use forebay_protocol::limits::TURN_BYTES;
+use forebay_protocol::time::Instant;
 
 use super::line::{Line, Place};
 
@@ -31,8 +32,8 @@ impl Pace {
         may
     }
 
-    pub(super) fn join(&self, bytes: usize) -> Place<'_, ()> {
-        self.line.join(bytes)
+    pub(super) fn join(&self, bytes: usize, now: Instant) -> Place<'_, ()> {
+        self.line.join(bytes, now)
     }
 
     /// Bytes of the frames whose turn has not come.
