@@ -85,7 +85,8 @@ def archive(version):
 
 
 def archived(version):
-    """Options for a Java whose class path begins with that version's jars. One that cannot use the archive says so, and does without."""
+    """Options for a Java whose class path begins with that version's jars. One that cannot use the archive does without, and is told
+    not to say so: programs are read by what they write."""
     file = archive(version)
     return [f"-XX:SharedArchiveFile={file}", "-Xlog:disable", "-Xlog:all=error:stderr"] if os.path.exists(file) else []
 

@@ -79,11 +79,12 @@ impl Receiving {
 
     /// Waits until a broker may be asked for so many bytes that it has ready. It may be dropped at any time.
     pub(crate) async fn ask(&self, bytes: usize) -> Asked {
-        let begun = self.asking.begin(bytes, self.pace.waiting(), clock::now());
+        let now = clock::now();
+        let begun = self.asking.begin(bytes, self.pace.waiting(), now);
         let grant = match begun {
             Some(grant) => grant,
             None => {
-                let place = self.asking.join(bytes, clock::now());
+                let place = self.asking.join(bytes, now);
                 self.worker.wake();
                 place.turn().await
             }

@@ -408,11 +408,10 @@ impl Lane {
 
     /// How much a fetch is likely to bring of so many offsets.
     pub(super) fn fetch_worth(&self, offsets: u64) -> usize {
-        let bytes = match self.offset_bytes {
-            _ if offsets == 0 => 0,
-            Some(each) => each.saturating_mul(offsets),
-            None => u64::MAX,
-        };
+        let bytes = self
+            .offset_bytes
+            .unwrap_or(u64::MAX)
+            .saturating_mul(offsets);
         usize::try_from(bytes)
             .unwrap_or(usize::MAX)
             .min(self.fetch_bytes)
