@@ -227,8 +227,9 @@ fn lane_bytes(opening: usize, records: usize) -> usize {
 #[derive(Default)]
 struct Pieces<'a> {
     done: Vec<Bytes>,
-    /// Short pieces, copied.
-    copied: Vec<u8>,
+    /// Short pieces in a row. They are copied together once all of them are known, into just the room that they take:
+    /// room that grows is memory that the kernel may have to clear first.
+    short: Vec<&'a [u8]>,
     /// The last piece, not yet in either.
     last: Option<(&'a Sealed, Range<usize>)>,
 }
@@ -246,9 +247,9 @@ impl<'a> Pieces<'a> {
         self.last = Some((sealed, range));
     }
 
-    fn copy(&mut self, text: &[u8]) {
+    fn copy(&mut self, text: &'static [u8]) {
         self.settle();
-        self.copied.extend_from_slice(text);
+        self.short.push(text);
     }
 
     /// Ends the event, and with it the list.
@@ -262,7 +263,7 @@ impl<'a> Pieces<'a> {
             _ => self.copy(TAIL),
         }
         // A piece that is alone is not copied, short as it may be.
-        if self.done.is_empty() && self.copied.is_empty() {
+        if self.done.is_empty() && self.short.is_empty() {
             return self
                 .last
                 .map_or_else(Vec::new, |(sealed, range)| vec![sealed.buffer.slice(range)]);
@@ -278,7 +279,7 @@ impl<'a> Pieces<'a> {
             return;
         };
         if range.len() < PIECE_BYTES_MIN {
-            self.copied.extend_from_slice(&sealed.buffer[range]);
+            self.short.push(&sealed.buffer[range]);
         } else {
             self.flush();
             self.done.push(sealed.buffer.slice(range));
@@ -286,9 +287,9 @@ impl<'a> Pieces<'a> {
     }
 
     fn flush(&mut self) {
-        if !self.copied.is_empty() {
-            self.done
-                .push(Bytes::from(std::mem::take(&mut self.copied)));
+        if !self.short.is_empty() {
+            self.done.push(Bytes::from(self.short.concat()));
+            self.short.clear();
         }
     }
 }
