@@ -90,6 +90,8 @@ fn rules_hold_in_every_schedule() {
     );
     let skipped = sum(|r| r.skipped);
     assert!(skipped > count / 500, "{skipped}");
+    let together = sum(|r| r.heard_together);
+    assert!(together > count * 5, "{together}");
     let (let_in, refused) = (sum(|r| r.authentications), sum(|r| r.refusals));
     assert!(
         let_in > 2 * count && refused > count / 20,

@@ -367,13 +367,18 @@ impl EventLoop {
     }
 
     fn take_inputs(&mut self, now: Instant) {
+        let mut heard = false;
         for _ in 0..INPUTS_PER_TURN {
             let Some(input) = self.desk.inputs.pop() else {
-                return;
+                break;
             };
             if self.is_expected(&input) {
-                self.machine.handle(input, now);
+                self.machine.hear(input, now);
+                heard = true;
             }
+        }
+        if heard {
+            self.machine.go_on(now);
         }
     }
 

@@ -19,6 +19,7 @@ mod report;
 mod schedule;
 mod skipping;
 mod topic;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -65,6 +66,10 @@ enum Event {
         node: NodeRef,
     },
     Wake {
+        node: NodeRef,
+    },
+    /// The node has time for what it was told meanwhile.
+    Turn {
         node: NodeRef,
     },
     BrokerWake,
@@ -115,6 +120,8 @@ struct Node {
     consumer: Option<Consumer>,
     links: BTreeMap<ConnectionId, network::Link>,
     wake: Option<Instant>,
+    /// What it was told while it was busy.
+    inbox: Vec<Input>,
     /// It does nothing before then (SIGSTOP).
     frozen_until: Instant,
     /// No broker can be reached before then.
@@ -137,6 +144,7 @@ pub struct World {
     ledger: Ledger,
     endings: endings::Endings,
     operator: skipping::Operator,
+    turns: turns::Turns,
     /// How often the destination has refused a record that a node wrote, by partition and offset.
     refused: HashMap<(NodeRef, i32, i64), u32>,
     topic_seen: topic::Seen,
@@ -164,6 +172,7 @@ impl World {
                 consumer: None,
                 links: BTreeMap::new(),
                 wake: None,
+                inbox: Vec::new(),
                 frozen_until: Instant::ZERO,
                 cut_until: Instant::ZERO,
                 stopping: false,
@@ -180,6 +189,7 @@ impl World {
             ledger: Ledger::default(),
             endings: endings::Endings::default(),
             operator: skipping::Operator::new(schedule.seed),
+            turns: turns::Turns::new(schedule.seed),
             refused: HashMap::new(),
             topic_seen: topic::Seen::new(),
             commits_seen: 0,
@@ -273,6 +283,7 @@ impl World {
             Event::ToNode { node, input } => self.hand_to_node(node, input),
             Event::Password { node } => self.tell_password(node),
             Event::Wake { node } => self.wake(node),
+            Event::Turn { node } => self.take_turn(node),
             Event::BrokerWake => {
                 if self.broker_wake.is_some_and(|at| at <= self.now) {
                     self.broker_wake = None;
@@ -324,6 +335,7 @@ impl World {
         life.life += 1;
         life.stopping = false;
         life.links.clear();
+        life.inbox.clear();
         let of = NodeRef {
             node,
             life: life.life,
@@ -389,80 +401,6 @@ impl World {
             nonce_key: self.nonce_key(node),
             seed: schedule.seed ^ (node as u64) << 32 ^ life << 48,
         }
-    }
-
-    /// Hands an input to a node, unless it has died since.
-    fn hand_to_node(&mut self, of: NodeRef, input: Input) -> Result<(), Violation> {
-        if self.is_frozen(of.node) {
-            let thaw = self.nodes[of.node].frozen_until;
-            self.at(thaw, Event::ToNode { node: of, input });
-            return Ok(());
-        }
-        let now = self.node_now(of.node);
-        let Some(consumer) = self.living(of) else {
-            return Ok(());
-        };
-        consumer.handle(input, now);
-        self.settle(of)
-    }
-
-    fn wake(&mut self, of: NodeRef) -> Result<(), Violation> {
-        if self.is_frozen(of.node) {
-            let thaw = self.nodes[of.node].frozen_until;
-            self.at(thaw, Event::Wake { node: of });
-            return Ok(());
-        }
-        let now = self.node_now(of.node);
-        let Some(consumer) = self.living(of) else {
-            return Ok(());
-        };
-        consumer.handle_timeout(now);
-        self.settle(of)
-    }
-
-    /// Lets a node work, executes its effects and sets its timer.
-    fn settle(&mut self, of: NodeRef) -> Result<(), Violation> {
-        let now = self.node_now(of.node);
-        let mut ended = false;
-        while let Some(consumer) = self.living(of) {
-            let more = consumer.work(now);
-            self.note_skips(of);
-            let Some(consumer) = self.living(of) else {
-                break;
-            };
-            let mut effects = Vec::new();
-            while let Some(effect) = consumer.poll_effect() {
-                effects.push(effect);
-            }
-            while consumer.poll_notice().is_some() {}
-            let done = effects.is_empty() && !more;
-            for effect in effects {
-                ended |= matches!(effect, Effect::Stopped);
-                self.execute(of, effect)?;
-            }
-            if done {
-                break;
-            }
-        }
-        if ended {
-            self.nodes[of.node].consumer = None;
-            let after = self.random_micros(10_000, 3_000_000);
-            self.after(after, Event::Start { node: of.node });
-            return Ok(());
-        }
-        self.check_memory(of)?;
-        let drift = self.node_drift(of.node);
-        let Some(consumer) = self.living(of) else {
-            return Ok(());
-        };
-        let wake = consumer.poll_timeout().map(|at| at + drift);
-        if let Some(at) = wake
-            && self.nodes[of.node].wake != Some(at)
-        {
-            self.nodes[of.node].wake = Some(at);
-            self.at(at.max(self.now), Event::Wake { node: of });
-        }
-        Ok(())
     }
 
     fn execute(&mut self, of: NodeRef, effect: Effect) -> Result<(), Violation> {

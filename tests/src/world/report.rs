@@ -39,6 +39,8 @@ pub struct Report {
     pub dropped: u64,
     /// Records that were discarded as an operator wanted.
     pub skipped: u64,
+    /// Inputs that a node heard together with others.
+    pub heard_together: u64,
     /// Faults that struck.
     pub faults: u64,
     /// How often a broker has let a connection in.
@@ -57,6 +59,7 @@ impl AddAssign for Report {
         self.diverted += other.diverted;
         self.dropped += other.dropped;
         self.skipped += other.skipped;
+        self.heard_together += other.heard_together;
         self.faults += other.faults;
         self.authentications += other.authentications;
         self.refusals += other.refusals;

@@ -1,9 +1,10 @@
 //! The machine itself: one group member with its connections, lanes, calls and commits.
 //!
-//! Every public method ends in [`Consumer::pump`], which looks at the whole state and does whatever has
+//! Whatever is heard, it ends in [`Consumer::pump`], which looks at the whole state and does whatever has
 //! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where
 //! lanes start, make calls, write to the destination, fetch, commit, give partitions up, end. Nothing is remembered as "to be done
-//! later", so a lost answer or a lost connection cannot leave a step undone.
+//! later", so a lost answer or a lost connection cannot leave a step undone. As it looks at all of them, what was heard
+//! together is looked at once: a node with a thousand lanes would do little else.
 //!
 //! The concerns stand in the files beside this one, each as one `impl Consumer`.
 //!
@@ -255,8 +256,14 @@ impl Consumer {
         }
     }
 
-    /// Takes one input.
+    /// Takes one input, and does what it makes possible.
     pub fn handle(&mut self, input: Input, now: Instant) {
+        self.hear(input, now);
+        self.pump();
+    }
+
+    /// Takes one of several inputs that came together; [`go_on`](Self::go_on) after the last of them.
+    pub fn hear(&mut self, input: Input, now: Instant) {
         self.now = now;
         match input {
             Input::Connected(id) => self.links.handle_connected(id, now, &mut self.effects),
@@ -291,6 +298,11 @@ impl Consumer {
             Input::Stop => self.begin_drain(),
             Input::Abort => self.begin_abort(),
         }
+    }
+
+    /// Does what has become possible by what was heard.
+    pub fn go_on(&mut self, now: Instant) {
+        self.now = now;
         self.pump();
     }
 

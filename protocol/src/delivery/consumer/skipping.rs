@@ -6,8 +6,8 @@
 //!            +--> refused: Past, NotBlocking, NoDestination, Undecodable
 //! ```
 //!
-//! Wishes are a snapshot, and each is looked at again after every input: what a call or a writing that is open comes to
-//! is seen by what has become of the record. An offset is in the way if its record has not ended and a call of it has
+//! Wishes are a snapshot, and each is looked at again whenever something was heard: what a call or a writing that is open
+//! comes to is seen by what has become of the record. An offset is in the way if its record has not ended and a call of it has
 //! failed or is open, if it is given up and its destination has not taken it, or if the lane is halted there.
 //!
 //! Invariant: a record that is passed over ends as any that is given up does, once; a batch that does not decode is passed
