@@ -38,6 +38,44 @@ pub(super) struct Leader {
     pub(super) epoch: i32,
 }
 
+/// The leader of each partition. Lanes look theirs up all the time, so each stands at its own number, as a topic's partitions
+/// are numbered from 0 without a gap; where a broker says otherwise, it is searched for.
+#[derive(Debug, Default)]
+struct Leaders {
+    /// Ascending by partition.
+    known: Vec<(i32, Leader)>,
+}
+
+impl FromIterator<(i32, Leader)> for Leaders {
+    fn from_iter<I: IntoIterator<Item = (i32, Leader)>>(leaders: I) -> Self {
+        let mut known: Vec<(i32, Leader)> = leaders.into_iter().collect();
+        known.sort_by_key(|(partition, _)| *partition);
+        known.dedup_by_key(|(partition, _)| *partition);
+        Self { known }
+    }
+}
+
+impl Leaders {
+    fn iter(&self) -> impl Iterator<Item = &(i32, Leader)> {
+        self.known.iter()
+    }
+
+    fn get(&self, partition: i32) -> Option<&Leader> {
+        self.place(partition).map(|at| &self.known[at].1)
+    }
+
+    fn get_mut(&mut self, partition: i32) -> Option<&mut Leader> {
+        self.place(partition).map(|at| &mut self.known[at].1)
+    }
+
+    fn place(&self, partition: i32) -> Option<usize> {
+        let is_there = |at: &usize| self.known.get(*at).is_some_and(|(of, _)| *of == partition);
+        let search = || self.known.binary_search_by_key(&partition, |(of, _)| *of);
+        let own = usize::try_from(partition).ok().filter(is_there);
+        own.or_else(|| search().ok())
+    }
+}
+
 /// What a new view showed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
@@ -62,7 +100,7 @@ pub(super) enum Seen {
 pub(super) struct Cluster {
     bootstrap: Vec<Endpoint>,
     brokers: BTreeMap<i32, Endpoint>,
-    leaders: BTreeMap<i32, Leader>,
+    leaders: Leaders,
     /// Partitions that have no leader, and since when.
     leaderless: BTreeMap<i32, Instant>,
     topic_id: Uuid,
@@ -89,7 +127,7 @@ impl Cluster {
         Self {
             bootstrap,
             brokers: BTreeMap::new(),
-            leaders: BTreeMap::new(),
+            leaders: Leaders::default(),
             leaderless: BTreeMap::new(),
             topic_id: Uuid::nil(),
             partitions: 0,
@@ -201,7 +239,7 @@ impl Cluster {
     /// else tells: then every broker names them, again and again.
     fn believes_older(&mut self, topic: &TopicMetadata, now: Instant) -> bool {
         let is_older = topic.partitions.iter().any(|p| {
-            let known = self.leaders.get(&p.partition).map(|old| old.epoch);
+            let known = self.leaders.get(p.partition).map(|old| old.epoch);
             p.leader_epoch >= 0 && known > Some(p.leader_epoch)
         });
         if !is_older {
@@ -223,23 +261,22 @@ impl Cluster {
         let recreated =
             !self.topic_id.is_nil() && !topic.topic_id.is_nil() && self.topic_id != topic.topic_id;
         if recreated || self.believes_older(topic, now) {
-            self.leaders.clear();
+            self.leaders = Leaders::default();
         }
         self.topic_id = topic.topic_id;
-        let mut leaders = BTreeMap::new();
-        for p in &topic.partitions {
+        let leaders = topic.partitions.iter().map(|p| {
             let leader = Leader {
                 node: p.leader,
                 epoch: p.leader_epoch,
             };
-            let kept = match self.leaders.get(&p.partition) {
+            let kept = match self.leaders.get(p.partition) {
                 // A broker that lags behind may still name the leader of an older epoch.
                 Some(old) if old.epoch > leader.epoch && leader.epoch >= 0 => *old,
                 _ => leader,
             };
-            leaders.insert(p.partition, kept);
-        }
-        self.leaders = leaders;
+            (p.partition, kept)
+        });
+        self.leaders = leaders.collect();
         let known = std::mem::take(&mut self.leaderless);
         let without = self.leaders.iter().filter(|(_, leader)| leader.node < 0);
         self.leaderless = without
@@ -257,7 +294,7 @@ impl Cluster {
 
     /// A broker told the leader along with an error (KIP-951).
     pub(super) fn learn_leader(&mut self, partition: i32, node: i32, epoch: i32) {
-        if let Some(leader) = self.leaders.get_mut(&partition)
+        if let Some(leader) = self.leaders.get_mut(partition)
             && epoch > leader.epoch
             && self.brokers.contains_key(&node)
         {
@@ -281,14 +318,14 @@ impl Cluster {
     /// The leader of a partition, if it has one.
     pub(super) fn leader(&self, partition: i32) -> Option<Leader> {
         self.leaders
-            .get(&partition)
+            .get(partition)
             .copied()
             .filter(|leader| leader.node >= 0)
     }
 
     /// Whether the newest view has that partition.
     pub(super) fn has(&self, partition: i32) -> bool {
-        self.leaders.contains_key(&partition)
+        self.leaders.get(partition).is_some()
     }
 
     /// Since when a partition has no leader.
@@ -341,6 +378,27 @@ mod tests {
                 }],
             }],
         }
+    }
+
+    #[test]
+    fn leader_is_found_however_partitions_are_numbered() {
+        let check = |numbers: &[i32]| {
+            let leader = |partition: i32| Leader {
+                node: partition.wrapping_mul(3),
+                epoch: 1,
+            };
+            let leaders: Leaders = numbers.iter().map(|it| (*it, leader(*it))).collect();
+            for it in numbers {
+                assert_eq!(leaders.get(*it), Some(&leader(*it)), "{numbers:?}");
+            }
+            for other in [-2, 4, 6, i32::MAX - 1] {
+                assert_eq!(leaders.get(other), None, "{numbers:?}");
+            }
+        };
+        check(&[]);
+        check(&[0, 1, 2, 3]);
+        check(&[2, 0, 3, 1, 2]);
+        check(&[5, 7, i32::MAX, -1, i32::MIN]);
     }
 
     fn cluster() -> Cluster {

@@ -72,10 +72,8 @@ impl Consumer {
         after
             .chain(before)
             .map(|(_, lane)| lane)
-            .find(|lane| {
-                self.is_idle(lane)
-                    && (!lane.backlog.is_empty() || (lane.is_full() && lane.open_records() > 0))
-            })
+            .filter(|lane| !lane.backlog.is_empty() || (lane.is_full() && lane.open_records() > 0))
+            .find(|lane| self.is_idle(lane))
             .map(|lane| lane.partition)
     }
 
