@@ -28,6 +28,7 @@ mod signals;
 mod sink;
 mod soak;
 mod stage;
+mod still;
 mod table;
 mod tape;
 mod tool;

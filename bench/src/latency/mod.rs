@@ -28,6 +28,7 @@ use crate::results::{Figures, Output};
 use crate::rig::{Rig, Setup};
 use crate::sink::Latency;
 use crate::stage::{Filling, TOPIC};
+use crate::still::StoodStill;
 use crate::table::{Table, percent, with_spread};
 use crate::wait::pause;
 use crate::wire::Wire;
@@ -35,6 +36,9 @@ use crate::{cpu, results, say};
 
 /// Before what counts, or as long as that if it is shorter.
 const WARM_UP_SECONDS: u64 = 5;
+
+/// How long the machine alone is watched.
+const WATCHED: Duration = Duration::from_secs(3);
 
 /// What may be added with no window at half load, in milliseconds: the median and the 99th percentile.
 const ADDED: [f64; 2] = [0.5, 2.0];
@@ -89,6 +93,9 @@ pub(crate) struct Found {
     seconds: u64,
     /// Records a second that are 100 %; `None` where only the start was measured.
     carried_records_per_second: Option<u32>,
+    /// `None` of runs that did not look.
+    #[serde(default)]
+    stood_still: Option<StoodStill>,
     cases: Vec<Case>,
     start: Option<start::Measured>,
 }
@@ -149,6 +156,7 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
         rounds: arguments.rounds.max(1),
         seconds: arguments.seconds.max(1),
         carried_records_per_second: None,
+        stood_still: None,
         cases: Vec::new(),
         start: start::measure_all(arguments, &setup)?,
     };
@@ -158,6 +166,7 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
             None => carried::measure(arguments, &setup)?,
         };
         found.carried_records_per_second = Some(carried);
+        found.stood_still = Some(StoodStill::measure(WATCHED));
         found.cases = cases(arguments, &setup, carried)?;
     }
     Ok(found)
@@ -392,6 +401,7 @@ impl Figures for Found {
             )
         });
         let start = self.start.iter().map(|_| start::NOTE.to_owned());
-        carried.into_iter().chain(start).collect()
+        let machine = self.stood_still.iter().map(StoodStill::note);
+        carried.into_iter().chain(machine).chain(start).collect()
     }
 }
