@@ -4,6 +4,8 @@
 //! under TLS, one that decrypts and encrypts; with a filter on values, one that parses them.
 //! The cases are all combinations of the options; how a run is measured is in [`load`](crate::load).
 
+mod goals;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,22 +20,6 @@ use crate::rig::{Filtering, Signing};
 use crate::table::{Table, percent, with_spread};
 use crate::{cpu, floor, results, stage};
 
-/// What the appliance is to reach of the bare loop's rate, from 1 KB on, in large calls.
-const SHARE_OF_FLOOR: f64 = 0.85;
-
-/// The same under TLS, of the bare loop under TLS.
-const SHARE_OF_TLS_FLOOR: f64 = 0.80;
-
-/// Smaller calls are judged by [`SMALL_TRAFFIC`] instead.
-const LARGE_BATCH: u32 = 10_000;
-
-/// Small traffic: how many times the CPU of a record in a call of a thousand one in a call of ten may take, by
-/// values of that size.
-const SMALL_TRAFFIC: f64 = 3.0;
-const SMALL_BATCH: u32 = 10;
-const USUAL_BATCH: u32 = 1_000;
-const SMALL_TRAFFIC_VALUE_BYTES: usize = 1024;
-
 /// Options of `pipeline`; a list gives a case for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -41,7 +27,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1024, 10 * 1024])]
     value_bytes: Vec<usize>,
     /// `BatchSize`.
-    #[arg(long, value_delimiter = ',', default_values_t = [LARGE_BATCH])]
+    #[arg(long, value_delimiter = ',', default_values_t = [goals::LARGE_BATCH])]
     batch_size: Vec<u32>,
     /// Mappings, each with a topic, a group and a function of its own; together they carry what one would.
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
@@ -199,29 +185,7 @@ impl Figures for Vec<Measured> {
     }
 
     fn goals(&self) -> Vec<Goal> {
-        let is_judged = |it: &&Measured| {
-            let usual = Load {
-                value_bytes: it.load.value_bytes,
-                partitions: it.load.partitions,
-                batch_size: it.load.batch_size,
-                mappings: 1,
-                shards: 1,
-                signing: Signing::Sigv4,
-                tls: it.load.tls,
-                filter: it.load.filter,
-            };
-            it.load == usual && usual.value_bytes >= 1024 && usual.batch_size >= LARGE_BATCH
-        };
-        let share = |it: &Measured| {
-            let what = format!("share of the floor at {}", case(self, &it.load));
-            let least = match it.load.tls {
-                false => SHARE_OF_FLOOR,
-                true => SHARE_OF_TLS_FLOOR,
-            };
-            Goal::at_least(what, it.share_of_floor, least)
-        };
-        let shares = self.iter().filter(is_judged).map(share);
-        shares.chain(small_traffic(self)).collect()
+        goals::of(self)
     }
 }
 
@@ -260,26 +224,6 @@ fn case(all: &[Measured], load: &Load) -> String {
     );
     part(|a, b| a.tls != b.tls, floor::wire_name(load.tls).to_owned());
     parts.join(", ")
-}
-
-/// For each pair of cases that differ in the size of their calls alone.
-fn small_traffic(all: &[Measured]) -> impl Iterator<Item = Goal> {
-    let small = all.iter().filter(|it| {
-        it.load.batch_size == SMALL_BATCH && it.load.value_bytes == SMALL_TRAFFIC_VALUE_BYTES
-    });
-    small.filter_map(|small| {
-        let load = Load {
-            batch_size: USUAL_BATCH,
-            ..small.load
-        };
-        let usual = all.iter().find(|it| it.load == load)?;
-        let ratio = small.cpu_microseconds_per_record() / usual.cpu_microseconds_per_record();
-        let what = format!(
-            "CPU of a record in a call of {SMALL_BATCH} over one of {USUAL_BATCH}, {}",
-            case(all, &small.load)
-        );
-        Some(Goal::at_most(what, ratio, SMALL_TRAFFIC))
-    })
 }
 
 /// Rates over what varies most, a line for each case of the rest.
@@ -412,35 +356,37 @@ fn summary(load: &Load, runs: &[Run]) -> Measured {
     }
 }
 
+/// A case of a test.
+#[cfg(test)]
+fn measured(value_bytes: usize, batch_size: u32, microseconds: f64) -> Measured {
+    let load = Load {
+        value_bytes,
+        batch_size,
+        mappings: 1,
+        partitions: 8,
+        shards: 1,
+        signing: Signing::Sigv4,
+        tls: false,
+        filter: Filtering::None,
+    };
+    let rate = value_bytes as f64 / microseconds;
+    Measured {
+        load,
+        rounds: 1,
+        value_megabytes_per_cpu_second: rate,
+        spread: [rate; 2],
+        floor_megabytes_per_cpu_second: rate,
+        share_of_floor: 1.0,
+        records_per_cpu_second: 1e6 / microseconds,
+        value_megabytes_per_second: rate,
+        records_per_call: f64::from(batch_size),
+        peak_megabytes: 1.0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn measured(value_bytes: usize, batch_size: u32, microseconds: f64) -> Measured {
-        let load = Load {
-            value_bytes,
-            batch_size,
-            mappings: 1,
-            partitions: 8,
-            shards: 1,
-            signing: Signing::Sigv4,
-            tls: false,
-            filter: Filtering::None,
-        };
-        let rate = value_bytes as f64 / microseconds;
-        Measured {
-            load,
-            rounds: 1,
-            value_megabytes_per_cpu_second: rate,
-            spread: [rate; 2],
-            floor_megabytes_per_cpu_second: rate,
-            share_of_floor: 1.0,
-            records_per_cpu_second: 1e6 / microseconds,
-            value_megabytes_per_second: rate,
-            records_per_call: f64::from(batch_size),
-            peak_megabytes: 1.0,
-        }
-    }
 
     #[test]
     fn cases_are_all_combinations_and_the_first_list_varies_slowest() {
@@ -449,33 +395,6 @@ mod tests {
         let cases = each(&cases, &[8, 9], |it, to| it.batch_size = to);
         let cases = cases.iter().map(|it| (it.value_bytes, it.batch_size));
         assert_eq!(cases.collect::<Vec<_>>(), [(1, 8), (1, 9), (2, 8), (2, 9)]);
-    }
-
-    #[test]
-    fn small_traffic_is_judged_where_its_pair_was_measured() {
-        let pair = vec![
-            measured(1024, 10, 8.0),
-            measured(1024, 1000, 2.0),
-            measured(100, 10, 8.0),
-        ];
-        let goals: Vec<Goal> = small_traffic(&pair).collect();
-        assert_eq!(goals.len(), 1);
-        let [what, ratio, ..] = goals[0].cells();
-        assert!(what.ends_with("1 KB, batches of 10"), "{what}");
-        assert_eq!(ratio, "4.000");
-        assert_eq!(small_traffic(&pair[..1]).count(), 0);
-    }
-
-    #[test]
-    fn only_large_calls_are_held_to_the_floor() {
-        let all = vec![measured(1024, 10, 8.0), measured(1024, 10_000, 2.0)];
-        let goals = all.goals();
-        assert_eq!(goals.len(), 1);
-        assert!(goals[0].cells()[0].ends_with("1 KB, batches of 10000"));
-        assert_eq!(
-            vec![measured(1024, 10_000, 2.0)].goals()[0].cells()[0],
-            "share of the floor at 1 KB"
-        );
     }
 
     #[test]

@@ -210,6 +210,7 @@ def bench(part):
     part.check(program, "codec", "--gate", "--ways", "alone", "--value-bytes", "100,1024,10240", "--slack", "15", tries=8)
     part.check(program, "pipeline", "--gate", "--value-bytes", "1024,10240", "--filter", "none,value", "--megabytes", "100", "--rounds", "2", "--slack", "15", tries=5)
     part.check(program, "pipeline", "--gate", "--value-bytes", "1024", "--batch-size", "10,1000", "--megabytes", "50", "--rounds", "2", "--slack", "15", tries=5)
+    part.check(program, "pipeline", "--gate", "--value-bytes", "1024", "--batch-size", "10", "--partitions", "8,1000", "--megabytes", "50", "--rounds", "2", "--slack", "15", tries=5)
 
 
 def short_runs():
