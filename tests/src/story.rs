@@ -96,6 +96,8 @@ pub struct Story {
 struct Member {
     consumer: Consumer,
     links: BTreeMap<ConnectionId, fake_kafka::ConnectionId>,
+    /// Brokers told it something that it has not acted on.
+    has_heard: bool,
     /// It has stopped or was killed.
     has_ended: bool,
 }
@@ -189,6 +191,7 @@ impl Story {
         self.members.push(Member {
             consumer,
             links: BTreeMap::new(),
+            has_heard: false,
             has_ended: false,
         });
         let member = self.members.len() - 1;
@@ -406,6 +409,9 @@ impl Story {
         if member.has_ended {
             return true;
         }
+        if std::mem::take(&mut member.has_heard) {
+            member.consumer.handle_timeout(now);
+        }
         let more = member.consumer.work(now);
         let effects: Vec<Effect> = std::iter::from_fn(|| member.consumer.poll_effect()).collect();
         self.notices
@@ -518,7 +524,8 @@ impl Story {
                     Input::Disconnected(id, Disconnect::Closed("closed by the broker".to_owned()))
                 }
             };
-            member.consumer.handle(input, self.now);
+            member.consumer.hear(input, self.now);
+            member.has_heard = true;
             return;
         }
     }

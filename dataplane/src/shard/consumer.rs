@@ -257,6 +257,8 @@ impl EventLoop {
         loop {
             let turn = Turn::of(self.mapping.uuid);
             let now = clock::now();
+            // Before anything is told: by then what is due is no longer told from what waits for something else.
+            let is_due = self.machine.poll_timeout().is_some_and(|due| due <= now);
             if now >= self.next_status {
                 self.tell_time(now);
             }
@@ -264,8 +266,8 @@ impl EventLoop {
             self.apply_wanted(now);
             self.apply_skips(now);
             self.choose_hashing(now);
-            self.take_inputs(now);
-            if self.machine.poll_timeout().is_some_and(|due| due <= now) {
+            let heard = self.take_inputs(now);
+            if heard || is_due {
                 self.machine.handle_timeout(now);
             }
             let more = self.machine.work(now);
@@ -366,7 +368,8 @@ impl EventLoop {
         }
     }
 
-    fn take_inputs(&mut self, now: Instant) {
+    /// Whether there were any for the machine.
+    fn take_inputs(&mut self, now: Instant) -> bool {
         let mut heard = false;
         for _ in 0..INPUTS_PER_TURN {
             let Some(input) = self.desk.inputs.pop() else {
@@ -377,9 +380,7 @@ impl EventLoop {
                 heard = true;
             }
         }
-        if heard {
-            self.machine.go_on(now);
-        }
+        heard
     }
 
     /// Forgets what has ended. What a closed connection had still queued is not for the machine.

@@ -84,7 +84,7 @@ impl World {
             for input in inbox {
                 consumer.hear(input, now);
             }
-            consumer.go_on(now);
+            consumer.handle_timeout(now);
         }
         self.settle(of)
     }

@@ -3,8 +3,8 @@
 //! Whatever is heard, it ends in [`Consumer::pump`], which looks at the whole state and does whatever has
 //! become possible, in a fixed order: see the cluster, decide where it all starts, be a member, find where
 //! lanes start, make calls, write to the destination, fetch, commit, give partitions up, end. Nothing is remembered as "to be done
-//! later", so a lost answer or a lost connection cannot leave a step undone. As it looks at all of them, what was heard
-//! together is looked at once: a node with a thousand lanes would do little else.
+//! later", so a lost answer or a lost connection cannot leave a step undone. As it looks at every lane, it looks once at
+//! what was heard together: a node with a thousand lanes would do little else.
 //!
 //! The concerns stand in the files beside this one, each as one `impl Consumer`.
 //!
@@ -262,7 +262,7 @@ impl Consumer {
         self.pump();
     }
 
-    /// Takes one of several inputs that came together; [`go_on`](Self::go_on) after the last of them.
+    /// Takes one of several inputs that came together; call `handle_timeout` after the last of them.
     pub fn hear(&mut self, input: Input, now: Instant) {
         self.now = now;
         match input {
@@ -298,15 +298,11 @@ impl Consumer {
             Input::Stop => self.begin_drain(),
             Input::Abort => self.begin_abort(),
         }
+        self.drain_events();
     }
 
-    /// Does what has become possible by what was heard.
-    pub fn go_on(&mut self, now: Instant) {
-        self.now = now;
-        self.pump();
-    }
-
-    /// Does what has come due; call it when `poll_timeout` has passed.
+    /// Does what has come due, and what has become possible by what was heard; call it after that, and when `poll_timeout`
+    /// has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         for broken in self.links.expire(now, &mut self.effects) {
@@ -381,8 +377,7 @@ impl Consumer {
             self.handle_closed(replaced);
         }
         // First: a leader that is to assign needs the numbers of partitions, which the seed is asked for.
-        self.drain_membership_events();
-        self.drain_producer_events();
+        self.drain_events();
         self.pump_suspects();
         self.pump_seed();
         if self.ending.is_running() {
@@ -407,6 +402,16 @@ impl Consumer {
         self.pump_release();
         self.links.probe(self.now, &mut self.effects);
         self.pump_ending();
+    }
+
+    /// Acts on whose partitions are whose by now, and on what was written. Not only before anything else is done, but with
+    /// each input: a writing whose end is not known yet is given up with a lane that goes.
+    fn drain_events(&mut self) {
+        let rests = self.resting_until().is_some_and(|until| self.now < until);
+        if !self.ending.has_ended() && !rests {
+            self.drain_membership_events();
+            self.drain_producer_events();
+        }
     }
 
     fn handle_answer(&mut self, answer: super::links::Answer<Ticket>) {

@@ -386,6 +386,8 @@ impl Consumer {
                 });
             }
         }
+        // At once: an answer about the old topic, heard right after this, must find its question void.
+        self.move_drained_lanes();
     }
 
     /// The question came to nothing: it is asked again after a while.
