@@ -295,6 +295,11 @@ impl Story {
         &self.members[member].consumer
     }
 
+    /// What time it is.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Whether a consumer has ended.
     pub fn has_ended(&self, member: usize) -> bool {
         self.members[member].has_ended

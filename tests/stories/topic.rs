@@ -354,6 +354,39 @@ fn a_lane_whose_topic_fails_is_released_and_another_member_writes_it() {
     assert_eq!(places(&story), [(0, 0), (1, 0)]);
 }
 
+/// What was written and the lane that goes are heard in one turn.
+#[test]
+fn a_record_is_written_once_though_a_lane_goes_when_that_is_heard() {
+    let mut story = Story::of_cluster(2, 1);
+    story.kafka.create_topic(FAILED, 3);
+    begin(&mut story, 2);
+    let then = story.now() + Duration::from_secs(5);
+    story.kafka.set_hook(Some(Box::new(move |seen| {
+        match (seen.api, seen.client_id) {
+            (ApiKey::Produce, _) => Fault::Until(then),
+            (ApiKey::SyncGroup, client) if client != "second" => Fault::Until(then),
+            _ => Fault::Serve,
+        }
+    })));
+    produce(&mut story, 0, &["a"]);
+    produce(&mut story, 1, &["a"]);
+    let mut second = config();
+    second.client_id = "second".to_owned();
+    second.seed = 2;
+    story.join_told(second, Budget::new(64 << 20), [Input::UnixTime(BEGINNING)]);
+    story.play(Duration::from_millis(4_990));
+    assert_eq!(
+        (story.owned(0).len(), story.committed(0)),
+        (2, Some(0)),
+        "nothing has gone or ended yet"
+    );
+    story.until("they share, and both have ended", |story| {
+        let both = (0..2).all(|partition| story.committed(partition) == Some(1));
+        both && story.owned(0).len() == 1 && story.owned(1).len() == 1
+    });
+    assert_eq!(places(&story), [(0, 0), (1, 0)]);
+}
+
 /// Of a joint batch one lane's record is written, and that of the other lane, which is not, is discarded by an operator: what
 /// is left has nothing more to write, and goes to the function.
 #[test]

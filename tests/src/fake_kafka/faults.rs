@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use forebay_protocol::time::Instant;
 use kafka_protocol::messages::ApiKey;
 
 use super::ConnectionId;
@@ -22,6 +23,8 @@ pub enum Fault {
     Error(i16),
     /// Served, and the answer is kept back that long.
     Delay(Duration),
+    /// Served, and the answer is kept back until then.
+    Until(Instant),
     /// Served, and the answer asks for so much silence (KIP-219), in a version whose answers begin with that.
     Throttle(Duration),
     /// Not served; the connection closes.

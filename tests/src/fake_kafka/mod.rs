@@ -417,6 +417,7 @@ impl FakeKafka {
             Fault::Serve => {}
             Fault::Error(code) => refusal = Some(code),
             Fault::Delay(delay) => call.delay = delay,
+            Fault::Until(at) => call.delay = at.saturating_since(self.now),
             Fault::Throttle(silence) => call.throttle = Some(silence),
             Fault::Drop => return self.close(connection),
             Fault::DropAnswer => call.drops_answer = true,
