@@ -68,10 +68,6 @@ enum Event {
     Wake {
         node: NodeRef,
     },
-    /// The node has time for what it was told meanwhile.
-    Turn {
-        node: NodeRef,
-    },
     BrokerWake,
     CallArrives {
         node: NodeRef,
@@ -283,7 +279,6 @@ impl World {
             Event::ToNode { node, input } => self.hand_to_node(node, input),
             Event::Password { node } => self.tell_password(node),
             Event::Wake { node } => self.wake(node),
-            Event::Turn { node } => self.take_turn(node),
             Event::BrokerWake => {
                 if self.broker_wake.is_some_and(|at| at <= self.now) {
                     self.broker_wake = None;

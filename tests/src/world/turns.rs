@@ -56,39 +56,14 @@ impl World {
         }
         match self.turns.busy_for() {
             Some(busy) => {
-                self.after(busy, Event::Turn { node: of });
+                self.after(busy, Event::Wake { node: of });
                 Ok(())
             }
-            None => self.take_turn(of),
+            None => self.wake(of),
         }
     }
 
-    /// The node acts on what it was told.
-    pub(super) fn take_turn(&mut self, of: NodeRef) -> Result<(), Violation> {
-        if self.is_frozen(of.node) {
-            let thaw = self.nodes[of.node].frozen_until;
-            self.at(thaw, Event::Turn { node: of });
-            return Ok(());
-        }
-        let now = self.node_now(of.node);
-        if self.living(of).is_none() {
-            return Ok(());
-        }
-        let inbox = std::mem::take(&mut self.nodes[of.node].inbox);
-        if inbox.len() > 1 {
-            self.report.heard_together += inbox.len() as u64;
-        }
-        if let Some(consumer) = self.living(of)
-            && !inbox.is_empty()
-        {
-            for input in inbox {
-                consumer.hear(input, now);
-            }
-            consumer.handle_timeout(now);
-        }
-        self.settle(of)
-    }
-
+    /// The node acts on what it was told and on what has come due.
     pub(super) fn wake(&mut self, of: NodeRef) -> Result<(), Violation> {
         if self.is_frozen(of.node) {
             let thaw = self.nodes[of.node].frozen_until;
@@ -96,9 +71,16 @@ impl World {
             return Ok(());
         }
         let now = self.node_now(of.node);
-        let Some(consumer) = self.living(of) else {
+        let node = &mut self.nodes[of.node];
+        let Some(consumer) = node.consumer.as_mut().filter(|_| node.life == of.life) else {
             return Ok(());
         };
+        if node.inbox.len() > 1 {
+            self.report.heard_together += node.inbox.len() as u64;
+        }
+        for input in node.inbox.drain(..) {
+            consumer.hear(input, now);
+        }
         consumer.handle_timeout(now);
         self.settle(of)
     }
