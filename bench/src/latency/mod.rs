@@ -37,8 +37,8 @@ use crate::{cpu, results, say};
 /// Before what counts, or as long as that if it is shorter.
 const WARM_UP_SECONDS: u64 = 5;
 
-/// How long the machine alone is watched.
-const WATCHED: Duration = Duration::from_secs(3);
+/// How long the machine alone is watched, or as long as what counts if that is shorter.
+const WATCHED_SECONDS: u64 = 3;
 
 /// What may be added with no window at half load, in milliseconds: the median and the 99th percentile.
 const ADDED: [f64; 2] = [0.5, 2.0];
@@ -166,7 +166,9 @@ fn measure_all(arguments: &Arguments) -> Result<Found, String> {
             None => carried::measure(arguments, &setup)?,
         };
         found.carried_records_per_second = Some(carried);
-        found.stood_still = Some(StoodStill::measure(WATCHED));
+        found.stood_still = Some(StoodStill::measure(Duration::from_secs(
+            found.seconds.min(WATCHED_SECONDS),
+        )));
         found.cases = cases(arguments, &setup, carried)?;
     }
     Ok(found)

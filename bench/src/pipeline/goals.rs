@@ -51,49 +51,45 @@ fn share_of_floor(all: &[Measured], it: &Measured) -> Option<Goal> {
     is_judged.then(|| Goal::at_least(what, it.share_of_floor, least))
 }
 
-/// Small calls.
-fn small(all: &[Measured]) -> impl Iterator<Item = &Measured> {
-    all.iter().filter(|it| {
-        it.load.batch_size == SMALL_BATCH && it.load.value_bytes == SMALL_TRAFFIC_VALUE_BYTES
-    })
-}
-
-/// How many times the CPU of a record of the case with that load this one's takes, if that was measured.
-fn times(all: &[Measured], it: &Measured, load: Load) -> Option<f64> {
-    let other = all.iter().find(|other| other.load == load)?;
-    Some(it.cpu_microseconds_per_record() / other.cpu_microseconds_per_record())
-}
-
 /// For each pair of cases that differ in the size of their calls alone.
 fn small_traffic(all: &[Measured]) -> impl Iterator<Item = Goal> {
-    small(all).filter_map(|small| {
-        let usual = Load {
-            batch_size: USUAL_BATCH,
-            ..small.load
-        };
-        let ratio = times(all, small, usual)?;
-        let what = format!(
-            "CPU of a record in a call of {SMALL_BATCH} over one of {USUAL_BATCH}, {}",
-            case(all, &small.load)
-        );
-        Some(Goal::at_most(what, ratio, SMALL_TRAFFIC))
-    })
+    let what = format!("in a call of {SMALL_BATCH} over one of {USUAL_BATCH}");
+    let usual = |small: Load| Load {
+        batch_size: USUAL_BATCH,
+        ..small
+    };
+    small_calls_over(all, what, SMALL_TRAFFIC, move |small| Some(usual(small)))
 }
 
 /// For each pair of cases with small calls that differ in their partitions alone.
 fn many_partitions(all: &[Measured]) -> impl Iterator<Item = Goal> {
-    let many = small(all).filter(|it| it.load.partitions == MANY);
-    many.filter_map(|many| {
-        let few = Load {
-            partitions: FEW,
-            ..many.load
-        };
-        let ratio = times(all, many, few)?;
-        let what = format!(
-            "CPU of a record with {MANY} partitions over one with {FEW}, {}",
-            case(all, &many.load)
-        );
-        Some(Goal::at_most(what, ratio, MANY_PARTITIONS))
+    let what = format!("with {MANY} partitions over one with {FEW}");
+    let few = |many: Load| Load {
+        partitions: FEW,
+        ..many
+    };
+    small_calls_over(all, what, MANY_PARTITIONS, move |many| {
+        (many.partitions == MANY).then(|| few(many))
+    })
+}
+
+/// The CPU of a record in each case with small calls over that in the other case that it is judged by, where that was
+/// measured.
+fn small_calls_over(
+    all: &[Measured],
+    what: String,
+    most: f64,
+    other: impl Fn(Load) -> Option<Load>,
+) -> impl Iterator<Item = Goal> {
+    let small = all.iter().filter(|it| {
+        it.load.batch_size == SMALL_BATCH && it.load.value_bytes == SMALL_TRAFFIC_VALUE_BYTES
+    });
+    small.filter_map(move |small| {
+        let load = other(small.load)?;
+        let other = all.iter().find(|it| it.load == load)?;
+        let ratio = small.cpu_microseconds_per_record() / other.cpu_microseconds_per_record();
+        let what = format!("CPU of a record {what}, {}", case(all, &small.load));
+        Some(Goal::at_most(what, ratio, most))
     })
 }
 
